@@ -1,0 +1,1 @@
+"""The Olive passes that Olive lacks, registered by `passes/olive.json`."""

@@ -1,0 +1,113 @@
+"""Olive pass: LoRA fine-tuning of an Olive-quantized model (LoRA, arXiv 2106.09685; QLoRA, arXiv 2305.14314)."""
+
+import json
+import math
+from copy import deepcopy
+from pathlib import Path
+
+import transformers
+from olive.hardware.accelerator import AcceleratorSpec
+from olive.model import HfModelHandler
+from olive.passes.olive_pass import PassConfigParam
+from olive.passes.pass_config import BasePassConfig
+from olive.passes.pytorch.lora import LoRA
+from peft import PeftModel
+
+from press import checkpoints, files
+from press.errors import UserError
+
+LOG = "training_log.json"
+
+
+class LoRAOnQuantized(LoRA):
+    """Train a LoRA adapter on a checkpoint that Olive quantized, which Olive's own pass refuses.
+
+    Every quantized linear is replaced by a frozen one with the dequantized weight: the same function. The
+    seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
+    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from
+    there; who calls the pass makes sure that it belongs to the same inputs.
+    """
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
+        return {
+            **super()._default_config(accelerator_spec),
+            "seed": PassConfigParam(
+                type_=int, default_value=42, description="Seed of the initialisation, the data order and the dropout."
+            ),
+        }
+
+    def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
+        """Load the quantized base and dequantize it in place."""
+        transformers.set_seed(config.seed)
+        return checkpoints.dequantize(checkpoints.load(Path(model_handler.model_name_or_path)))
+
+    @staticmethod
+    def get_datasets(config: type[BasePassConfig]) -> tuple[list[dict], list[dict] | None]:
+        """Load the examples as they are: Olive would go through a cache of Hugging Face datasets."""
+        containers = [config.train_data_config, config.eval_data_config]
+        train, heldout = [container and container.to_data_container().load_dataset() for container in containers]
+        return train, heldout
+
+    def train_and_save_new_model(
+        self,
+        model: PeftModel,
+        tokenizer: transformers.PreTrainedTokenizerBase,
+        config: type[BasePassConfig],
+        output_model: HfModelHandler,
+        output_model_path: str,
+    ) -> HfModelHandler:
+        """Train, and save the adapter with its loss curves (training_log.json).
+
+        :raises UserError: if the loss is not finite
+        """
+        train, heldout = self.get_datasets(config)
+        arguments = config.training_args.create_training_args()
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token_id = tokenizer.eos_token_id
+        trainer = transformers.Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=train,
+            eval_dataset=heldout,
+            data_collator=lambda batch: self.collate_batch(batch, tokenizer),
+        )
+        trainer.train(resume_from_checkpoint=last_whole_checkpoint(Path(arguments.output_dir)))
+        curves = loss_curves(trainer.state.log_history)
+        if not all(math.isfinite(point["loss"]) for points in curves.values() for point in points):
+            raise UserError("the training loss is not a finite number any more: lower the learning rate")
+        adapter = Path(output_model_path) / "adapter"
+        save_adapter(model, adapter)
+        files.write_json(adapter / LOG, curves)
+        result = deepcopy(output_model)
+        result.set_resource("adapter_path", adapter)
+        return result
+
+
+def last_whole_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint that was written to its end, and remove those that were not."""
+    newest = None
+    for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
+        # The Trainer writes its state last.
+        try:
+            json.loads((checkpoint / transformers.trainer.TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            newest = str(checkpoint)
+        except (OSError, ValueError):
+            files.remove(checkpoint)
+    return newest
+
+
+def loss_curves(history: list[dict]) -> dict[str, list[dict]]:
+    """Return the points of the training and the held-out loss, without the log's wall-clock figures."""
+    keys = {"train": "loss", "heldout": "eval_loss"}
+    return {
+        curve: [{"step": entry["step"], "loss": entry[key]} for entry in history if key in entry]
+        for curve, key in keys.items()
+    }
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Save the adapter in PEFT's format, without the path of the base on this machine."""
+    model.peft_config["default"].base_model_name_or_path = None
+    model.save_pretrained(folder, save_embedding_layers=False)
+    files.remove(folder / "README.md")

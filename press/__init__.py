@@ -1,0 +1,1 @@
+"""What stages and passes share: parameter types, file helpers, checkpoint loading."""

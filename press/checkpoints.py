@@ -1,0 +1,96 @@
+"""Read Hugging Face checkpoints without the silent failures: every weight loaded, none made up."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Map the name of every tensor in a checkpoint's safetensors files to its shape, reading headers only."""
+    from safetensors import safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = any(next(folder.glob(pattern), None) for pattern in PICKLES)
+        reason = "only pickled weights, which can run code when they are loaded" if pickled else "no weights"
+        raise UserError(f"{folder} has {reason}; a checkpoint in safetensors format is needed")
+    shapes = {}
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+    return shapes
+
+
+def module_rows(folder: Path) -> dict[str, int]:
+    """Map the name of every linear (or embedding) module in a checkpoint to its number of output rows."""
+    rows = {}
+    for name, shape in weight_shapes(folder).items():
+        module, _, tensor = name.rpartition(".")
+        if tensor in ("weight", "qweight") and len(shape) == 2:
+            rows[module] = shape[0]
+    return rows
+
+
+def eos_ids(folder: Path) -> list[int]:
+    """Return the token ids that end a turn: those of the generation config, else the model config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").exists():
+        ids = GenerationConfig.from_pretrained(folder).eos_token_id
+    else:
+        ids = AutoConfig.from_pretrained(folder).eos_token_id
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def load(folder: Path) -> "PreTrainedModel":
+    """Load a plain or an Olive-quantized checkpoint on the CPU in its own dtype, ready for inference.
+
+    Olive's quantizer is registered first, since without it transformers replaces every quantized linear by
+    a randomly initialised one and only warns.
+
+    :raises UserError: if a weight of the model is missing in the checkpoint
+    """
+    from olive.model import HfModelHandler
+
+    model = HfModelHandler(str(folder)).load_model(cache_model=False).eval()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing = set(model.state_dict()) - set(weight_shapes(folder)) - set(tied)
+    if missing:
+        raise UserError(
+            f"{folder} lacks {len(missing)} of the model's weights, such as {min(missing)}; "
+            "they would be random numbers: fetch or build the checkpoint again"
+        )
+    return model
+
+
+def dequantize(model: "PreTrainedModel") -> "PreTrainedModel":
+    """Replace every QuantLinear by an nn.Linear with the dequantized weight: the same function, in place.
+
+    PEFT and the Trainer know nothing of Olive's quantized modules, and a training step is faster on plain
+    weights than when it unpacks them anew.
+    """
+    import torch
+    from olive.common.quant.nn import QuantLinear
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, QuantLinear):
+            weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros)
+            linear = torch.nn.Linear(
+                module.cols, module.rows, bias=module.bias is not None, device="meta"
+            )
+            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+            if module.bias is not None:
+                linear.bias = torch.nn.Parameter(module.bias, requires_grad=False)
+            model.set_submodule(name, linear)
+    model.is_quantized = False
+    model.hf_quantizer = None
+    model.quantization_method = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model

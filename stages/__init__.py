@@ -1,0 +1,1 @@
+"""The DVC stages: one entry script each, run as `python -m stages.NAME`."""

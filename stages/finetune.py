@@ -1,0 +1,144 @@
+"""Train one LoRA adapter on the quantized base through Olive.
+
+in:  adapters.ADAPTER.{lora,training}, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
+out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
+     reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune-ADAPTER.json, the run's config
+
+A killed run goes on from its last checkpoint as long as its inputs are the same.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+from press import checkpoints, command, files, olive_run, settings
+from press.errors import UserError
+
+BASE = Path("models/quantized")
+ADAPTERS = Path("models/adapters")
+REPORTS = Path("reports/finetune")
+
+
+def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, building: Path, resumed: Path) -> Path:
+    """Train an adapter on the prepared examples; return its folder, below `building`.
+
+    :param resumed: folder of the training checkpoints, which outlives a kill
+    :raises UserError: if the base has no such modules, or the loss diverges
+    """
+    check_target_modules(name, adapter.lora.target_modules, base)
+    prepared = Path("prepared") / name
+    training = adapter.training
+    trainer = {
+        "type": "LoRAOnQuantized",
+        "seed": seed,
+        "r": adapter.lora.rank,
+        "alpha": adapter.lora.alpha,
+        "lora_dropout": adapter.lora.dropout,
+        "target_modules": adapter.lora.target_modules,
+        "torch_dtype": "float32",
+        "train_data_config": _data_config("train", prepared / "train.jsonl", training.response_only),
+        "eval_data_config": _data_config("heldout", prepared / "heldout.jsonl", training.response_only),
+        "training_args": {
+            "output_dir": str(resumed / "trainer"),
+            "seed": seed,
+            "data_seed": seed,
+            "max_steps": training.max_steps,
+            "per_device_train_batch_size": training.batch_size,
+            "per_device_eval_batch_size": training.batch_size,
+            "gradient_accumulation_steps": training.gradient_accumulation,
+            "gradient_checkpointing": False,
+            "learning_rate": training.learning_rate,
+            "lr_scheduler_type": training.schedule,
+            "warmup_ratio": 0.0,
+            "warmup_steps": training.warmup_steps,
+            "weight_decay": training.weight_decay,
+            "optim": "adamw_torch",
+            "logging_steps": 1,
+            "logging_nan_inf_filter": False,
+            "eval_strategy": "steps",
+            "eval_steps": training.checkpoint_every,
+            "save_strategy": "steps",
+            "save_steps": training.checkpoint_every,
+            "save_total_limit": 1,
+            "dataloader_pin_memory": False,
+        },
+    }
+    discard_other_checkpoints(resumed, fingerprint(trainer, base, prepared))
+    model = {"type": "HfModel", "model_path": str(base)}
+    return olive_run.run(f"finetune-{name}", model, {"finetune": trainer}, building).parent / "adapter"
+
+
+def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
+    """Refuse a target module that the base model's layers do not have."""
+    present = {module.rsplit(".", 1)[-1] for module in checkpoints.module_rows(base) if ".layers." in module}
+    unknown = [module for module in wanted if module not in present]
+    if unknown:
+        raise UserError(
+            f"adapters.{name}.lora.target_modules names {', '.join(unknown)}, but the base model's layers have only "
+            f"{', '.join(sorted(present))}"
+        )
+
+
+def fingerprint(trainer: dict, base: Path, prepared: Path) -> str:
+    """Return a digest of all that the training depends on."""
+    inputs = [trainer, files.folder_digest(base), files.folder_digest(prepared)]
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+def discard_other_checkpoints(resumed: Path, inputs: str) -> None:
+    """Remove checkpoints of a run with other inputs, which the Trainer would go on from without a word."""
+    mark = resumed / "inputs.sha256"
+    if not mark.exists() or mark.read_text(encoding="utf-8") != inputs:
+        files.remove(resumed)
+        resumed.mkdir(parents=True)
+        mark.write_text(inputs, encoding="utf-8")
+
+
+def write_curves(log: Path, folder: Path) -> None:
+    """Log the loss curves with DVCLive, for `dvc plots` and `dvc metrics`."""
+    from dvclive import Live
+
+    curves = files.read_json(log)
+    points = {(point["step"], curve): point["loss"] for curve in curves for point in curves[curve]}
+    with Live(dir=str(folder), dvcyaml=None, report=None, save_dvc_exp=False) as live:
+        for step in sorted({step for step, _ in points}):
+            live.step = step
+            for curve in ("train", "heldout"):
+                if (step, curve) in points:
+                    live.log_metric(f"{curve}/loss", points[step, curve])
+            live.make_summary()
+
+
+def _data_config(name: str, path: Path, response_only: bool) -> dict:
+    return {
+        "name": name,
+        "user_script": "passes/data.py",
+        "load_dataset_config": {
+            "type": "prepared_examples",
+            "params": {"path": str(path), "response_only": response_only},
+        },
+    }
+
+
+def main(adapter: str) -> None:
+    import torch
+
+    params = settings.load()
+    torch.set_num_threads(params.threads)
+    output = ADAPTERS / adapter
+    resumed = ADAPTERS / f".{adapter}.checkpoints"
+    building = files.partial(output)
+    files.remove(building)
+    building.mkdir(parents=True)
+    result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed)
+    with files.replaced(REPORTS / adapter) as curves:
+        write_curves(result / "training_log.json", curves)
+    files.remove(result / "training_log.json")
+    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+    files.publish(result, output)
+    files.remove(building)
+    files.remove(resumed)
+
+
+if __name__ == "__main__":
+    command.run(main)

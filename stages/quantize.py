@@ -1,0 +1,76 @@
+"""Quantize the base model's linear layers through Olive.
+
+in:  quantize, threads (params.yaml), models/base, the calibration text
+out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config
+"""
+
+from pathlib import Path
+
+from press import checkpoints, command, files, olive_run, settings
+from press.errors import UserError
+
+BASE = Path("models/base")
+OUTPUT = Path("models/quantized")
+PASSES = {"rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
+
+
+def quantize(params: settings.Quantize, base: Path, building: Path) -> Path:
+    """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
+
+    :raises UserError: if the group size does not divide a layer's width
+    """
+    check_group_size(params.group_size, base)
+    quantizer = {
+        "type": PASSES[params.algorithm],
+        "bits": params.bits,
+        "group_size": params.group_size,
+        "sym": params.symmetric,
+    }
+    if params.algorithm == "gptq":
+        rows = {
+            "type": "calibration_rows",
+            "params": {
+                "path": params.calibration.data,
+                "model_path": str(base),
+                "rows": params.calibration.rows,
+                "row_tokens": params.calibration.row_tokens,
+            },
+        }
+        quantizer["data_config"] = {
+            "name": "calibration",
+            "user_script": "passes/data.py",
+            "load_dataset_config": rows,
+        }
+    model = {"type": "HfModel", "model_path": str(base)}
+    result = olive_run.run("quantize", model, {"quantize": quantizer}, building)
+    checkpoints.load(result)
+    return result
+
+
+def check_group_size(group_size: int, base: Path) -> None:
+    """Refuse a group size that does not divide the input width of a linear layer."""
+    for name, shape in checkpoints.weight_shapes(base).items():
+        is_linear = ".layers." in name and len(shape) == 2
+        if is_linear and shape[1] % group_size:
+            fitting = [size for size in (16, 32, 64, 128, 256) if shape[1] % size == 0]
+            raise UserError(
+                f"quantize.group_size is {group_size}, but {name.removesuffix('.weight')} is {shape[1]} wide: "
+                f"choose one that divides it, {' or '.join(map(str, fitting)) or 'none does'}"
+            )
+
+
+def main() -> None:
+    import torch
+
+    params = settings.load()
+    torch.set_num_threads(params.threads)
+    building = files.partial(OUTPUT)
+    files.remove(building)
+    building.mkdir(parents=True)
+    files.publish(quantize(params.quantize, BASE, building), OUTPUT)
+    files.remove(building)
+    print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB by {params.quantize.algorithm}")
+
+
+if __name__ == "__main__":
+    command.run(main)
