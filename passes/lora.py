@@ -1,6 +1,5 @@
 """Olive pass: LoRA fine-tuning of an Olive-quantized model (LoRA, arXiv 2106.09685; QLoRA, arXiv 2305.14314)."""
 
-import json
 import math
 from copy import deepcopy
 from pathlib import Path
@@ -11,7 +10,9 @@ from olive.model import HfModelHandler
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 from olive.passes.pytorch.lora import LoRA
-from peft import PeftModel
+from peft import PeftModel, set_peft_model_state_dict
+from safetensors.torch import load_file
+from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
 from press import checkpoints, files
 from press.errors import UserError
@@ -72,8 +73,16 @@ class LoRAOnQuantized(LoRA):
             eval_dataset=heldout,
             data_collator=lambda batch: self.collate_batch(batch, tokenizer),
         )
-        trainer.train(resume_from_checkpoint=last_whole_checkpoint(Path(arguments.output_dir)))
-        curves = loss_curves(trainer.state.log_history)
+        checkpoint = last_whole_checkpoint(Path(arguments.output_dir))
+        if checkpoint and is_finished(checkpoint, arguments.max_steps):
+            # The Trainer would train one step more.
+            weights = load_file(checkpoint / "adapter_model.safetensors")
+            set_peft_model_state_dict(model, weights)
+            history = TrainerState.load_from_json(checkpoint / TRAINER_STATE_NAME).log_history
+        else:
+            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+            history = trainer.state.log_history
+        curves = loss_curves(history)
         if not all(math.isfinite(point["loss"]) for points in curves.values() for point in points):
             raise UserError("the training loss is not a finite number any more: lower the learning rate")
         adapter = Path(output_model_path) / "adapter"
@@ -84,17 +93,22 @@ class LoRAOnQuantized(LoRA):
         return result
 
 
-def last_whole_checkpoint(folder: Path) -> str | None:
+def last_whole_checkpoint(folder: Path) -> Path | None:
     """Return the newest checkpoint that was written to its end, and remove those that were not."""
     newest = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
         # The Trainer writes its state last.
         try:
-            json.loads((checkpoint / transformers.trainer.TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            newest = str(checkpoint)
+            files.read_json(checkpoint / TRAINER_STATE_NAME)
+            newest = checkpoint
         except (OSError, ValueError):
             files.remove(checkpoint)
     return newest
+
+
+def is_finished(checkpoint: Path, max_steps: int) -> bool:
+    """Tell whether a checkpoint is that of the last step."""
+    return files.read_json(checkpoint / TRAINER_STATE_NAME)["global_step"] >= max_steps
 
 
 def loss_curves(history: list[dict]) -> dict[str, list[dict]]:
@@ -107,7 +121,10 @@ def loss_curves(history: list[dict]) -> dict[str, list[dict]]:
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
-    """Save the adapter in PEFT's format, without the path of the base on this machine."""
-    model.peft_config["default"].base_model_name_or_path = None
+    """Save the adapter in PEFT's format, without what differs from run to run: a path, a set's order."""
     model.save_pretrained(folder, save_embedding_layers=False)
+    config = files.read_json(folder / "adapter_config.json")
+    config["base_model_name_or_path"] = None
+    config["target_modules"] = sorted(config["target_modules"])
+    files.write_json(folder / "adapter_config.json", config)
     files.remove(folder / "README.md")

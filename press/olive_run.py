@@ -8,6 +8,7 @@ from press.errors import UserError
 
 PACKAGE_CONFIG = Path("passes/olive.json")
 REPORTS = Path("reports/olive")
+MODEL_CONFIG = "model_config.json"
 WARNING = 2
 
 
@@ -28,7 +29,9 @@ class _Failures(logging.Handler):
 
 
 def run(name: str, input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> Path:
-    """Run Olive passes on a model and return the folder of the result, below `building`.
+    """Run Olive passes on a model and return the folder with the result, below `building`.
+
+    There a Hugging Face model is in `model`, its adapter in `adapter`, and an ONNX model in the folder itself.
 
     The config is written to reports/olive/NAME.json and runs by hand with `olive run --package-config
     passes/olive.json --config reports/olive/NAME.json`. Olive's own cache would answer across library
@@ -56,11 +59,13 @@ def run(name: str, input_model: dict, passes: dict[str, dict], building: Path, t
     }
     files.write_json(REPORTS / f"{name}.json", config)
     failure = _run(config)
-    result = building / "olive" / "model"
     if isinstance(failure, UserError):
         raise failure
-    if failure or not result.exists():
-        raise RuntimeError(f"Olive's run {name} failed") from failure
+    result = building / "olive"
+    if failure or not (result / MODEL_CONFIG).exists():
+        raise RuntimeError(f"Olive's run {name} gave no model") from failure
+    for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
+        files.remove(result / leftover)
     return result
 
 

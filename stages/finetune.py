@@ -60,12 +60,13 @@ def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, buildi
             "save_strategy": "steps",
             "save_steps": training.checkpoint_every,
             "save_total_limit": 1,
+            "prediction_loss_only": True,
             "dataloader_pin_memory": False,
         },
     }
     discard_other_checkpoints(resumed, fingerprint(trainer, base, prepared))
     model = {"type": "HfModel", "model_path": str(base)}
-    return olive_run.run(f"finetune-{name}", model, {"finetune": trainer}, building).parent / "adapter"
+    return olive_run.run(f"finetune-{name}", model, {"finetune": trainer}, building) / "adapter"
 
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:

@@ -42,7 +42,7 @@ def quantize(params: settings.Quantize, base: Path, building: Path) -> Path:
             "load_dataset_config": rows,
         }
     model = {"type": "HfModel", "model_path": str(base)}
-    result = olive_run.run("quantize", model, {"quantize": quantizer}, building)
+    result = olive_run.run("quantize", model, {"quantize": quantizer}, building) / "model"
     checkpoints.load(result)
     return result
 

@@ -1,0 +1,58 @@
+"""Olive pass: export a Hugging Face checkpoint with onnxruntime-genai's model builder.
+
+Olive's own ModelBuilder pass calls an entry point that onnxruntime-genai 0.15 and later no longer have.
+"""
+
+import logging
+from pathlib import Path
+
+from olive.hardware.accelerator import AcceleratorSpec
+from olive.model import HfModelHandler, ONNXModelHandler
+from olive.passes import Pass
+from olive.passes.olive_pass import PassConfigParam
+from olive.passes.pass_config import BasePassConfig
+
+PROVIDERS = {
+    "CPUExecutionProvider": "cpu",
+    "CUDAExecutionProvider": "cuda",
+    "DmlExecutionProvider": "dml",
+    "WebGpuExecutionProvider": "webgpu",
+    "NvTensorRTRTXExecutionProvider": "NvTensorRtRtx",
+}
+MODEL = "model.onnx"
+
+
+class GenAIBuilder(Pass):
+    """Turn a plain or Olive-quantized checkpoint into an ONNX model with genai_config.json and tokenizer."""
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
+        return {
+            "precision": PassConfigParam(
+                type_=str, default_value="int4", description="Of what the checkpoint left unquantized."
+            ),
+            "block_size": PassConfigParam(type_=int, default_value=32, description="Weights that share a scale there."),
+            "accuracy_level": PassConfigParam(
+                type_=int, default_value=4, description="Least accuracy of MatMul activations: 1 fp32 to 4 int8."
+            ),
+        }
+
+    @staticmethod
+    def is_accelerator_agnostic(accelerator_spec: AcceleratorSpec) -> bool:
+        return False
+
+    def _run_for_config(
+        self, model: HfModelHandler, config: type[BasePassConfig], output_model_path: str
+    ) -> ONNXModelHandler:
+        from onnxruntime_genai.models import builder
+
+        logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
+        output = Path(output_model_path)
+        checkpoint = model.model_name_or_path
+        provider = PROVIDERS[self.accelerator_spec.execution_provider]
+        cache = str(output / "cache")
+        arguments = (checkpoint, checkpoint, str(output), config.precision, provider, cache)
+        options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
+        builder.create_model(*arguments, **builder.parse_extra_options(*arguments, options))
+        extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
+        return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})

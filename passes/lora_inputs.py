@@ -1,0 +1,168 @@
+"""Olive pass: give every projection of a captured graph an optional LoRA branch.
+
+A projection y = x W becomes y = x W + (x A) B, where A (K, R) and B (R, N) are graph inputs of any rank R
+with rank-0 initializers as their defaults (LoRA, arXiv 2106.09685). onnxruntime-genai feeds them from an
+adapter file; without one, an empty product adds zero, so that the graph computes what it did before. A
+projection that packs several modules, such as q, k and v, gets one branch with the modules' A side by side
+and their B in blocks.
+"""
+
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import onnx
+from olive.hardware.accelerator import AcceleratorSpec
+from olive.model import ONNXModelHandler
+from olive.passes import Pass
+from olive.passes.olive_pass import PassConfigParam
+from olive.passes.pass_config import BasePassConfig
+from onnx import TensorProto, helper
+
+from press import checkpoints, files
+from press.errors import UserError
+
+LAYOUT = "lora_inputs.json"
+PROJECTION = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+_proj)/MatMul\w*")
+BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
+PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Some output rows of a checkpoint's module, and the projection's columns from `column` on that they make."""
+
+    module: str
+    first_row: int
+    rows: int
+    column: int
+
+
+@dataclass(frozen=True)
+class Projection:
+    """A MatMul of the graph that an adapter may change: its LoRA inputs are NAME.lora_A and NAME.lora_B."""
+
+    name: str
+    width_in: int
+    width_out: int
+    segments: tuple[Segment, ...]
+
+
+class LoRAInputs(Pass):
+    """Add optional LoRA inputs to all attention and MLP projections of a graph by onnxruntime-genai's builder."""
+
+    @classmethod
+    def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
+        return {
+            "checkpoint": PassConfigParam(
+                type_=str, required=True, description="The checkpoint that the graph was built from."
+            )
+        }
+
+    def _run_for_config(
+        self, model: ONNXModelHandler, config: type[BasePassConfig], output_model_path: str
+    ) -> ONNXModelHandler:
+        source = Path(model.model_path)
+        output = Path(output_model_path)
+        output.mkdir(parents=True, exist_ok=True)
+        proto = onnx.load(source, load_external_data=False)
+        dtype = activation_type(proto.graph)
+        projections = add_branches(proto.graph, checkpoints.module_rows(Path(config.checkpoint)), dtype)
+        onnx.save(proto, output / source.name)
+        for data in source.parent.glob(f"{source.name}.*"):
+            shutil.copyfile(data, output / data.name)
+        layout = {
+            "dtype": helper.tensor_dtype_to_np_dtype(dtype).name,
+            "projections": [asdict(projection) for projection in projections],
+        }
+        files.write_json(output / LAYOUT, layout)
+        return ONNXModelHandler(
+            output, onnx_file_name=source.name, model_attributes={"additional_files": [str(output / LAYOUT)]}
+        )
+
+
+def add_branches(graph: onnx.GraphProto, module_rows: dict[str, int], dtype: int) -> list[Projection]:
+    """Insert a branch behind every projection, in place, and return where adapters attach.
+
+    :param module_rows: output rows of every linear module of the checkpoint
+    :param dtype: the activations' ONNX type
+    :raises UserError: if a projection cannot be traced to the checkpoint's modules
+    """
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    projections = []
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        match = PROJECTION.fullmatch(node.name)
+        if match and node.op_type.startswith("MatMul"):
+            projection = trace(node, match, shapes, module_rows)
+            projections.append(projection)
+            nodes += _branch(node, projection)
+            _add_inputs(graph, projection, dtype)
+    if not projections:
+        raise UserError("the graph has no attention or MLP projection that an adapter could attach to")
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return projections
+
+
+def trace(
+    node: onnx.NodeProto, match: re.Match, shapes: dict[str, list[int]], module_rows: dict[str, int]
+) -> Projection:
+    """Find the checkpoint's modules whose rows are a projection's columns."""
+    layer, block, name = match.groups()
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    width_in, width_out = (attributes["K"], attributes["N"]) if "K" in attributes else shapes[node.input[1]]
+    prefix = f"model.layers.{layer}.{BLOCKS[block]}"
+    segments = _segments(prefix, name, width_out, module_rows)
+    if sum(segment.rows for segment in segments) != width_out:
+        raise UserError(
+            f"the graph's projection {node.name} has {width_out} columns, which are not the rows of the checkpoint's "
+            f"modules below {prefix}: this architecture is not supported"
+        )
+    return Projection(f"model.layers.{layer}.{block}.{name}", width_in, width_out, segments)
+
+
+def activation_type(graph: onnx.GraphProto) -> int:
+    """Return the ONNX type of the graph's activations, which is that of its floating-point output."""
+    types = {output.name: output.type.tensor_type.elem_type for output in graph.output}
+    return types.get("logits", TensorProto.FLOAT)
+
+
+def _segments(prefix: str, name: str, width_out: int, module_rows: dict[str, int]) -> tuple[Segment, ...]:
+    module = f"{prefix}.{name}"
+    if module in module_rows:
+        return (Segment(module, 0, module_rows[module], 0),)
+    if name in PACKED:
+        segments, column = [], 0
+        for part in PACKED[name]:
+            rows = module_rows.get(f"{prefix}.{part}", 0)
+            segments.append(Segment(f"{prefix}.{part}", 0, rows, column))
+            column += rows
+        return tuple(segments)
+    for packed, parts in PACKED.items():
+        # Only halves can be told apart by their width: gate and up, which the builder unpacks.
+        if name in parts and module_rows.get(f"{prefix}.{packed}") == len(parts) * width_out:
+            return (Segment(f"{prefix}.{packed}", parts.index(name) * width_out, width_out, 0),)
+    return ()
+
+
+def _branch(node: onnx.NodeProto, projection: Projection) -> list[onnx.NodeProto]:
+    result = node.output[0]
+    base, inner, delta = f"{result}/base", f"{result}/lora_A", f"{result}/lora_B"
+    node.output[0] = base
+    return [
+        helper.make_node("MatMul", [node.input[0], f"{projection.name}.lora_A"], [inner], f"{node.name}/lora_A/MatMul"),
+        helper.make_node("MatMul", [inner, f"{projection.name}.lora_B"], [delta], f"{node.name}/lora_B/MatMul"),
+        helper.make_node("Add", [base, delta], [result], f"{node.name}/lora/Add"),
+    ]
+
+
+def _add_inputs(graph: onnx.GraphProto, projection: Projection, dtype: int) -> None:
+    rank = f"{projection.name}.rank"
+    for name, shape in (("lora_A", [projection.width_in, rank]), ("lora_B", [rank, projection.width_out])):
+        full_name = f"{projection.name}.{name}"
+        default = [0 if size == rank else size for size in shape]
+        graph.input.append(helper.make_tensor_value_info(full_name, dtype, shape))
+        graph.initializer.append(helper.make_tensor(full_name, dtype, default, b"", raw=True))

@@ -1,0 +1,60 @@
+"""Capture the quantized base as an ONNX model for one target, with optional LoRA inputs.
+
+in:  targets.TARGET (params.yaml), models/quantized
+out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, lora_inputs.json and base.json;
+     reports/olive/capture-TARGET.json, the run's config
+"""
+
+from pathlib import Path
+
+from press import command, files, olive_run, settings
+
+BASE = Path("models/quantized")
+OUTPUT = Path("models/captured")
+
+
+def capture(name: str, target: settings.Target, base: Path, building: Path) -> Path:
+    """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
+    passes = {
+        "capture": {
+            "type": "GenAIBuilder",
+            "precision": target.precision,
+            "block_size": target.block_size,
+            "accuracy_level": target.accuracy_level,
+        },
+        "lora_inputs": {"type": "LoRAInputs", "checkpoint": str(base)},
+    }
+    accelerator = {"device": target.device, "execution_providers": [target.provider]}
+    model = {"type": "HfModel", "model_path": str(base)}
+    result = olive_run.run(f"capture-{name}", model, passes, building, accelerator)
+    check_loads(result, target.provider)
+    return result
+
+
+def check_loads(model: Path, provider: str) -> None:
+    """Load the graph once, since the builder can write one that does not load; elsewhere, check it with ONNX."""
+    import onnx
+    import onnxruntime as ort
+    import onnxruntime_genai as og
+
+    if provider in ort.get_available_providers():
+        og.Model(str(model))
+    else:
+        onnx.checker.check_model(model / "model.onnx")
+        print(f"note: {provider} is not on this machine; the graph was checked, but not loaded")
+
+
+def main(target: str) -> None:
+    output = OUTPUT / target
+    building = files.partial(output)
+    files.remove(building)
+    building.mkdir(parents=True)
+    result = capture(target, settings.load().target(target), BASE, building)
+    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+    files.publish(result, output)
+    files.remove(building)
+    print(f"{output}: {files.size(output) / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,69 @@
+"""Convert one adapter for one target's captured model.
+
+in:  models/quantized, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER (its template)
+out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter with its manifest adapter.json;
+     reports/olive/convert-TARGET-ADAPTER.json, the run's config
+"""
+
+from pathlib import Path
+
+from press import command, files, olive_run
+from press.errors import UserError
+
+QUANTIZED = Path("models/quantized")
+ADAPTERS = Path("models/adapters")
+CAPTURED = Path("models/captured")
+OUTPUT = Path("models/converted")
+PREPARED = Path("prepared")
+
+
+def convert(target: str, adapter: str, building: Path) -> Path:
+    """Convert an adapter; return the folder of the result, below `building`.
+
+    :raises UserError: if the adapter was trained on another base than the captured one
+    """
+    source, captured = ADAPTERS / adapter, CAPTURED / target
+    base = check_same_base(source, captured)
+    layout = captured / "lora_inputs.json"
+    passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
+    model = {"type": "HfModel", "model_path": str(QUANTIZED), "adapter_path": str(source)}
+    result = olive_run.run(f"convert-{target}-{adapter}", model, passes, building) / "adapter"
+    config = files.read_json(source / "adapter_config.json")
+    manifest = {
+        "name": adapter,
+        "base_sha256": base,
+        "file_sha256": files.sha256(result / "adapter.onnx_adapter"),
+        "rank": config["r"],
+        "alpha": config["lora_alpha"],
+        "dtype": files.read_json(layout)["dtype"],
+        "template": files.read_json(PREPARED / adapter / "adapter.json")["template"],
+        "inputs": files.read_json(result / "inputs.json"),
+    }
+    files.remove(result / "inputs.json")
+    files.write_json(result / "adapter.json", manifest)
+    return result
+
+
+def check_same_base(adapter: Path, captured: Path) -> str:
+    """Return the digest of the quantized base, or refuse an adapter that was trained on another one."""
+    trained, exported = (files.read_json(folder / "base.json")["base_sha256"] for folder in (adapter, captured))
+    if trained != exported:
+        raise UserError(
+            f"{adapter} was trained on the base {trained[:12]}, but {captured} was captured from {exported[:12]}: "
+            "run `dvc repro` to train it on this base"
+        )
+    return exported
+
+
+def main(target: str, adapter: str) -> None:
+    output = OUTPUT / target / adapter
+    building = files.partial(output)
+    files.remove(building)
+    building.mkdir(parents=True)
+    files.publish(convert(target, adapter, building), output)
+    files.remove(building)
+    print(f"{output}: {files.size(output) / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    command.run(main)
