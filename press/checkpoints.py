@@ -81,9 +81,7 @@ def dequantize(model: "PreTrainedModel") -> "PreTrainedModel":
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLinear):
             weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros)
-            linear = torch.nn.Linear(
-                module.cols, module.rows, bias=module.bias is not None, device="meta"
-            )
+            linear = torch.nn.Linear(module.cols, module.rows, bias=module.bias is not None, device="meta")
             linear.weight = torch.nn.Parameter(weight, requires_grad=False)
             if module.bias is not None:
                 linear.bias = torch.nn.Parameter(module.bias, requires_grad=False)

@@ -61,7 +61,7 @@ def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Pat
 
 def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) -> None:
     """Download a model at a pinned revision from the Hugging Face hub (its cache resumes half downloads)."""
-    import httpx
+    import httpx2
     from huggingface_hub import errors, snapshot_download
 
     where = f"{source.id} at revision {source.revision}"
@@ -73,7 +73,7 @@ def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) ->
         raise UserError(f"the hub has no {where}: mend base.hub.revision in params.yaml") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise UserError(f"the hub has no model {source.id} that you can read: mend base.hub.id or log in") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx.HTTPError) as error:
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
         raise UserError(f"the hub could not be reached for {where}: {_first_line(error)}") from error
     copy_checkpoint(Path(folder), kept, target)
 

@@ -85,9 +85,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str)
     """Tokenize prompt and completion as one text and mark where the prompt's tokens end."""
     encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
     prompt_tokens = sum(end <= len(prompt) for _, end in encoded["offset_mapping"])
-    return Example(
-        prompt=prompt, completion=completion, input_ids=encoded["input_ids"], prompt_tokens=prompt_tokens
-    )
+    return Example(prompt=prompt, completion=completion, input_ids=encoded["input_ids"], prompt_tokens=prompt_tokens)
 
 
 def render_samples(adapter: settings.Adapter) -> list[str]:

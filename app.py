@@ -1,0 +1,206 @@
+"""Chat with a packaged model, bare or with one of its adapters.
+
+    python app.py --adapter travel "what is the best thing to see in chicago"
+    python app.py                      interactive; /adapter NAME, /adapter none, /reset, /quit
+
+Needs a package folder and onnxruntime-genai, nothing else.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+
+import onnxruntime_genai as og
+
+NONE = "none"
+HELP = "/adapter NAME (or none), /adapters, /reset, /quit; Ctrl-C stops an answer"
+
+
+class ChatError(Exception):
+    """What the user asked for cannot be done; the message is one sentence that says why."""
+
+
+class Chat:
+    """A packaged model in a conversation.
+
+    Without an adapter the model's own chat template keeps the conversation's turns; an adapter is trained on
+    single questions, so that each one stands for itself.
+    """
+
+    def __init__(self, package: Path, max_new_tokens: int) -> None:
+        self.package = package
+        self.max_new_tokens = max_new_tokens
+        self.manifest = _read_json(package / "manifest.json")
+        self.model = og.Model(str(package))
+        self.tokenizer = og.Tokenizer(self.model)
+        self.context = _read_json(package / "genai_config.json")["model"]["context_length"]
+        self.adapters = og.Adapters(self.model)
+        self.templates: dict[str, str] = {}
+        self.adapter: str | None = None
+        self.turns: list[dict[str, str]] = []
+
+    def available(self) -> list[str]:
+        """Return the names of the package's adapters."""
+        return sorted(path.parent.name for path in self.package.glob("adapters/*/adapter.json"))
+
+    def switch(self, name: str) -> None:
+        """Activate an adapter, or none, and start a new conversation."""
+        if name != NONE and name not in self.templates:
+            self._load(name)
+        self.adapter = None if name == NONE else name
+        self.turns = []
+
+    def ask(self, question: str):
+        """Yield the answer piece by piece; afterwards the turn is part of the conversation."""
+        ids = self._prompt(question)
+        params = og.GeneratorParams(self.model)
+        params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
+        generator = og.Generator(self.model, params)
+        if self.adapter:
+            generator.set_active_adapter(self.adapters, self.adapter)
+        generator.append_tokens(ids)
+        stream = self.tokenizer.create_stream()
+        answer = ""
+        try:
+            while not generator.is_done():
+                generator.generate_next_token()
+                piece = stream.decode(generator.get_next_tokens()[0])
+                answer += piece
+                yield piece
+        finally:
+            self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+    def _load(self, name: str) -> None:
+        folder = self.package / "adapters" / name
+        if name not in self.available():
+            raise ChatError(f"there is no adapter {name!r} in {self.package}; it has {', '.join(self.available())}")
+        manifest = _read_json(folder / "adapter.json")
+        if manifest["base_sha256"] != self.manifest["base_sha256"]:
+            raise ChatError(
+                f"the adapter {name!r} was trained on another base model ({manifest['base_sha256'][:12]}) than this "
+                f"package's ({self.manifest['base_sha256'][:12]})"
+            )
+        file = folder / "adapter.onnx_adapter"
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != manifest["file_sha256"]:
+            raise ChatError(f"{file} is missing or damaged: copy the package again")
+        self.adapters.load(str(file), name)
+        self.templates[name] = manifest["template"]
+
+    def _prompt(self, question: str) -> list[int]:
+        """Return the prompt's token ids, with as many earlier turns as the context takes."""
+        while True:
+            ids = self.tokenizer.encode(self._text(question))
+            if len(ids) < self.context:
+                return ids
+            if not self.turns:
+                raise ChatError(f"the question has {len(ids)} tokens, but the model's context only {self.context}")
+            self.turns = self.turns[2:]
+
+    def _text(self, question: str) -> str:
+        if self.adapter:
+            before, _ = self.templates[self.adapter].split("{response}")
+            return before.format_map(_Everywhere(question))
+        messages = [*self.turns, {"role": "user", "content": question}]
+        return self.tokenizer.apply_chat_template(json.dumps(messages), add_generation_prompt=True)
+
+
+class _Everywhere(dict):
+    """Give the question for whatever field a template names."""
+
+    def __init__(self, question: str) -> None:
+        super().__init__()
+        self.question = question
+
+    def __missing__(self, key: str) -> str:
+        return self.question
+
+
+def answer(chat: Chat, question: str) -> bool:
+    """Print an answer as it comes and its speed on stderr; return False if Ctrl-C stopped it."""
+    started = time.perf_counter()
+    first = None
+    tokens = 0
+    finished = True
+    try:
+        for piece in chat.ask(question):
+            first = first or time.perf_counter()
+            tokens += 1
+            print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        finished = False
+    print()
+    if tokens > 1:
+        speed = (tokens - 1) / (time.perf_counter() - first)
+        print(f"[{tokens} tokens, first after {first - started:.2f} s, {speed:.1f} tokens/s]", file=sys.stderr)
+    return finished
+
+
+def converse(chat: Chat) -> None:
+    """Read questions and commands until the input ends."""
+    print(f"adapters: {', '.join(chat.available()) or NONE}; {HELP}")
+    while True:
+        try:
+            line = input(f"{chat.adapter or NONE}> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            print()
+            return
+        try:
+            if not line:
+                continue
+            if line == "/quit":
+                return
+            if line == "/reset":
+                chat.turns = []
+            elif line == "/adapters":
+                print("\n".join(chat.available()))
+            elif line.startswith("/adapter "):
+                chat.switch(line.removeprefix("/adapter ").strip())
+            elif line.startswith("/"):
+                print(HELP)
+            else:
+                answer(chat, line)
+        except ChatError as error:
+            print(f"error: {error}", file=sys.stderr)
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ChatError(
+            f"{path} is missing: --package must name a package folder, as `make repro` builds it"
+        ) from error
+    except ValueError as error:
+        raise ChatError(f"{path} is damaged: copy the package again") from error
+
+
+def main() -> int:
+    """Answer one question, or converse."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prompt", nargs="?", help="a question; without one, an interactive chat starts")
+    parser.add_argument("--adapter", default=NONE, help="name of an adapter in the package (default: none)")
+    parser.add_argument("--package", type=Path, default=Path("packages/cpu"), help="folder (default: packages/cpu)")
+    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens an answer may have (default: 512)")
+    words = parser.parse_args()
+    if words.max_new_tokens < 1:
+        parser.error("--max-new-tokens must be at least 1")
+    try:
+        chat = Chat(words.package, words.max_new_tokens)
+        chat.switch(words.adapter)
+        if words.prompt is None:
+            converse(chat)
+        elif not answer(chat, words.prompt):
+            return 130
+    except ChatError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""The lock file: every package with its version, as `pip install --no-deps` takes it.
+
+python -m press.lock       resolve requirements.txt anew and write requirements.lock (`make lock`)
+"""
+
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from press.errors import UserError
+
+REQUIREMENTS = Path("requirements.txt")
+LOCK = Path("requirements.lock")
+HEADER = "# Made by `make lock` from requirements.txt, for CPython 3.11 on Linux: every package with its version.\n"
+
+
+def normalize(name: str) -> str:
+    """Return a package's name as the registry compares names (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def read(path: Path = LOCK) -> dict[str, str]:
+    """Map the normalized name of each locked package to its version."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {normalize(name): version for name, version in pairs}
+
+
+def check_installed(locked: dict[str, str]) -> None:
+    """Refuse an environment whose packages are not the locked ones."""
+    wrong = []
+    for name, version in locked.items():
+        try:
+            installed = public(metadata.version(name))
+        except metadata.PackageNotFoundError:
+            installed = "missing"
+        if installed != version:
+            wrong.append(f"{name} is {installed}, locked {version}")
+    if wrong:
+        raise UserError(f"the environment differs from {LOCK} ({'; '.join(wrong[:3])}): run `make install`")
+
+
+def public(version: str) -> str:
+    """Return a version without its local part: 2.13.0+cpu and 2.13.0 are builds of the same release."""
+    return version.partition("+")[0]
+
+
+def resolve() -> str:
+    """Return the lock file's text for requirements.txt, resolved by pip against the package registry."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
+    result = subprocess.run([*command, "-r", str(REQUIREMENTS)], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"pip cannot resolve {REQUIREMENTS}: {result.stderr.strip().splitlines()[-1]}")
+    packages = [package["metadata"] for package in json.loads(result.stdout)["install"]]
+    lines = sorted(f"{normalize(package['name'])}=={public(package['version'])}\n" for package in packages)
+    return HEADER + "".join(lines)
+
+
+if __name__ == "__main__":
+    LOCK.write_text(resolve(), encoding="utf-8")
+    print(f"{LOCK}: {len(read())} packages")

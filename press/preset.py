@@ -1,0 +1,75 @@
+"""Lay a preset over params.yaml, as `dvc exp run --set-param` would, comments kept.
+
+    python -m press.preset NAME     params.yaml := the committed params.yaml with presets/NAME.yaml over it
+
+A preset holds only what differs. It is laid over the committed file, not over another preset; changes of your
+own that are not committed are never overwritten. `git restore params.yaml` goes back.
+"""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML, YAMLError
+
+from press import settings
+from press.errors import UserError
+
+PRESETS = Path("presets")
+
+
+def overlay(base: dict, preset: dict) -> dict:
+    """Return `base` with the values of `preset`; mappings are merged, all else is replaced."""
+    for key, value in preset.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            overlay(base[key], value)
+        else:
+            base[key] = value
+    return base
+
+
+def apply(name: str) -> str:
+    """Return the text of params.yaml with a preset.
+
+    :raises UserError: if there is no such preset, or params.yaml has changes that would be lost
+    """
+    presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
+    if name not in presets:
+        raise UserError(f"there is no preset {name!r} in {PRESETS}, only {', '.join(presets)}")
+    committed = _committed(settings.PARAMS)
+    current = settings.PARAMS.read_text(encoding="utf-8")
+    known = {committed, *(_laid_over(committed, path) for path in presets.values())}
+    if current not in known:
+        raise UserError(
+            f"{settings.PARAMS} has changes that are not committed: commit them before you lay a preset over"
+        )
+    return _laid_over(committed, presets[name])
+
+
+def _laid_over(text: str, path: Path) -> str:
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    try:
+        values = overlay(yaml.load(text), yaml.load(path.read_text(encoding="utf-8")) or {})
+    except YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    buffer = io.StringIO()
+    yaml.dump(values, buffer)
+    return buffer.getvalue()
+
+
+def _committed(path: Path) -> str:
+    result = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(f"{path} is not committed in git, so that a preset could not be taken back: commit it")
+    return result.stdout
+
+
+if __name__ == "__main__":
+    try:
+        settings.PARAMS.write_text(apply(" ".join(sys.argv[1:])), encoding="utf-8")
+        settings.load()
+    except UserError as error:
+        sys.exit(f"error: {error}")

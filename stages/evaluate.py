@@ -1,0 +1,130 @@
+"""Evaluate one target's model, bare and with each adapter, against PyTorch.
+
+in:  adapters, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
+     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared
+out: reports/evaluate/TARGET, metrics.json and answers.json
+"""
+
+from pathlib import Path
+
+from press import answers, checkpoints, command, examples, files, scoring, settings
+from press.examples import Example
+
+BASE = Path("models/base")
+QUANTIZED = Path("models/quantized")
+ADAPTERS = Path("models/adapters")
+CAPTURED = Path("models/captured")
+CONVERTED = Path("models/converted")
+PREPARED = Path("prepared")
+REPORTS = Path("reports/evaluate")
+
+Scores = dict[str, dict[str, dict[str, float]]]
+
+
+def score_pytorch(heldout: dict[str, list[Example]]) -> Scores:
+    """Score the base, the quantized base and each adapter on it, on each adapter's held-out examples."""
+    from peft import PeftModel
+
+    scores: Scores = {name: {} for name in heldout}
+
+    def add(model: object, rung: str, names: list[str]) -> None:
+        for name in names:
+            print(f"scoring {rung} in PyTorch on {name}", flush=True)
+            scores[name][rung] = scoring.score(scoring.torch_losses(model, heldout[name]))
+
+    add(checkpoints.load(BASE), "base", list(heldout))
+    quantized = checkpoints.dequantize(checkpoints.load(QUANTIZED))
+    add(quantized, "quantized", list(heldout))
+    for name in heldout:
+        model = PeftModel.from_pretrained(quantized, ADAPTERS / name).eval()
+        add(model, "adapter", [name])
+        quantized = model.unload()
+    return scores
+
+
+def score_runtime(runtime, heldout: dict[str, list[Example]]) -> Scores:
+    """Score the captured model, bare and with its adapter, on each adapter's held-out examples."""
+    scores: Scores = {name: {} for name in heldout}
+    for name, some in heldout.items():
+        check_tokenizer(runtime, some[0])
+        for rung, adapter in (("bare", None), ("adapter", name)):
+            print(f"scoring {rung} in ONNX on {name}", flush=True)
+            losses = scoring.runtime_losses(lambda ids, adapter=adapter: runtime.logits(ids, adapter), some)
+            scores[name][rung] = scoring.score(losses)
+    return scores
+
+
+def check_tokenizer(runtime, example: Example) -> None:
+    """Make sure that the runtime's tokenizer reads a prompt as the one that the adapter was trained with."""
+    expected = example["input_ids"][: example["prompt_tokens"]]
+    if runtime.encode(example["prompt"]) != expected:
+        raise RuntimeError(f"onnxruntime-genai tokenizes {example['prompt']!r} otherwise than transformers")
+
+
+def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tuple[list[dict], dict]:
+    """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
+
+    :return: the answers side by side, and the shares that ended by themselves and that satisfy the schema
+    """
+    adapter = files.read_json(PREPARED / name / "adapter.json")
+    schema = adapter["response_schema"]
+    prompts = adapter["samples"] + ([example["prompt"] for example in some] if schema else [])
+    print(f"answering {len(prompts)} prompts of {name}", flush=True)
+    table = []
+    shares = {"ended": {"bare": 0, "adapter": 0}}
+    if schema:
+        shares["valid"] = {"bare": 0, "adapter": 0}
+    for index, prompt in enumerate(prompts):
+        row = {"prompt": prompt}
+        for rung, active in (("bare", None), ("adapter", name)):
+            row[rung], ended = runtime.answer(prompt, active, max_new_tokens)
+            shares["ended"][rung] += ended / len(prompts)
+            if schema and index >= len(adapter["samples"]):
+                shares["valid"][rung] += (answers.complaint(row[rung], schema) is None) / len(some)
+        table.append(row)
+    return table, {share: {rung: round(value, 6) for rung, value in of.items()} for share, of in shares.items()}
+
+
+def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
+    """Write answers.json into `folder` and return the metrics."""
+    import onnxruntime as ort
+
+    names = list(params.adapters)
+    heldout = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in names}
+    captured, converted = CAPTURED / target, CONVERTED / target
+    metrics: dict = {name: {"pytorch": scores} for name, scores in score_pytorch(heldout).items()}
+    table = {}
+    provider = params.target(target).provider
+    if provider in ort.get_available_providers():
+        from press.runtime import Runtime
+
+        paths = {name: converted / name / "adapter.onnx_adapter" for name in names}
+        runtime = Runtime(captured, paths, params.threads)
+        for name, scores in score_runtime(runtime, heldout).items():
+            metrics[name]["onnx"] = scores
+            table[name], shares = answer(runtime, name, heldout[name], params.evaluate.max_new_tokens)
+            metrics[name] |= shares
+    else:
+        print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
+    metrics["bytes"] = {
+        "base": files.size(BASE),
+        "quantized": files.size(QUANTIZED),
+        "captured": files.size(captured),
+        "adapters": {name: files.size(converted / name) for name in names},
+    }
+    files.write_json(folder / "answers.json", table)
+    return metrics
+
+
+def main(target: str) -> None:
+    import torch
+
+    params = settings.load()
+    torch.set_num_threads(params.threads)
+    with files.replaced(REPORTS / target) as building:
+        files.write_json(building / "metrics.json", evaluate(target, params, building))
+    print(f"{REPORTS / target}: see `dvc metrics show`")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,71 @@
+"""Gather all that an application needs for one target in one folder.
+
+in:  package, adapters, targets.TARGET, base, quantize, seed (params.yaml), data, requirements.lock, models/base,
+     models/captured/TARGET, models/converted/TARGET, reports/evaluate/TARGET
+out: packages/TARGET, with manifest.json: the SHA-256 of every file, and of every input
+"""
+
+import shutil
+from pathlib import Path
+
+from press import card, command, files, settings
+
+BASE = Path("models/base")
+CAPTURED = Path("models/captured")
+CONVERTED = Path("models/converted")
+REPORTS = Path("reports/evaluate")
+LOCK = Path("requirements.lock")
+OUTPUT = Path("packages")
+MANIFEST = "manifest.json"
+LICENCES = ("LICEN[CS]E*", "NOTICE*")
+# What only the pipeline reads.
+INTERNAL = ("base.json", "lora_inputs.json")
+
+
+def package(target: str, params: settings.Settings, building: Path) -> None:
+    """Fill the empty folder `building` with the package of a target."""
+    captured = CAPTURED / target
+    for path in sorted(captured.iterdir()):
+        if path.name not in INTERNAL:
+            shutil.copyfile(path, building / path.name)
+    for name in params.adapters:
+        shutil.copytree(CONVERTED / target / name, building / "adapters" / name)
+    for pattern in LICENCES:
+        for path in sorted(BASE.glob(pattern)):
+            shutil.copyfile(path, building / path.name)
+    metrics = files.read_json(REPORTS / target / "metrics.json")
+    files.write_json(building / "metrics.json", metrics)
+    (building / "README.md").write_text(card.render(target, params, metrics), encoding="utf-8")
+    manifest = {
+        "name": params.package.name,
+        "target": target,
+        "base_sha256": files.read_json(captured / "base.json")["base_sha256"],
+        "inputs": inputs(target, params),
+        "files": files.digests(building),
+    }
+    files.write_json(building / MANIFEST, manifest)
+
+
+def inputs(target: str, params: settings.Settings) -> dict:
+    """Return what the package was built from: parameters, and digests of the base model, the data and the lock."""
+    data = {adapter.data for adapter in params.adapters.values()} | {params.quantize.calibration.data}
+    return {
+        "params": {
+            **params.model_dump(include={"seed", "threads", "base", "quantize", "adapters", "evaluate", "package"}),
+            "targets": {target: params.target(target).model_dump()},
+        },
+        "base_model_sha256": files.folder_digest(BASE),
+        "data_sha256": {path: files.sha256(Path(path)) for path in sorted(data)},
+        "lock_sha256": files.sha256(LOCK),
+    }
+
+
+def main(target: str) -> None:
+    output = OUTPUT / target
+    with files.replaced(output) as building:
+        package(target, settings.load(), building)
+    print(f"{output}: {files.size(output) / 1e6:.0f} MB")
+
+
+if __name__ == "__main__":
+    command.run(main)
