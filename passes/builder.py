@@ -29,7 +29,9 @@ class GenAIBuilder(Pass):
     def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
         return {
             "precision": PassConfigParam(
-                type_=str, default_value="int4", description="Of what the checkpoint left unquantized."
+                type_=str,
+                default_value="int4",
+                description="Of embedding and lm_head: int4, in one table if they are tied, or float.",
             ),
             "block_size": PassConfigParam(type_=int, default_value=32, description="Weights that share a scale there."),
             "accuracy_level": PassConfigParam(
@@ -51,8 +53,10 @@ class GenAIBuilder(Pass):
         checkpoint = model.model_name_or_path
         provider = PROVIDERS[self.accelerator_spec.execution_provider]
         cache = str(output / "cache")
-        arguments = (checkpoint, checkpoint, str(output), config.precision, provider, cache)
+        arguments = (checkpoint, checkpoint, str(output), "int4", provider, cache)
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
+        if config.precision == "float":
+            options += ["shared_embeddings=false", "nodes_to_exclude=/lm_head/MatMul"]
         builder.create_model(*arguments, **builder.parse_extra_options(*arguments, options))
         extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
         return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})

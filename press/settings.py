@@ -151,7 +151,7 @@ class Adapter(Block):
 class Target(Block):
     device: Literal["cpu", "gpu"]
     provider: Literal[tuple(PROVIDERS)]
-    precision: Literal["int4", "int8", "fp16", "fp32"]
+    precision: Literal["int4", "float"]
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Annotated[int, Field(ge=0, le=4)]
 
@@ -162,8 +162,6 @@ class Target(Block):
             raise ValueError(
                 f"provider is {self.provider}, but device {self.device} can have only {' or '.join(fitting)}"
             )
-        if self.precision == "fp16" and self.device == "cpu":
-            raise ValueError("precision is fp16, but device cpu computes in fp32: choose int4, int8 or fp32")
         return self
 
 
