@@ -51,6 +51,7 @@ def _laid_over(text: str, path: Path) -> str:
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
+    yaml.indent(mapping=2, sequence=4, offset=2)
     try:
         values = overlay(yaml.load(text), yaml.load(path.read_text(encoding="utf-8")) or {})
     except YAMLError as error:

@@ -1,6 +1,6 @@
 """Check parameters and environment before anything runs, and write down what each stage's libraries are.
 
-in:  params.yaml as a whole, requirements.lock, dvc.yaml and the Python files that it names
+in:  params.yaml as a whole, requirements.lock, the project's Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not
 
 A stage depends on its own list, so that a new version of a library reruns the stages that use it, and only those.
@@ -12,10 +12,9 @@ from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 
-import yaml
 from packaging.requirements import Requirement
 
-from press import command, files, lock, settings
+from press import command, files, lock, olive_run, settings
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -27,21 +26,40 @@ LAZY = {
 }
 
 
-def stage_sources(pipeline: Path) -> dict[str, list[Path]]:
-    """Map each stage of a dvc.yaml, but for `check` itself, to the Python files among its deps."""
-    stages = yaml.safe_load(pipeline.read_text(encoding="utf-8"))["stages"]
-    sources = {}
-    for name, stage in stages.items():
-        deps = stage.get("do", stage).get("deps", [])
-        sources[name] = [Path(dep) for dep in deps if dep.endswith(".py")]
-    del sources["check"]
-    return sources
+def stage_scripts() -> dict[str, Path]:
+    """Map the name of each stage, but for this one, to its script."""
+    scripts = sorted(Path("stages").glob("*.py"))
+    return {path.stem: path for path in scripts if path.stem not in ("__init__", Path(__file__).stem)}
 
 
-def imported_modules(source: Path) -> set[str]:
-    """Return the dotted names of all modules that a Python file imports, at its top or in a function."""
+def sources(script: Path, registry: Path = olive_run.PACKAGE_CONFIG) -> set[Path]:
+    """Return a stage's script and all of the project's modules that it uses.
+
+    These are the modules that it imports, those of the Olive passes that it names by their type, the user
+    scripts that it names by their path, and what all of these use in turn.
+    """
+    passes = {name: entry["module_path"] for name, entry in files.read_json(registry)["passes"].items()}
+    found: set[Path] = set()
+    pending = {script}
+    while pending:
+        path = pending.pop()
+        found.add(path)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = imported_modules(tree)
+        texts = {
+            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+        modules |= {passes[text].rpartition(".")[0] for text in texts & set(passes)}
+        used = {Path(*module.split(".")).with_suffix(".py") for module in modules}
+        used |= {Path(text) for text in texts if text.endswith(".py")}
+        pending |= {path for path in used if path.parts[0] in LOCAL and path.is_file()} - found
+    return found
+
+
+def imported_modules(tree: ast.AST) -> set[str]:
+    """Return the dotted names of all modules that Python code imports, at its top or in a function."""
     names = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -50,9 +68,10 @@ def imported_modules(source: Path) -> set[str]:
     return names
 
 
-def packages(sources: Iterable[Path]) -> set[str]:
+def packages(paths: Iterable[Path]) -> set[str]:
     """Return the normalized names of all packages that Python files use, directly or through another."""
-    tops = {name.partition(".")[0] for source in sources for name in imported_modules(source)}
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    tops = {name.partition(".")[0] for tree in trees for name in imported_modules(tree)}
     owners = metadata.packages_distributions()
     found: set[str] = set()
     pending = [owner for top in tops - LOCAL - sys.stdlib_module_names for owner in owners[top]]
@@ -93,8 +112,8 @@ def main() -> None:
     locked = lock.read()
     lock.check_installed(locked)
     with files.replaced(OUTPUT) as building:
-        for stage, sources in stage_sources(Path("dvc.yaml")).items():
-            used = packages(sources)
+        for stage, script in stage_scripts().items():
+            used = packages(sources(script))
             lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
     print("params.yaml and the environment are as they should be")
