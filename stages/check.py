@@ -103,7 +103,7 @@ def check_files(params: settings.Settings) -> None:
         if not Path(adapter.data).is_file():
             raise UserError(f"{settings.PARAMS}: adapters.{name}.data names {adapter.data}, which is not a file")
     calibration = params.quantize.calibration.data
-    if params.quantize.algorithm == "gptq" and not Path(calibration).is_file():
+    if not Path(calibration).is_file():
         raise UserError(f"{settings.PARAMS}: quantize.calibration.data names {calibration}, which is not a file")
 
 

@@ -61,11 +61,11 @@ def prepare(adapter: settings.Adapter, tokenizer: "PreTrainedTokenizerBase", eos
         excess = len(example["input_ids"]) - adapter.max_seq_len
         if excess > 0:
             reason = f"{len(example['input_ids'])} tokens, more than max_seq_len {adapter.max_seq_len}"
-            if adapter.too_long == "error" or example["prompt_tokens"] >= adapter.max_seq_len:
-                errors.append(Reject(line, reason))
-                continue
             if adapter.too_long == "skip":
                 result.rejects.append(Reject(line, reason))
+                continue
+            if adapter.too_long == "error" or example["prompt_tokens"] >= adapter.max_seq_len:
+                errors.append(Reject(line, reason))
                 continue
             example["input_ids"] = example["input_ids"][: adapter.max_seq_len]
             result.truncated += 1
@@ -145,6 +145,8 @@ def _parse(text: bytes, names: list[str], schema: dict | None) -> dict[str, str]
             raise ValueError(f"no field {name!r}, which the template names; it has {', '.join(value) or 'none'}")
         if not isinstance(value[name], str) or not value[name].strip():
             raise ValueError(f"field {name!r} is {json.dumps(value[name])}, not a non-empty string")
+        if any("\ud800" <= character <= "\udfff" for character in value[name]):
+            raise ValueError(f"field {name!r} has half of a surrogate pair, which is no character")
     if schema is not None:
         wrong = answers.complaint(value[templates.RESPONSE], schema)
         if wrong:

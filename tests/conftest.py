@@ -1,6 +1,9 @@
-"""What several tests share: a tiny random checkpoint and its quantized form."""
+"""What several tests share: a tiny random checkpoint, its quantized form, and the whole project built with it."""
 
 import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,73 @@ def tiny_quantized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) ->
         building.mkdir()
         files.publish(quantize.quantize(params, tiny_base, building), folder / "quantized")
     return folder / "quantized"
+
+
+class Project:
+    """A copy of the project in a git repository of its own, with commands to run in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # The tests' own interpreter first, and the copy's modules, not those installed from the original.
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": "", "COLUMNS": "200"}
+
+    def run(self, *command: str, check: bool = True, **options) -> subprocess.CompletedProcess:
+        """Run a command to its end; by default, it has to succeed."""
+        result = subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
+        )
+        assert not check or result.returncode == 0, f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+        return result
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Start a command in the background."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True)
+
+    def commit(self) -> None:
+        """Commit everything."""
+        identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+        self.run("git", "add", "--all")
+        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "test")
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace the first occurrence of a text in a file, which has to be there."""
+        file = self.folder / path
+        text = file.read_text(encoding="utf-8")
+        assert old in text
+        file.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    def copy_to(self, folder: Path) -> "Project":
+        """Return a copy, outputs and DVC cache included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
+    folder = tmp_path_factory.mktemp("project") / "olive-press"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+    )
+    for name in listed.stdout.decode().split("\0"):
+        if name and (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, folder / name)
+    result = Project(folder)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    result.run("git", "init", "--quiet")
+    result.commit()
+    result.run(sys.executable, "-m", "press.preset", "tiny")
+    result.commit()
+    return result
+
+
+@pytest.fixture(scope="session")
+def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with the tiny preset after `dvc repro`. Copy it to change it."""
+    result = project.copy_to(tmp_path_factory.mktemp("built") / "olive-press")
+    result.run("dvc", "repro")
+    result.commit()
+    return result

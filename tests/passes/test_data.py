@@ -1,0 +1,52 @@
+"""The data components: rows to calibrate on, examples to train on."""
+
+import json
+
+import pytest
+
+from passes import data
+from press import examples
+from press.errors import UserError
+
+
+def write_texts(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return str(path)
+
+
+def test_calibration_rows_are_the_joined_texts_cut_in_equal_rows(tiny_base, tmp_path):
+    path = write_texts(tmp_path / "texts.jsonl", ["abc", "de\u2028f", "g" * 40])
+    rows = data.calibration_rows(path, str(tiny_base), rows=3, row_tokens=6)
+    ids = [token for row, _ in rows for token in row["input_ids"].tolist()]
+    assert [row["input_ids"].shape for row, _ in rows] == [(6,)] * 3
+    assert all(row["attention_mask"].sum() == 6 for row, _ in rows)
+    tokenizer = data.AutoTokenizer.from_pretrained(tiny_base)
+    assert tokenizer.decode(ids) == "abc\n\nde\u2028f\n\nggggg"
+
+
+def test_too_little_calibration_text_is_refused_with_the_figures(tiny_base, tmp_path):
+    path = write_texts(tmp_path / "texts.jsonl", ["abc"])
+    with pytest.raises(UserError, match=r"has 5 tokens, but calibration needs 2 rows of 16, 32 in all"):
+        data.calibration_rows(path, str(tiny_base), rows=2, row_tokens=16)
+
+
+@pytest.mark.parametrize("line", ["{", '{"txt": "a"}', "[1]"])
+def test_a_bad_line_of_calibration_text_is_named(tiny_base, tmp_path, line):
+    path = tmp_path / "texts.jsonl"
+    path.write_text(f'{{"text": "abc"}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"texts\.jsonl line 2"):
+        data.calibration_rows(str(path), str(tiny_base), rows=1, row_tokens=2)
+
+
+def test_a_missing_calibration_file_is_named(tiny_base, tmp_path):
+    with pytest.raises(UserError, match=r"none\.jsonl is not a UTF-8 file"):
+        data.calibration_rows(str(tmp_path / "none.jsonl"), str(tiny_base), rows=1, row_tokens=2)
+
+
+@pytest.mark.parametrize(("response_only", "labels"), [(True, [-100, -100, 7, 8]), (False, [5, 6, 7, 8])])
+def test_only_the_response_is_learned_if_so_asked(tmp_path, response_only, labels):
+    path = tmp_path / "train.jsonl"
+    examples.write(path, [{"prompt": "p", "completion": "c", "input_ids": [5, 6, 7, 8], "prompt_tokens": 2}])
+    (example,) = data.prepared_examples(str(path), response_only=response_only)
+    assert example["input_ids"].tolist() == [5, 6, 7, 8]
+    assert example["labels"].tolist() == labels

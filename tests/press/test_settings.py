@@ -1,0 +1,289 @@
+"""params.yaml is read strictly, and each mistake gives one sentence."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import yaml
+
+from press import settings
+from press.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+TRAVEL = PARAMS["adapters"]["travel"]
+DELETED = object()
+JARGON = (
+    "Input should",
+    "input should",
+    "type=",
+    "instance of",
+    "pydantic",
+    "Traceback",
+    "Value error",
+    "[key]",
+    "validat",
+)
+
+
+def changed(folder: Path, changes: dict) -> Path:
+    """Write params.yaml with changes; a change's key is a path of keys."""
+    values = copy.deepcopy(PARAMS)
+    for keys, value in changes.items():
+        block = values
+        for key in keys[:-1]:
+            block = block[key]
+        if value is DELETED:
+            del block[keys[-1]]
+        else:
+            block[keys[-1]] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def complaint(path: Path) -> str:
+    """Return what `load` says about a file, as a sentence without the path."""
+    with pytest.raises(UserError) as caught:
+        settings.load(path)
+    message = str(caught.value)
+    assert not [word for word in JARGON if word in message]
+    assert message.startswith(f"{path}")
+    return message.removeprefix(f"{path}").removeprefix(": ").strip()
+
+
+def template(text: str) -> dict:
+    return {("adapters", "travel", "template"): text}
+
+
+def schema(value: object) -> dict:
+    return {("adapters", "travel", "response_schema"): value}
+
+
+def base(source: str, **block: str) -> dict:
+    return {("base", "source"): source, **{("base", source, key): value for key, value in block.items()}}
+
+
+ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
+FOLDER_NAME = "a folder name: lower-case letters, digits, - and _"
+MISTAKES = [
+    # unknown and missing keys
+    ({("sed",): 1}, "sed is not a known key, only seed, threads, base, quantize, adapters, targets, evaluate, package"),
+    ({("base", "hub", "branch"): "main"}, "base.hub.branch is not a known key, only id, revision"),
+    (
+        {("quantize", "calibration", "file"): ""},
+        "quantize.calibration.file is not a known key, only data, rows, row_tokens",
+    ),
+    (
+        {("adapters", "travel", "lora", "r"): 8},
+        "adapters.travel.lora.r is not a known key, only rank, alpha, dropout, target_modules",
+    ),
+    (
+        {("targets", "cpu", "threads"): 8},
+        "targets.cpu.threads is not a known key, only device, provider, precision, block_size, accuracy_level",
+    ),
+    ({("seed",): DELETED}, "seed is missing"),
+    ({("adapters", "packing", "lora", "alpha"): DELETED}, "adapters.packing.lora.alpha is missing"),
+    # wrong types
+    ({("seed",): "42"}, "seed is '42', but must be an integer"),
+    ({("threads",): True}, "threads is true, but must be an integer"),
+    ({("threads",): None}, "threads is null, but must be an integer"),
+    ({("threads",): 1.5}, "threads is 1.5, but must be an integer"),
+    ({("quantize", "symmetric"): "no"}, "quantize.symmetric is 'no', but must be true or false"),
+    ({("base", "package", "version"): 0.1}, "base.package.version is 0.1, but must be text: put it in quotes"),
+    (
+        {("adapters", "travel", "training", "learning_rate"): "1e-3"},
+        "adapters.travel.training.learning_rate is '1e-3', but must be a number: "
+        "write it without quotes, and 1.0e-3 rather than 1e-3",
+    ),
+    ({("adapters", "travel", "samples"): "hi"}, "adapters.travel.samples is 'hi', but must be a list"),
+    (
+        {("adapters", "travel", "samples"): ["hi", 3]},
+        "adapters.travel.samples.1 is 3, but must be text: put it in quotes",
+    ),
+    ({("quantize",): 4}, "quantize is 4, but must be a block of keys"),
+    ({("adapters",): ["travel"]}, "adapters is ['travel'], but must be a block of keys"),
+    (
+        {("base", "random", "config", "born"): yaml.safe_load("2020-01-01")},
+        "base.random.config.born is datetime.date(2020, 1, 1), but must be text, a number, true, false, null, "
+        "or a list or block of these",
+    ),
+    (
+        {("base", "random", "config", 1): 2},
+        "base.random.config has the key 1, but a key must be text: put it in quotes",
+    ),
+    # values out of bounds
+    ({("seed",): -1}, "seed is -1, but must be at least 0"),
+    ({("seed",): 2**32}, "seed is 4294967296, but must be less than 4294967296"),
+    ({("adapters", "travel", "heldout"): 0.6}, "adapters.travel.heldout is 0.6, but must be at most 0.5"),
+    ({("adapters", "travel", "heldout"): 0}, "adapters.travel.heldout is 0, but must be greater than 0.0"),
+    (
+        {("adapters", "travel", "training", "learning_rate"): float("inf")},
+        "adapters.travel.training.learning_rate is inf, but must be a finite number",
+    ),
+    ({("quantize", "group_size"): 48}, "quantize.group_size is 48, but must be 16, 32, 64, 128 or 256"),
+    ({("base", "source"): "s3"}, "base.source is 's3', but must be 'package', 'local', 'hub', 'azureml' or 'random'"),
+    (
+        {("base", "package", "sha256"): "ABC"},
+        "base.package.sha256 is 'ABC', but must be a SHA-256: 64 hexadecimal digits in lower case",
+    ),
+    ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
+    ({("targets",): {}}, "targets is empty, but must have at least one entry"),
+    # names that become folders
+    ({("adapters", "../x"): TRAVEL}, f"adapters has the key '../x', but a key must be {FOLDER_NAME}"),
+    ({("adapters", "Travel"): TRAVEL}, f"adapters has the key 'Travel', but a key must be {FOLDER_NAME}"),
+    ({("targets", ""): PARAMS["targets"]["cpu"]}, f"targets has the key '', but a key must be {FOLDER_NAME}"),
+    ({("adapters", 1): TRAVEL}, "adapters has the key 1, but a key must be text: put it in quotes"),
+    ({("package", "name"): "My model"}, f"package.name is 'My model', but must be {FOLDER_NAME}"),
+    # targets
+    (
+        {("targets", "cpu", "provider"): "CudaProvider"},
+        "targets.cpu.provider is 'CudaProvider', but must be 'CPUExecutionProvider', 'CUDAExecutionProvider', "
+        "'DmlExecutionProvider', 'WebGpuExecutionProvider' or 'NvTensorRTRTXExecutionProvider'",
+    ),
+    (
+        {("targets", "cpu", "provider"): "CUDAExecutionProvider"},
+        "targets.cpu: provider is CUDAExecutionProvider, but device cpu can have only CPUExecutionProvider",
+    ),
+    (
+        {("targets", "cpu", "device"): "gpu"},
+        "targets.cpu: provider is CPUExecutionProvider, but device gpu can have only CUDAExecutionProvider or "
+        "DmlExecutionProvider or WebGpuExecutionProvider or NvTensorRTRTXExecutionProvider",
+    ),
+    ({("targets", "cpu", "precision"): "fp16"}, "targets.cpu.precision is 'fp16', but must be 'int4' or 'float'"),
+    # sources
+    (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),
+    (base("hub"), "base.hub.id is empty, but base.source is hub: name a model, such as owner/model"),
+    *(
+        (
+            base("hub", id="owner/model", revision=revision),
+            f"base.hub.revision is {revision!r}, but must be a full commit hash (40 hexadecimal digits), since a "
+            "branch or a tag can move",
+        )
+        for revision in ("", "main", "abc1234")
+    ),
+    *(
+        (
+            base("azureml", uri=uri),
+            f"base.azureml.uri is {uri!r}, but must look like azureml://registries/REGISTRY/models/NAME/versions/VERSION",
+        )
+        for uri in ("", "azureml:phi:1", "azureml://registries/azureml/models/phi")
+    ),
+    # templates
+    (template("{prompt}{response}{response}"), ONCE),
+    (template("{response} to {prompt}"), ONCE),
+    (template("{response}"), ONCE),
+    (template("{prompt}"), ONCE),
+    (template("plain"), ONCE),
+    (template("{prompt} {{response}} {response}"), ONCE),
+    (template("{prompt}{response:}"), ONCE),
+    (
+        template("{prompt {response}"),
+        "adapters.travel.template: template is malformed (unexpected '{' in field name); "
+        "write {{ and }} for plain braces",
+    ),
+    (
+        template("{prompt} } {response}"),
+        "adapters.travel.template: template is malformed (Single '}' encountered in format string); "
+        "write {{ and }} for plain braces",
+    ),
+    (
+        template("{prompt!r}{response}"),
+        "adapters.travel.template: template may name fields only as {field}, without a format or conversion",
+    ),
+    (
+        template("{prompt:>9}{response}"),
+        "adapters.travel.template: template may name fields only as {field}, without a format or conversion",
+    ),
+    (template("{}{response}"), "adapters.travel.template: template has the field {}, which is not a name"),
+    (template("{a.b}{response}"), "adapters.travel.template: template has the field {a.b}, which is not a name"),
+    # response schemas
+    (
+        schema({"type": "strin"}),
+        "adapters.travel.response_schema: not a JSON Schema at $.type: 'strin' is not valid under any "
+        "of the given schemas",
+    ),
+    (
+        schema({"properties": {"a": {"pattern": "["}}}),
+        "adapters.travel.response_schema: not a JSON Schema at $.properties.a.pattern: '[' is not a 'regex'",
+    ),
+    (schema(["object"]), "adapters.travel.response_schema is ['object'], but must be a block of keys"),
+]
+
+
+def test_the_project_s_own_parameters_load():
+    params = settings.load(ROOT / "params.yaml")
+    assert params.seed == PARAMS["seed"]
+    assert params.adapter("travel").lora.rank == TRAVEL["lora"]["rank"]
+    assert params.model_dump() == PARAMS
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"), MISTAKES, ids=lambda value: value[:70] if isinstance(value, str) else ""
+)
+def test_a_mistake_gives_one_sentence_that_names_the_key_and_what_is_right(tmp_path, changes, sentence):
+    assert complaint(changed(tmp_path, changes)) == sentence
+
+
+def test_each_mistake_has_a_line_of_its_own(tmp_path):
+    path = changed(tmp_path, {("seed",): "a", ("threads",): 0})
+    assert complaint(path).splitlines() == [
+        "seed is 'a', but must be an integer",
+        f"{path}: threads is 0, but must be at least 1",
+    ]
+
+
+def test_a_long_value_is_shown_in_short(tmp_path):
+    sentence = complaint(changed(tmp_path, {("seed",): "x" * 10_000}))
+    assert sentence == f"seed is '{'x' * 76}..., but must be an integer"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"seed: 42\nbase: [1\n", "is not valid YAML at line 3, column 1: expected ',' or ']', but got '<stream end>'"),
+        (
+            b"seed: 42\n\tthreads: 2\n",
+            "is not valid YAML at line 2, column 1: found character '\\t' that cannot start any token",
+        ),
+        (b"seed: \x00\n", "is not valid YAML: unacceptable character #x0000"),
+        ("seed: 42 # Flåm\n".encode("latin-1"), "is not UTF-8 text (byte 14)"),
+        (
+            b"- seed\n- threads\n",
+            "must be a block of keys: seed, threads, base, quantize, adapters, targets, evaluate, package",
+        ),
+        (b"", "must be a block of keys: seed, threads, base, quantize, adapters, targets, evaluate, package"),
+    ],
+)
+def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, content, sentence):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(content)
+    assert complaint(path).startswith(sentence)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    assert complaint(tmp_path / "params.yaml") == "is missing: run this in the project's folder"
+
+
+def test_every_source_can_be_chosen(tmp_path):
+    chosen = {
+        "local": base("local", path="~/model"),
+        "hub": base("hub", id="owner/model", revision="0" * 40),
+        "azureml": base("azureml", uri="azureml://registries/r/models/m/versions/1"),
+        "random": {("base", "source"): "random", ("base", "random", "config", "rope_scaling"): None},
+    }
+    for source, changes in chosen.items():
+        assert settings.load(changed(tmp_path, changes)).base.source == source
+
+
+def test_whole_numbers_are_taken_where_a_fraction_may_be(tmp_path):
+    params = settings.load(changed(tmp_path, {("adapters", "travel", "training", "weight_decay"): 0}))
+    assert params.adapter("travel").training.weight_decay == 0.0
+
+
+def test_an_unknown_adapter_or_target_names_those_there_are():
+    params = settings.load(ROOT / "params.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml: adapters has no 'hotel', only travel, packing"):
+        params.adapter("hotel")
+    with pytest.raises(UserError, match=r"params\.yaml: targets has no 'npu', only cpu"):
+        params.target("npu")

@@ -1,0 +1,77 @@
+"""The data sets that come with the project are large, valid and apart."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from press import settings, sources
+from stages import prepare
+
+ROOT = Path(__file__).parents[1]
+PARAMS = settings.load(ROOT / "params.yaml")
+LEAST = {"travel": 400, "packing": 250}
+TOKENIZER = sources._byte_tokenizer()
+BASE = ROOT / "models" / "base"
+
+
+def prepared(name: str, tokenizer: object, eos_ids: list[int], **changes: object) -> prepare.Prepared:
+    adapter = PARAMS.adapter(name)
+    return prepare.prepare(adapter.model_copy(update={"data": str(ROOT / adapter.data), **changes}), tokenizer, eos_ids)
+
+
+def by_bytes(name: str) -> prepare.Prepared:
+    """Prepare a data set without the base model; its tokens are bytes, so that their number is not limited."""
+    return prepared(name, TOKENIZER, [TOKENIZER.eos_token_id], max_seq_len=10**6)
+
+
+def test_these_are_the_project_s_data_sets():
+    assert {name: adapter.data for name, adapter in PARAMS.adapters.items()} == {
+        name: f"data/{name}.jsonl" for name in LEAST
+    }
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_all_lines_are_valid_distinct_and_enough(name):
+    result = by_bytes(name)
+    assert (result.rejects, result.duplicates) == ([], 0)
+    assert len(result.train) + len(result.heldout) >= LEAST[name]
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_no_held_out_prompt_is_trained_on(name):
+    result = by_bytes(name)
+    train, heldout = (
+        {" ".join(example["prompt"].casefold().split()) for example in split}
+        for split in (result.train, result.heldout)
+    )
+    assert not train & heldout
+    assert len(heldout) >= 20
+
+
+@pytest.mark.parametrize("name", LEAST)
+def test_no_sample_is_trained_on(name):
+    adapter = PARAMS.adapter(name)
+    prompts = {example["prompt"] for example in by_bytes(name).train}
+    assert not prompts & set(prepare.render_samples(adapter))
+
+
+@pytest.mark.skipif(
+    not (BASE / "tokenizer.json").exists(), reason="`dvc repro fetch` brings the base model's tokenizer"
+)
+@pytest.mark.parametrize("name", LEAST)
+def test_no_line_is_too_long_for_the_base_model_s_tokenizer(name):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    result = prepared(name, tokenizer, [tokenizer.eos_token_id], too_long="skip")
+    assert result.rejects == []
+
+
+def test_the_calibration_text_is_long_enough():
+    calibration = PARAMS.quantize.calibration
+    lines = (ROOT / calibration.data).read_text(encoding="utf-8").split("\n")
+    texts = [json.loads(line)["text"] for line in lines if line]
+    assert len(set(texts)) == len(texts)
+    # A tokenizer makes at least one token of a word.
+    assert sum(len(text.split()) for text in texts) >= calibration.rows * calibration.row_tokens

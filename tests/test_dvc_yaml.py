@@ -1,0 +1,187 @@
+"""dvc.yaml names all that a stage reads, so that a change of any of it reruns the stage, and of nothing else."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import check
+
+ROOT = Path(__file__).parents[1]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+PASSES = json.loads((ROOT / "passes/olive.json").read_text(encoding="utf-8"))
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+LOCAL = ("passes", "press", "stages")
+WORKING = [name for name in STAGES if name != "check"]
+LISTS = ("deps", "outs", "metrics", "plots", "params")
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+
+
+def at(values: dict, dotted: str) -> object:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
+
+
+def contexts(stage: dict) -> Iterator[dict]:
+    """Yield the names that each instance of a stage is written with: those of its foreach or matrix."""
+    if "foreach" in stage:
+        for key, item in at(PARAMS, stage["foreach"][2:-1]).items():
+            yield {"key": key, "item": item}
+    elif "matrix" in stage:
+        targets, adapters = (at(PARAMS, stage["matrix"][axis][2:-1]) for axis in ("target", "adapter"))
+        assert set(stage["matrix"]) == {"target", "adapter"}
+        yield from ({"item": {"target": target, "adapter": adapter}} for target in targets for adapter in adapters)
+    else:
+        yield {}
+
+
+def instances(name: str) -> list[dict]:
+    """Return a stage's lists with all names put in, one for each of its instances."""
+    stage = STAGES[name]
+    body = stage.get("do", stage)
+
+    def filled(value: object, context: dict) -> object:
+        if isinstance(value, str):
+            return re.sub(r"\$\{([\w.]+)\}", lambda match: str(at({**PARAMS, **context}, match[1])), value)
+        if isinstance(value, dict):
+            return {filled(key, context): filled(each, context) for key, each in value.items()}
+        return [filled(each, context) for each in value] if isinstance(value, list) else value
+
+    return [{key: filled(body.get(key, []), context) for key in LISTS} for context in contexts(stage)]
+
+
+def outputs(name: str) -> dict[str, dict]:
+    """Map the path of each of a stage's outputs to its options."""
+    entries = [entry for one in instances(name) for key in ("outs", "metrics", "plots") for entry in one[key]]
+    return {path: options for entry in entries for path, options in entry.items()}
+
+
+def parameters(name: str) -> set[str]:
+    """Return what of params.yaml a stage reads."""
+    return {entry for one in instances(name) for entry in one["params"] if isinstance(entry, str)}
+
+
+def passes(name: str) -> set[str]:
+    """Return the entries of passes/olive.json that a stage reads."""
+    entries = [entry for one in instances(name) for entry in one["params"] if isinstance(entry, dict)]
+    return {leaf for entry in entries for leaf in entry["passes/olive.json"]}
+
+
+def local_imports(path: str) -> set[str]:
+    modules = check.imported_modules(ast.parse(Path(path).read_text(encoding="utf-8")))
+    paths = {module.replace(".", "/") + ".py" for module in modules if module.startswith(LOCAL)}
+    return {each for each in paths if Path(each).is_file()}
+
+
+def modules(name: str) -> set[str]:
+    """Return the Python files that a stage runs: its script, its passes, its user scripts and what they import."""
+    script = f"stages/{name}.py"
+    pending = {script, *re.findall(r'"(passes/\w+\.py)"', Path(script).read_text(encoding="utf-8"))}
+    for leaf in passes(name):
+        module, _, _ = at(PASSES, leaf)["module_path"].rpartition(".")
+        if module.startswith("passes."):
+            pending.add(module.replace(".", "/") + ".py")
+    found: set[str] = set()
+    while pending:
+        path = pending.pop()
+        found.add(path)
+        pending |= local_imports(path) - found
+    return found
+
+
+def leaves(values: dict, prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def covers(some: set[str], leaf: str) -> bool:
+    return any(leaf == each or leaf.startswith(f"{each}.") for each in some)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_stage_depends_on_exactly_the_modules_that_it_runs(name):
+    for one in instances(name):
+        assert {dep for dep in one["deps"] if dep.endswith(".py")} == modules(name)
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_the_check_stage_finds_the_same_modules(name):
+    assert {path.as_posix() for path in check.sources(Path(f"stages/{name}.py"))} == modules(name)
+
+
+def test_the_check_stage_depends_on_all_that_it_reads():
+    (one,) = instances("check")
+    assert set(one["deps"]) == {"requirements.lock", *LOCAL}
+    assert one["params"] == [{"params.yaml": None}]
+    assert all(Path(path).parts[0] in one["deps"] for path in modules_of_check())
+
+
+def modules_of_check() -> set[str]:
+    return local_imports("stages/check.py")
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_stage_reads_the_passes_that_its_script_names(name):
+    text = Path(f"stages/{name}.py").read_text(encoding="utf-8")
+    assert passes(name) == {f"passes.{each}" for each in PASSES["passes"] if f'"{each}"' in text}
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_every_parameter_of_a_stage_exists(name):
+    for leaf in parameters(name):
+        at(PARAMS, leaf)
+    for leaf in passes(name):
+        at(PASSES, leaf)
+
+
+def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
+    # `check` reads all, `package` and `evaluate` whole blocks, so that alone they would prove nothing.
+    used = {name: parameters(name) for name in WORKING}
+    makers = set().union(*(used[name] for name in WORKING if name not in ("evaluate", "package")))
+    for leaf in leaves(PARAMS):
+        block = leaf.split(".")[0]
+        assert covers(used[block] if block in ("evaluate", "package") else makers, leaf), leaf
+
+
+def test_every_stage_has_a_list_of_its_libraries_from_check():
+    assert set(outputs("check")) == {f"reports/environment/{name}.txt" for name in WORKING}
+    for name in WORKING:
+        for one in instances(name):
+            listed = [dep for dep in one["deps"] if dep.startswith("reports/environment/")]
+            assert listed == [f"reports/environment/{name}.txt"]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_outputs_are_kept_until_replaced_and_cached_unless_they_are_reports(name):
+    assert outputs(name)
+    for path, options in outputs(name).items():
+        assert options["persist"] is True, path
+        assert options.get("cache", True) is not path.startswith("reports/"), path
+
+
+def test_no_two_stages_make_the_same():
+    paths = [path for name in STAGES for path in outputs(name)]
+    assert len(paths) == len(set(paths))
+    assert not [path for path in paths for other in paths if path.startswith(f"{other}/")]
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_dependency_is_the_project_s_or_another_stage_s_output(name):
+    made = {path for other in STAGES if other != name for path in outputs(other)}
+    for dep in {dep for one in instances(name) for dep in one["deps"]}:
+        if dep.startswith(("models", "prepared", "reports", "packages")):
+            assert [path for path in made if path == dep or path.startswith(f"{dep}/")], dep
+        else:
+            assert Path(dep).exists(), dep

@@ -1,0 +1,283 @@
+"""The whole DAG on a tiny random model: what runs, what does not, and what is left after a failure."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import Project
+
+from press import files
+
+pytestmark = pytest.mark.pipeline
+PYTHON = sys.executable
+OUTPUTS = {
+    "fetch": "models/base",
+    "prepare travel": "prepared/travel",
+    "quantize": "models/quantized",
+    "finetune travel": "models/adapters/travel",
+    "capture cpu": "models/captured/cpu",
+    "convert cpu travel": "models/converted/cpu/travel",
+    "evaluate cpu": "reports/evaluate/cpu",
+    "package cpu": "packages/cpu",
+}
+
+
+@pytest.fixture
+def copy(built: Project, tmp_path) -> Project:
+    """A built project of the test's own."""
+    return built.copy_to(tmp_path / "olive-press")
+
+
+def stages_run(project: Project) -> set[str]:
+    """Run `dvc repro` and return the stages that it ran."""
+    return set(re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro").stdout, re.MULTILINE))
+
+
+def stale(project: Project) -> set[str]:
+    """Return the stages whose own dependencies changed."""
+    return set(json.loads(project.run("dvc", "status", "--json").stdout))
+
+
+def stage(words: str) -> list[str]:
+    """Return the command line of a stage."""
+    name, *rest = words.split()
+    return [PYTHON, "-m", f"stages.{name}", *rest]
+
+
+def assert_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
+    """Check for exit code 1 and one sentence on stderr that has all the parts."""
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, result.stderr
+    for part in parts:
+        assert part in errors[0]
+
+
+def test_the_package_holds_all_that_an_application_needs(built):
+    package = built.folder / "packages/cpu"
+    manifest = files.read_json(package / "manifest.json")
+    present = files.digests(package)
+    del present["manifest.json"]
+    assert manifest["files"] == present
+    model = {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "LICENSE", "README.md", "metrics.json"}
+    adapters = {f"adapters/{name}/adapter.{end}" for name in ("travel", "packing") for end in ("onnx_adapter", "json")}
+    assert model | adapters <= set(present)
+    inputs = manifest["inputs"]
+    assert inputs["params"]["adapters"]["travel"]["lora"]["rank"] == 4
+    assert inputs["data_sha256"]["data/travel.jsonl"] == files.sha256(built.folder / "data/travel.jsonl")
+
+
+def test_each_olive_step_runs_by_hand_from_its_report(copy):
+    for report in ("quantize", "finetune-travel", "capture-cpu", "convert-cpu-travel"):
+        config = files.read_json(copy.folder / f"reports/olive/{report}.json")
+        words = ["olive", "run", "--package-config", "passes/olive.json", "--config", f"reports/olive/{report}.json"]
+        copy.environment["PYTHONPATH"] = str(copy.folder)
+        copy.run(*words)
+        assert (copy.folder / config["output_dir"] / "model_config.json").exists(), report
+
+
+def test_nothing_of_this_machine_is_in_the_outputs(built):
+    folders = [built.folder / name for name in ("models", "prepared", "packages", "reports")]
+    for path in (path for folder in folders for path in folder.rglob("*") if path.is_file()):
+        assert str(built.folder).encode() not in path.read_bytes(), path
+
+
+def test_a_second_run_does_nothing_and_a_comment_changes_nothing(copy):
+    copy.edit("params.yaml", "seed: 42", "# a comment\nseed: 42   # and another")
+    result = copy.run("dvc", "repro")
+    assert "Running stage" not in result.stdout
+    assert "Data and pipelines are up to date." in result.stdout
+
+
+def test_a_clean_rebuild_gives_the_same_bytes(project, built, tmp_path):
+    again = project.copy_to(tmp_path / "elsewhere" / "rebuilt")
+    again.environment |= {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
+    again.run("dvc", "repro")
+    assert (again.folder / "dvc.lock").read_text() == (built.folder / "dvc.lock").read_text()
+
+
+def test_a_learning_rate_touches_one_adapter_alone(copy):
+    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) == expected
+
+
+def test_a_new_adapter_runs_its_own_stages(copy):
+    copy.edit("params.yaml", "\ntargets:", "\n" + renamed_block(copy, "packing", "cruise") + "\ntargets:")
+    shutil.copyfile(copy.folder / "data/packing.jsonl", copy.folder / "data/cruise.jsonl")
+    own = {"prepare@cruise", "finetune@cruise", "convert@cpu-cruise"}
+    assert stages_run(copy) == own | {"check", "evaluate@cpu", "package@cpu"}
+    assert (copy.folder / "packages/cpu/adapters/cruise/adapter.onnx_adapter").exists()
+
+
+def renamed_block(copy: Project, name: str, new: str) -> str:
+    """Return an adapter's block of params.yaml under another name."""
+    text = (copy.folder / "params.yaml").read_text(encoding="utf-8")
+    block = re.search(rf"^  {name}:\n(?:    .*\n)+", text, re.MULTILINE)[0]
+    return block.replace(f"  {name}:", f"  {new}:", 1).replace(f"data/{name}", f"data/{new}").rstrip("\n")
+
+
+def test_a_target_touches_its_own_stages(copy):
+    text = (copy.folder / "params.yaml").read_text(encoding="utf-8")
+    block = re.search(r"^  cpu:\n(?:    .*\n)+", text, re.MULTILINE)[0]
+    better = block.replace("cpu:", "better:", 1).replace("precision: int4", "precision: float")
+    copy.edit("params.yaml", block, block + better)
+    own = {f"{name}@better" for name in ("capture", "evaluate", "package")}
+    own |= {f"convert@better-{adapter}" for adapter in ("travel", "packing")}
+    assert stages_run(copy) == own | {"check"}
+    copy.edit("params.yaml", "accuracy_level: 4", "accuracy_level: 1")
+    assert stale(copy) == {"check", "capture@cpu", "package@cpu"}
+
+
+@pytest.mark.parametrize(
+    ("package", "users"),
+    [
+        ("peft", {"finetune", "convert", "evaluate"}),
+        ("dvclive", {"finetune"}),
+        ("azure-ai-ml", {"fetch"}),
+        ("pytest", set()),
+    ],
+)
+def test_a_bumped_library_reruns_what_uses_it(copy, package, users):
+    """`check` refuses a lock that is not installed, so its lists are bumped as it would after `make install`."""
+    for path in (copy.folder / "reports/environment").glob("*.txt"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(re.sub(rf"^{package}==.*", f"{package}==99", text, flags=re.MULTILINE), encoding="utf-8")
+    assert {name.partition("@")[0] for name in stale(copy)} - {"check"} == users
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_a_killed_stage_leaves_the_last_outputs(copy, words):
+    output = copy.folder / OUTPUTS[words]
+    before = files.folder_digest(output)
+    process = copy.start(*stage(words))
+    deadline = time.monotonic() + 60
+    while not files.partial(output).exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert files.folder_digest(output) == before
+    assert not stale(copy)
+
+
+def test_ctrl_c_says_so_and_exits_with_130(copy):
+    process = copy.start(*stage("quantize"))
+    while not files.partial(copy.folder / "models/quantized").exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("interrupted: ")
+    assert not stale(copy)
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy):
+    """With dropout, so that also the random state has to be taken up."""
+    copy.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
+    copy.edit("params.yaml", "max_steps: 4", "max_steps: 12")
+    copy.run(*stage("finetune travel"))
+    adapter = copy.folder / "models/adapters/travel"
+    whole = files.folder_digest(adapter)
+    curves = files.folder_digest(copy.folder / "reports/finetune/travel")
+    shutil.rmtree(adapter)
+    process = copy.start(*stage("finetune travel"))
+    checkpoints = copy.folder / "models/adapters/.travel.checkpoints/trainer"
+    while not (checkpoints / "checkpoint-4").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not adapter.exists()
+    result = copy.run(*stage("finetune travel"))
+    assert files.folder_digest(adapter) == whole
+    assert files.folder_digest(copy.folder / "reports/finetune/travel") == curves
+    assert "0/12" not in result.stderr.replace("10/12", "")
+    assert not checkpoints.parent.exists()
+
+
+def test_a_killed_training_starts_over_when_its_inputs_changed(copy):
+    stranded = copy.folder / "models/adapters/.travel.checkpoints"
+    (stranded / "trainer/checkpoint-2").mkdir(parents=True)
+    (stranded / "inputs.sha256").write_text("of other inputs", encoding="utf-8")
+    before = files.folder_digest(copy.folder / "models/adapters/travel")
+    copy.run(*stage("finetune travel"))
+    assert files.folder_digest(copy.folder / "models/adapters/travel") == before
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(copy):
+    """A file system with too little room for a second copy, mounted over models/."""
+    script = f"""
+        cp -a models ../kept && mount -t tmpfs -o size=1400k tmpfs models && cp -a ../kept/. models/ || exit 99
+        {PYTHON} -m stages.fetch; code=$?
+        diff -r ../kept/base models/base && exit $code
+    """
+    result = copy.run("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, check=False)
+    if result.returncode == 99 or "unshare" in result.stderr:
+        pytest.skip(f"no file system can be mounted here: {result.stderr.strip()}")
+    assert_sentence(result, "no space left on the disk")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "parts"),
+    [
+        ("group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
+        ("group_size: 32", "group_size: 48", ("quantize.group_size is 48",)),
+        ("CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
+        ("[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
+        ("  packing:", "  ../packing:", ("../packing", "folder name")),
+        ("{prompt}", "{question}", ("data/travel.jsonl line 1", "question")),
+        ("max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
+        ("seed: 42", "sede: 42", ("sede is not a known key",)),
+    ],
+)
+def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, old, new, parts):
+    copy.edit("params.yaml", old, new)
+    before = files.folder_digest(copy.folder / "models")
+    result = copy.run("dvc", "repro", check=False)
+    assert result.returncode != 0
+    for part in parts:
+        assert part in result.stderr
+    assert "Traceback" not in result.stderr
+    assert files.folder_digest(copy.folder / "models") == before
+    copy.edit("params.yaml", new, old)
+    assert not stages_run(copy) - {"check"}
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("", ("data/travel.jsonl is empty",)),
+        ('{"prompt": "a", "response": "b"\n', ("data/travel.jsonl line 37", "not JSON")),
+        ('{"prompt": "a"}\n', ("data/travel.jsonl line 37", "'response'")),
+        ('{"prompt": "a", "response": ""}\n', ("data/travel.jsonl line 37", "non-empty")),
+    ],
+)
+def test_a_bad_data_file_is_one_sentence_and_loses_nothing(copy, line, parts):
+    data = copy.folder / "data/travel.jsonl"
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    data.write_text("".join([*lines[:36], line, *lines[37:]]) if line else "", encoding="utf-8")
+    before = files.folder_digest(copy.folder / "prepared/travel")
+    assert_sentence(copy.run(*stage("prepare travel"), check=False), *parts)
+    assert files.folder_digest(copy.folder / "prepared/travel") == before
+
+
+def test_an_adapter_of_another_base_is_refused(copy):
+    files.write_json(copy.folder / "models/adapters/travel/base.json", {"base_sha256": "0" * 64})
+    result = copy.run(*stage("convert cpu travel"), check=False)
+    assert_sentence(result, "was trained on the base 000000000000", "dvc repro")
+
+
+def test_clean_removes_the_outputs_and_nothing_else(copy):
+    kept = copy.folder / "models/mine.txt"
+    kept.write_text("mine", encoding="utf-8")
+    copy.run(PYTHON, "-m", "press.clean")
+    assert [path.name for path in (copy.folder / "models").rglob("*")] == ["mine.txt"]
+    assert not (copy.folder / "packages").exists()
+    copy.run("dvc", "checkout")
+    assert (copy.folder / "packages/cpu/model.onnx").exists()
