@@ -10,6 +10,7 @@ import yaml
 from press import files
 
 LOCK = Path("dvc.lock")
+FOLDERS = ("models", "packages", "prepared", "reports")
 LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints")
 
 
@@ -24,7 +25,7 @@ def outputs(lock: Path) -> list[Path]:
 def clean(paths: list[Path]) -> list[Path]:
     """Remove outputs, the leftovers beside them and the folders that this empties; return what was removed."""
     parents = {parent for path in paths for parent in path.parents if parent != Path()}
-    leftovers = [path for parent in parents for pattern in LEFTOVERS for path in parent.glob(pattern)]
+    leftovers = [path for folder in FOLDERS for pattern in LEFTOVERS for path in Path(folder).rglob(pattern)]
     removed = [path for path in (*paths, *leftovers) if path.exists()]
     for path in removed:
         files.remove(path)

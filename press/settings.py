@@ -153,7 +153,7 @@ class Adapter(Block):
     too_long: Literal["error", "skip", "truncate"]
     heldout: Annotated[float, Field(gt=0, le=0.5)]
     response_schema: dict | None
-    samples: Annotated[list[str], Field(min_length=1)]
+    samples: list[str]
     lora: Lora
     training: Training
 

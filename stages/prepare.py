@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 BASE = Path("models/base")
 SHOWN_ERRORS = 10
+MERGED = (
+    "the template's text before {response} merges with the answer into one token, so that the model would be given "
+    "another prompt than it was trained on: end that text with a line break or a special token, not with a space"
+)
 BIN_TOKENS = 16
 
 
@@ -58,6 +62,9 @@ def prepare(adapter: settings.Adapter, tokenizer: "PreTrainedTokenizerBase", eos
         example = tokenize(tokenizer, before, completion)
         if example["input_ids"][-1] not in eos_ids:
             raise UserError(_endless(adapter.template, tokenizer, eos_ids))
+        if encode(tokenizer, before) != example["input_ids"][: example["prompt_tokens"]]:
+            errors.append(Reject(line, MERGED))
+            continue
         excess = len(example["input_ids"]) - adapter.max_seq_len
         if excess > 0:
             reason = f"{len(example['input_ids'])} tokens, more than max_seq_len {adapter.max_seq_len}"
@@ -81,6 +88,11 @@ def prepare(adapter: settings.Adapter, tokenizer: "PreTrainedTokenizerBase", eos
     return result
 
 
+def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
+    """Return the token ids of a text as it stands, without tokens that a tokenizer would add."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
 def tokenize(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) -> Example:
     """Tokenize prompt and completion as one text and mark where the prompt's tokens end."""
     encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
@@ -90,6 +102,8 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str)
 
 def render_samples(adapter: settings.Adapter) -> list[str]:
     """Return the sample prompts as the model is given them."""
+    if not adapter.samples:
+        return []
     given = [name for name in templates.fields(adapter.template) if name != templates.RESPONSE]
     if len(set(given)) != 1:
         raise UserError(f"samples need a template with one field besides {{response}}, not {', '.join(given)}")

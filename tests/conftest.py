@@ -73,7 +73,9 @@ class Project:
         result = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
         )
-        assert not check or result.returncode == 0, f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+        assert not check or result.returncode == 0, (
+            f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+        )
         return result
 
     def start(self, *command: str) -> subprocess.Popen:
@@ -105,7 +107,10 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
     folder = tmp_path_factory.mktemp("project") / "olive-press"
     listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
     )
     for name in listed.stdout.decode().split("\0"):
         if name and (ROOT / name).is_file():

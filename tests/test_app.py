@@ -45,7 +45,9 @@ def test_it_imports_nothing_of_the_pipeline():
 
 
 def test_a_chat_switches_adapters_and_goes_on_after_a_mistake(package):
-    typed = "/adapters\nhello\n/adapter packing\nhello\n/adapter nowhere\n/adapter none\n/reset\n/what\n/quit\nnot read\n"
+    typed = (
+        "/adapters\nhello\n/adapter packing\nhello\n/adapter nowhere\n/adapter none\n/reset\n/what\n/quit\nnot read\n"
+    )
     result = app(package, typed=typed)
     assert result.returncode == 0
     assert result.stdout.count("packing> ") == 2

@@ -12,7 +12,6 @@ ROOT = Path(__file__).parents[1]
 PARAMS = settings.load(ROOT / "params.yaml")
 LEAST = {"travel": 400, "packing": 250}
 TOKENIZER = sources._byte_tokenizer()
-BASE = ROOT / "models" / "base"
 
 
 def prepared(name: str, tokenizer: object, eos_ids: list[int], **changes: object) -> prepare.Prepared:
@@ -54,18 +53,6 @@ def test_no_sample_is_trained_on(name):
     adapter = PARAMS.adapter(name)
     prompts = {example["prompt"] for example in by_bytes(name).train}
     assert not prompts & set(prepare.render_samples(adapter))
-
-
-@pytest.mark.skipif(
-    not (BASE / "tokenizer.json").exists(), reason="`dvc repro fetch` brings the base model's tokenizer"
-)
-@pytest.mark.parametrize("name", LEAST)
-def test_no_line_is_too_long_for_the_base_model_s_tokenizer(name):
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
-    result = prepared(name, tokenizer, [tokenizer.eos_token_id], too_long="skip")
-    assert result.rejects == []
 
 
 def test_the_calibration_text_is_long_enough():

@@ -65,7 +65,15 @@ def test_the_package_holds_all_that_an_application_needs(built):
     present = files.digests(package)
     del present["manifest.json"]
     assert manifest["files"] == present
-    model = {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "LICENSE", "README.md", "metrics.json"}
+    model = {
+        "model.onnx",
+        "model.onnx.data",
+        "genai_config.json",
+        "tokenizer.json",
+        "LICENSE",
+        "README.md",
+        "metrics.json",
+    }
     adapters = {f"adapters/{name}/adapter.{end}" for name in ("travel", "packing") for end in ("onnx_adapter", "json")}
     assert model | adapters <= set(present)
     inputs = manifest["inputs"]

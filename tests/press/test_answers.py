@@ -32,13 +32,14 @@ def test_a_complaint_says_where_and_why(answer, reason):
     assert answers.complaint(answer, SCHEMA).startswith(reason)
 
 
-def test_the_packing_schema_takes_a_list_and_refuses_an_entry_twice():
+def test_the_packing_schema_takes_items_with_counts_and_nothing_else():
     schema = settings.load(Path(__file__).parents[2] / "params.yaml").adapter("packing").response_schema
-    others = {"days": 2, "weather": "hot", "gear": ["1 fan", "1 map"], "documents": ["passport"]}
+    others = {"days": 2, "weather": "hot", "gear": {"fan": 1, "map": 1}, "documents": ["passport"]}
 
-    def complaint(*clothes: str) -> str | None:
+    def complaint(**clothes: object) -> str | None:
         return answers.complaint(json.dumps({**others, "clothes": clothes}), schema)
 
-    assert complaint("1 hat", "2 shirts", "3 socks") is None
-    assert "has non-unique elements" in complaint("1 hat", "2 shirts", "1 hat")
-    assert "$.clothes[2]: 'socks' does not match" in complaint("1 hat", "2 shirts", "socks")
+    assert complaint(hat=1, shirts=2, socks=3) is None
+    assert "does not have enough properties" in complaint(hat=1, shirts=2)
+    assert "$.clothes.socks: 'many' is not of type 'integer'" in complaint(hat=1, shirts=2, socks="many")
+    assert "'Socks' does not match" in complaint(hat=1, shirts=2, Socks=3)

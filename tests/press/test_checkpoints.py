@@ -14,7 +14,9 @@ def test_a_checkpoint_without_one_of_its_weights_is_refused(tiny_quantized, tmp_
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.scales"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match=r"lacks 1 of the model's weights, such as model\.layers\.1\.mlp\.up_proj\.scales"):
+    with pytest.raises(
+        UserError, match=r"lacks 1 of the model's weights, such as model\.layers\.1\.mlp\.up_proj\.scales"
+    ):
         checkpoints.load(folder)
 
 
@@ -33,7 +35,9 @@ def test_end_of_turn_ids_come_from_the_generation_config(tiny_base):
     assert checkpoints.eos_ids(tiny_base) == [258]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("pytorch_model.bin", "only pickled weights"), ("notes.txt", "no weights")])
+@pytest.mark.parametrize(
+    ("name", "reason"), [("pytorch_model.bin", "only pickled weights"), ("notes.txt", "no weights")]
+)
 def test_a_folder_without_safetensors_is_refused(tmp_path, name, reason):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=reason):

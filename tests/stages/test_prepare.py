@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from press import examples, files, settings, sources
 from press.errors import UserError
@@ -290,3 +292,25 @@ def test_the_stage_writes_splits_template_and_report(tmp_path, tiny_base, monkey
     assert manifest["samples"][0].endswith("<|im_start|>assistant\n")
     reports = {path.name for path in (tmp_path / "reports" / "prepare" / "travel").iterdir()}
     assert reports == {"report.json", "rejects.json", "lengths.csv"}
+
+
+def test_a_template_whose_end_merges_with_the_answer_is_refused(write):
+    """With a space before the answer, most tokenizers make one token of the space and the first letters."""
+    alphabet = TOKENIZER.get_vocab()
+    vocab = {**{symbol: index for symbol, index in alphabet.items() if index < 256}, "Ġy": 256}
+    merging = Tokenizer(models.BPE(vocab=vocab, merges=[("Ġ", "y")]))
+    merging.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    merging.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=merging, eos_token="<|im_end|>")
+    params = write(good(4), template="{prompt}: {response}<|im_end|>")
+    with pytest.raises(UserError, match=r"line 1: the template's text before \{response\} merges"):
+        prepare.prepare(params, tokenizer, [tokenizer.eos_token_id])
+    params = write(good(4), template="{prompt}:\n{response}<|im_end|>")
+    assert prepare.prepare(params, tokenizer, [tokenizer.eos_token_id]).train
+
+
+def test_an_adapter_without_samples_may_have_a_template_with_two_fields(write):
+    params = write(
+        [line("q", place=f"p{index}") for index in range(6)], template="{place}|{prompt}\n{response}<|im_end|>"
+    )
+    assert prepare.render_samples(params.model_copy(update={"samples": []})) == []
