@@ -1,0 +1,105 @@
+"""Training a tiny adapter: what it learns from, what makes it the same again, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from transformers import AutoTokenizer
+
+from press import checkpoints, examples, files, settings
+from press.errors import UserError
+from stages import finetune, prepare
+
+ADAPTER = settings.load(ROOT / "params.yaml").adapter("travel")
+TRAINING = ADAPTER.training.model_copy(
+    update={"max_steps": 4, "batch_size": 2, "warmup_steps": 0, "checkpoint_every": 2}
+)
+LORA = ADAPTER.lora.model_copy(update={"rank": 4, "dropout": 0.1})
+
+
+@pytest.fixture
+def prepared(in_root: Path, tiny_base: Path) -> Path:
+    """A working folder with a few prepared examples of an adapter named `tiny`."""
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    some = [prepare.tokenize(tokenizer, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(10)]
+    folder = in_root / "prepared/tiny"
+    folder.mkdir(parents=True)
+    examples.write(folder / "train.jsonl", some[:8])
+    examples.write(folder / "heldout.jsonl", some[8:])
+    return in_root
+
+
+def train(root: Path, base: Path, name: str, **changes) -> Path:
+    """Train into a folder of the given name, and return the adapter."""
+    lora = LORA.model_copy(update={key: changes.pop(key) for key in ("target_modules",) if key in changes})
+    adapter = ADAPTER.model_copy(update={"lora": lora, "training": TRAINING.model_copy(update=changes)})
+    building = root / name
+    building.mkdir()
+    return finetune.finetune("tiny", adapter, 0, base, building, root / "checkpoints")
+
+
+def test_a_run_that_was_killed_after_its_last_step_trains_no_step_more(prepared, tiny_quantized):
+    first = train(prepared, tiny_quantized, "first")
+    state = prepared / "checkpoints/trainer/checkpoint-4/trainer_state.json"
+    before = state.stat().st_mtime_ns
+    again = train(prepared, tiny_quantized, "again")
+    assert files.folder_digest(again) == files.folder_digest(first)
+    assert state.stat().st_mtime_ns == before
+    assert [point["step"] for point in files.read_json(again / "training_log.json")["heldout"]] == [2, 4]
+
+
+def test_a_checkpoint_that_was_not_written_to_its_end_is_not_taken(prepared, tiny_quantized):
+    first = train(prepared, tiny_quantized, "first")
+    checkpoint = prepared / "checkpoints/trainer/checkpoint-4"
+    state = checkpoint / "trainer_state.json"
+    state.write_text(state.read_text(encoding="utf-8")[:20], encoding="utf-8")
+    again = train(prepared, tiny_quantized, "again")
+    assert files.folder_digest(again) == files.folder_digest(first)
+
+
+def test_the_adapter_names_no_path_and_lists_its_modules_in_order(prepared, tiny_quantized):
+    folder = train(prepared, tiny_quantized, "adapter")
+    config = files.read_json(folder / "adapter_config.json")
+    assert config["base_model_name_or_path"] is None
+    assert config["target_modules"] == sorted(LORA.target_modules)
+    assert not any(str(prepared).encode() in path.read_bytes() for path in folder.iterdir())
+
+
+def test_training_lowers_the_loss(prepared, tiny_quantized):
+    folder = train(prepared, tiny_quantized, "adapter", max_steps=30, checkpoint_every=30, learning_rate=0.01)
+    curve = files.read_json(folder / "training_log.json")["train"]
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+def test_the_prompt_counts_only_if_so_asked(prepared, tiny_quantized):
+    losses = [
+        files.read_json(train(prepared, tiny_quantized, str(only), response_only=only) / "training_log.json")["train"][0]
+        for only in (True, False)
+    ]
+    assert losses[0] != losses[1]
+
+
+def test_a_loss_that_is_not_finite_ends_in_a_sentence(prepared, tiny_quantized):
+    with pytest.raises(UserError, match="not a finite number any more: lower the learning rate"):
+        train(prepared, tiny_quantized, "adapter", learning_rate=1e30, schedule="constant")
+
+
+def test_unknown_modules_are_refused_before_anything_runs(prepared, tiny_quantized):
+    with pytest.raises(UserError, match=r"names query, but .* have only down_proj, gate_proj, k_proj"):
+        train(prepared, tiny_quantized, "adapter", target_modules=["q_proj", "query"])
+    assert not (prepared / "checkpoints").exists()
+
+
+def test_the_seed_reaches_the_initialisation(prepared, tiny_quantized):
+    torch.manual_seed(123)
+    first = files.folder_digest(train(prepared, tiny_quantized, "first"))
+    files.remove(prepared / "checkpoints")
+    torch.manual_seed(456)
+    assert files.folder_digest(train(prepared, tiny_quantized, "again")) == first
+
+
+def test_the_trained_base_is_the_quantized_one(tiny_quantized):
+    model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
+    assert not hasattr(model.config, "quantization_config")
+    assert {type(module) for name, module in model.named_modules() if name.endswith("_proj")} == {torch.nn.Linear}
