@@ -102,10 +102,8 @@ class Project:
         return Project(folder)
 
 
-@pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
-    folder = tmp_path_factory.mktemp("project") / "olive-press"
+def checkout(folder: Path) -> Project:
+    """Copy the project's own files, as they are in the working tree, into a new git repository."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -120,6 +118,19 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (folder / "dvc.lock").unlink(missing_ok=True)
     result.run("git", "init", "--quiet")
     result.commit()
+    return result
+
+
+@pytest.fixture(scope="session")
+def default_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project as it is, committed, before anything has run."""
+    return checkout(tmp_path_factory.mktemp("default") / "olive-press")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
+    result = checkout(tmp_path_factory.mktemp("project") / "olive-press")
     result.run(sys.executable, "-m", "press.preset", "tiny")
     result.commit()
     return result

@@ -74,7 +74,9 @@ def test_training_lowers_the_loss(prepared, tiny_quantized):
 
 def test_the_prompt_counts_only_if_so_asked(prepared, tiny_quantized):
     losses = [
-        files.read_json(train(prepared, tiny_quantized, str(only), response_only=only) / "training_log.json")["train"][0]
+        files.read_json(train(prepared, tiny_quantized, str(only), response_only=only) / "training_log.json")["train"][
+            0
+        ]
         for only in (True, False)
     ]
     assert losses[0] != losses[1]

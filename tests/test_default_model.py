@@ -1,0 +1,50 @@
+"""The real pipeline on the default model, from nothing to an answer: what the README promises."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT, Project
+
+from press import files
+
+pytestmark = pytest.mark.default_model
+# Of the share of valid packing lists: what the project promises.
+VALID = 0.8
+
+
+@pytest.fixture(scope="module")
+def made(default_project: Project) -> Project:
+    default_project.run("dvc", "repro")
+    return default_project
+
+
+@pytest.mark.parametrize("name", ["travel", "packing"])
+def test_an_adapter_lowers_the_onnx_models_heldout_loss_clearly(made, name):
+    scores = files.read_json(made.folder / "reports/evaluate/cpu/metrics.json")[name]
+    assert scores["onnx"]["adapter"]["loss"] < 0.85 * scores["onnx"]["bare"]["loss"]
+
+
+@pytest.mark.parametrize("name", ["travel", "packing"])
+def test_onnx_stays_near_pytorch(made, name):
+    """The int4 head and int8 activations cost some; a wrong graph would cost nats."""
+    scores = files.read_json(made.folder / "reports/evaluate/cpu/metrics.json")[name]
+    for runtime, rung in (("bare", "quantized"), ("adapter", "adapter")):
+        assert abs(scores["onnx"][runtime]["loss"] - scores["pytorch"][rung]["loss"]) < 0.25
+
+
+def test_packing_lists_satisfy_their_schema_and_answers_end(made):
+    metrics = files.read_json(made.folder / "reports/evaluate/cpu/metrics.json")
+    assert metrics["packing"]["valid"]["adapter"] >= VALID > metrics["packing"]["valid"]["bare"]
+    for name in ("travel", "packing"):
+        assert metrics[name]["ended"]["adapter"] >= 0.9
+
+
+def test_the_packaged_model_answers(made):
+    words = ["--adapter", "travel", "what is the best thing to see in chicago"]
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), *words], cwd=made.folder, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.split()) >= 5
+    assert "tokens/s" in result.stderr
