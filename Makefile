@@ -6,13 +6,14 @@ INSTALLED := $(VENV)/.installed
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PRESET ?=
-TARGET ?= cpu
-ADAPTER ?= travel
+TARGET ?= $(call first,targets)
+ADAPTER ?= $(call first,adapters)
 PROMPT ?= what is the best thing to see in chicago
 TESTS ?= tests
+first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ask check test lint lock clean
+.PHONY: help install repro ask check test bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,12 +23,13 @@ install: $(INSTALLED) ## create .venv with the locked packages
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-deps pip==26.3
-	$(VENV)/bin/python -m pip install --no-deps -r requirements.lock
+	$(VENV)/bin/python -m pip install -r requirements.txt -c requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
 	$(if $(PRESET),python -m press.preset $(PRESET))
+	@python -m stages.check
 	dvc repro
 	@$(MAKE) --no-print-directory ask
 
@@ -40,6 +42,9 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them
 	python -m pytest $(TESTS)
 
+bench: $(INSTALLED) ## compare the quantizers on the built base model (about ten minutes)
+	python -m bench.quantizers
+
 lint: $(INSTALLED) ## check style and format
 	ruff check .
 	ruff format --check .
@@ -47,5 +52,5 @@ lint: $(INSTALLED) ## check style and format
 lock: $(INSTALLED) ## resolve requirements.txt anew into requirements.lock
 	python -m press.lock
 
-clean: $(INSTALLED) ## remove what the pipeline made, and nothing else (dvc checkout brings it back)
+clean: $(INSTALLED) ## remove what the pipeline made, and nothing else (git restore and dvc checkout bring it back)
 	python -m press.clean

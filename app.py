@@ -34,9 +34,12 @@ class Chat:
         self.package = package
         self.max_new_tokens = max_new_tokens
         self.manifest = _read_json(package / "manifest.json")
-        self.model = og.Model(str(package))
-        self.tokenizer = og.Tokenizer(self.model)
         self.context = _read_json(package / "genai_config.json")["model"]["context_length"]
+        try:
+            self.model = og.Model(str(package))
+        except RuntimeError as error:
+            raise ChatError(f"the model in {package} cannot be loaded ({error}): copy the package again") from error
+        self.tokenizer = og.Tokenizer(self.model)
         self.adapters = og.Adapters(self.model)
         self.templates: dict[str, str] = {}
         self.adapter: str | None = None

@@ -12,6 +12,8 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
+from press import checkpoints
+
 PROVIDERS = {
     "CPUExecutionProvider": "cpu",
     "CUDAExecutionProvider": "cuda",
@@ -55,6 +57,8 @@ class GenAIBuilder(Pass):
         cache = str(output / "cache")
         arguments = (checkpoint, checkpoint, str(output), "int4", provider, cache)
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
+        if checkpoints.trust(Path(checkpoint)):
+            options.append("hf_remote=true")
         if config.precision == "float":
             options += ["shared_embeddings=false", "nodes_to_exclude=/lm_head/MatMul"]
         builder.create_model(*arguments, **builder.parse_extra_options(*arguments, options))

@@ -11,6 +11,7 @@ from olive.data.constants import IGNORE_INDEX
 from olive.data.registry import Registry
 from transformers import AutoTokenizer
 
+from press import checkpoints
 from press.errors import UserError
 
 
@@ -23,7 +24,7 @@ def calibration_rows(
     :return: `rows` pairs of {input_ids, attention_mask}, each int64 of shape (row_tokens,), and an unused label
     :raises UserError: if a line has no text, or the file has too few tokens for the rows
     """
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
+    tokenizer = AutoTokenizer.from_pretrained(model_path, **checkpoints.trust(Path(model_path)))
     wanted = rows * row_tokens
     ids: list[int] = []
     for text in _texts(Path(path)):

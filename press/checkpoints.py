@@ -37,6 +37,14 @@ def module_rows(folder: Path) -> dict[str, int]:
     return rows
 
 
+def trust(folder: Path) -> dict[str, bool]:
+    """Return the option by which transformers runs a checkpoint's own Python code, if it has any.
+
+    `fetch` keeps such code only where base.trust_remote_code says so.
+    """
+    return {"trust_remote_code": True} if any(folder.glob("*.py")) else {}
+
+
 def eos_ids(folder: Path) -> list[int]:
     """Return the token ids that end a turn: those of the generation config, else the model config."""
     from transformers import AutoConfig, GenerationConfig
@@ -44,7 +52,7 @@ def eos_ids(folder: Path) -> list[int]:
     if (folder / "generation_config.json").exists():
         ids = GenerationConfig.from_pretrained(folder).eos_token_id
     else:
-        ids = AutoConfig.from_pretrained(folder).eos_token_id
+        ids = AutoConfig.from_pretrained(folder, **trust(folder)).eos_token_id
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
@@ -58,7 +66,7 @@ def load(folder: Path) -> "PreTrainedModel":
     """
     from olive.model import HfModelHandler
 
-    model = HfModelHandler(str(folder)).load_model(cache_model=False).eval()
+    model = HfModelHandler(str(folder), load_kwargs=trust(folder)).load_model(cache_model=False).eval()
     tied = getattr(model, "all_tied_weights_keys", None) or {}
     missing = set(model.state_dict()) - set(weight_shapes(folder)) - set(tied)
     if missing:

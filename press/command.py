@@ -6,7 +6,9 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+from press import lock
 from press.errors import UserError
 
 # Only what is fixed is reproducible: the same thread pools, no telemetry, no look at a hub.
@@ -21,6 +23,12 @@ ENVIRONMENT = {
 }
 
 
+OFFLINE = {"HF_HUB_OFFLINE"}
+LIBRARIES = Path("reports/environment")
+# What torch.save says instead of the system's message.
+TORCH_FULL_DISK = "inline_container.cc"
+
+
 def run(main: Callable[..., None], *, online: bool = False) -> None:
     """Run `main` with the command line's words as its parameters, then exit.
 
@@ -31,10 +39,9 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
     :param online: whether the stage may reach a hub
     """
     words = _parse(main)
-    os.environ.update(ENVIRONMENT)
-    if online:
-        del os.environ["HF_HUB_OFFLINE"]
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if not (online and name in OFFLINE)})
     try:
+        _check_libraries(main)
         main(**words)
     except UserError as error:
         sys.exit(f"error: {error}")
@@ -57,12 +64,19 @@ def _parse(main: Callable[..., None]) -> dict[str, str]:
     return vars(parser.parse_args())
 
 
+def _check_libraries(main: Callable[..., None]) -> None:
+    """Refuse to run a stage with other libraries than those that DVC takes it to run with."""
+    listed = LIBRARIES / f"{Path(sys.modules[main.__module__].__file__).stem}.txt"
+    if listed.exists():
+        lock.check_installed(lock.read(listed))
+
+
 def _is_full_disk(error: BaseException | None) -> bool:
     # Libraries written in Rust and C++ raise their own types, with the system's message inside.
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error):
+        if "No space left on device" in str(error) or TORCH_FULL_DISK in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

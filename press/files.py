@@ -1,11 +1,15 @@
 """Write outputs whole or not at all, and name their content by digest."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from press.errors import UserError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -16,17 +20,40 @@ def partial(target: Path) -> Path:
 
 
 @contextmanager
-def replaced(target: Path) -> Iterator[Path]:
-    """Yield an empty folder that takes the place of `target` when the block succeeds.
+def building(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` to build its next version in, and remove it afterwards.
 
-    Until then `target` stays as it was; after an error or a kill nothing but the partial folder is left
-    over, which the next call removes.
+    After an error or a kill it is left over, for a look or for the next call to remove.
     """
-    building = partial(target)
-    remove(building)
-    building.mkdir(parents=True)
-    yield building
-    publish(building, target)
+    folder = partial(target)
+    if folder.exists():
+        # A run whose DVC was killed may still be at it.
+        with _locked(folder, target):
+            remove(folder)
+    folder.mkdir(parents=True)
+    with _locked(folder, target):
+        yield folder
+        remove(folder)
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `target` when the block succeeds; until then it stays."""
+    with building(target) as folder:
+        yield folder
+        publish(folder, target)
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another process is still building {target}: wait for it, or end it") from error
+    finally:
+        os.close(descriptor)
 
 
 def publish(source: Path, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The lock file: every package with its version, as `pip install --no-deps` takes it.
+"""The lock file: every package with its version, as `pip install --constraint` takes it.
 
 python -m press.lock       resolve requirements.txt anew and write requirements.lock (`make lock`)
 """
@@ -60,5 +60,8 @@ def resolve() -> str:
 
 
 if __name__ == "__main__":
-    LOCK.write_text(resolve(), encoding="utf-8")
+    try:
+        LOCK.write_text(resolve(), encoding="utf-8")
+    except UserError as error:
+        sys.exit(f"error: {error}")
     print(f"{LOCK}: {len(read())} packages")

@@ -3,11 +3,12 @@
 import logging
 from pathlib import Path
 
-from press import files
+from press import checkpoints, files
 from press.errors import UserError
 
 PACKAGE_CONFIG = Path("passes/olive.json")
 REPORTS = Path("reports/olive")
+CONFIG = "run.json"
 MODEL_CONFIG = "model_config.json"
 WARNING = 2
 
@@ -28,16 +29,20 @@ class _Failures(logging.Handler):
         return not record.exc_info
 
 
-def run(name: str, input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> Path:
+def hf_model(folder: Path) -> dict:
+    """Return Olive's input_model block for a Hugging Face checkpoint."""
+    kwargs = checkpoints.trust(folder)
+    return {"type": "HfModel", "model_path": str(folder), **({"load_kwargs": kwargs} if kwargs else {})}
+
+
+def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> Path:
     """Run Olive passes on a model and return the folder with the result, below `building`.
 
     There a Hugging Face model is in `model`, its adapter in `adapter`, and an ONNX model in the folder itself.
 
-    The config is written to reports/olive/NAME.json and runs by hand with `olive run --package-config
-    passes/olive.json --config reports/olive/NAME.json`. Olive's own cache would answer across library
-    versions, so that every run gets a new one.
+    The config is left there too, for keep_config. Olive's own cache would answer across library versions, so
+    that every run gets a new one.
 
-    :param name: of the report
     :param input_model: Olive's input_model block
     :param passes: Olive's passes block
     :param building: an existing folder for the run's cache and outputs
@@ -57,16 +62,24 @@ def run(name: str, input_model: dict, passes: dict[str, dict], building: Path, t
         "output_dir": str(building / "olive"),
         "log_severity_level": WARNING,
     }
-    files.write_json(REPORTS / f"{name}.json", config)
+    files.write_json(building / CONFIG, config)
     failure = _run(config)
     if isinstance(failure, UserError):
         raise failure
     result = building / "olive"
     if failure or not (result / MODEL_CONFIG).exists():
-        raise RuntimeError(f"Olive's run {name} gave no model") from failure
+        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}") from failure
     for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
         files.remove(result / leftover)
     return result
+
+
+def keep_config(building: Path, name: str) -> None:
+    """Keep a run's config as reports/olive/NAME.json.
+
+    It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
+    """
+    files.write_json(REPORTS / f"{name}.json", files.read_json(building / CONFIG))
 
 
 def _run(config: dict) -> BaseException | None:

@@ -13,10 +13,12 @@ from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from press import settings
+from press import files, settings
 from press.errors import UserError
 
 PRESETS = Path("presets")
+# What the last preset made of params.yaml; DVC keeps its temporary files out of git.
+LAID = Path(".dvc/tmp/preset.yaml")
 
 
 def overlay(base: dict, preset: dict) -> dict:
@@ -39,12 +41,26 @@ def apply(name: str) -> str:
         raise UserError(f"there is no preset {name!r} in {PRESETS}, only {', '.join(presets)}")
     committed = _committed(settings.PARAMS)
     current = settings.PARAMS.read_text(encoding="utf-8")
-    known = {committed, *(_laid_over(committed, path) for path in presets.values())}
-    if current not in known:
+    if current != committed and (not LAID.exists() or LAID.read_text(encoding="utf-8") != current):
         raise UserError(
-            f"{settings.PARAMS} has changes that are not committed: commit them before you lay a preset over"
+            f"{settings.PARAMS} has changes that are not committed: commit them, or take them back with "
+            f"`git restore {settings.PARAMS}`, before you lay a preset over"
         )
     return _laid_over(committed, presets[name])
+
+
+def write(text: str) -> None:
+    """Validate and write params.yaml, and remember the text, so that another preset may take its place."""
+    building = files.partial(settings.PARAMS)
+    building.write_text(text, encoding="utf-8")
+    try:
+        settings.load(building)
+    except UserError as error:
+        building.unlink()
+        raise UserError(str(error).replace(str(building), f"{settings.PARAMS} with the preset")) from error
+    LAID.parent.mkdir(parents=True, exist_ok=True)
+    LAID.write_text(text, encoding="utf-8")
+    building.replace(settings.PARAMS)
 
 
 def _laid_over(text: str, path: Path) -> str:
@@ -73,7 +89,6 @@ def _committed(path: Path) -> str:
 
 if __name__ == "__main__":
     try:
-        settings.PARAMS.write_text(apply(" ".join(sys.argv[1:])), encoding="utf-8")
-        settings.load()
+        write(apply(" ".join(sys.argv[1:])))
     except UserError as error:
         sys.exit(f"error: {error}")

@@ -19,6 +19,7 @@ class Runtime:
         self._model = og.Model(config)
         self._tokenizer = og.Tokenizer(self._model)
         self._adapters = og.Adapters(self._model)
+        self._context = json.loads((model / "genai_config.json").read_text(encoding="utf-8"))["model"]["context_length"]
         for name, path in adapters.items():
             self._adapters.load(str(path), name)
 
@@ -32,14 +33,15 @@ class Runtime:
         return generator.get_output("logits")[0].astype(np.float32)
 
     def answer(self, prompt: str, adapter: str | None, max_new_tokens: int) -> tuple[str, bool]:
-        """Return the greedy answer and whether it ended by itself."""
+        """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself."""
         ids = self.encode(prompt)
-        generator = self._generator(ids, len(ids) + max_new_tokens, adapter)
+        longest = min(len(ids) + max_new_tokens, self._context)
+        generator = self._generator(ids, longest, adapter)
         tokens = []
         while not generator.is_done():
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
-        return self._tokenizer.decode(tokens), len(tokens) < max_new_tokens
+        return self._tokenizer.decode(tokens), len(ids) + len(tokens) < longest
 
     def _generator(self, ids: list[int], max_length: int, adapter: str | None) -> og.Generator:
         params = og.GeneratorParams(self._model)

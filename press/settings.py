@@ -22,6 +22,8 @@ Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
+RESERVED = {"bytes", "none"}
+
 PROVIDERS = {
     "CPUExecutionProvider": "cpu",
     "CUDAExecutionProvider": "gpu",
@@ -210,6 +212,13 @@ class Settings(Block):
     targets: Annotated[dict[Name, Target], Field(min_length=1)]
     evaluate: Evaluate
     package: Package
+
+    @field_validator("adapters")
+    @classmethod
+    def names_are_free(cls, adapters: dict[str, Adapter]) -> dict[str, Adapter]:
+        for name in RESERVED & set(adapters):
+            raise ValueError(f"{name!r} has a meaning of its own, in the chat or the metrics: choose another name")
+        return adapters
 
     def adapter(self, name: str) -> Adapter:
         """Return an adapter's block by its name."""

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from press import files
+from press import checkpoints, files
 from press.errors import UserError
 
 if TYPE_CHECKING:
@@ -134,7 +134,11 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
 
 
 def copy_checkpoint(folder: Path, kept: Sequence[str], target: Path) -> None:
-    """Copy those files of a folder that belong to a checkpoint, and nothing else."""
+    """Copy those files of a folder that belong to a checkpoint, and nothing else.
+
+    :raises UserError: if the folder has no weights in safetensors format
+    """
+    checkpoints.weight_shapes(folder)
     for path in sorted(folder.iterdir()):
         if path.is_file() and any(path.match(pattern) for pattern in kept):
             shutil.copyfile(path, target / path.name)

@@ -2,7 +2,7 @@
 
 in:  targets.TARGET (params.yaml), models/quantized
 out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, lora_inputs.json and base.json;
-     reports/olive/capture-TARGET.json, the run's config
+     reports/olive/capture/TARGET.json, the run's config
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ BASE = Path("models/quantized")
 OUTPUT = Path("models/captured")
 
 
-def capture(name: str, target: settings.Target, base: Path, building: Path) -> Path:
+def capture(target: settings.Target, base: Path, building: Path) -> Path:
     """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
     passes = {
         "capture": {
@@ -25,14 +25,14 @@ def capture(name: str, target: settings.Target, base: Path, building: Path) -> P
         "lora_inputs": {"type": "LoRAInputs", "checkpoint": str(base)},
     }
     accelerator = {"device": target.device, "execution_providers": [target.provider]}
-    model = {"type": "HfModel", "model_path": str(base)}
-    result = olive_run.run(f"capture-{name}", model, passes, building, accelerator)
+    model = olive_run.hf_model(base)
+    result = olive_run.run(model, passes, building, accelerator)
     check_loads(result, target.provider)
     return result
 
 
 def check_loads(model: Path, provider: str) -> None:
-    """Load the graph once, since the builder can write one that does not load; elsewhere, check it with ONNX."""
+    """Load the graph once, since the builder can write one that does not load; elsewhere, read it with its weights."""
     import onnx
     import onnxruntime as ort
     import onnxruntime_genai as og
@@ -40,19 +40,18 @@ def check_loads(model: Path, provider: str) -> None:
     if provider in ort.get_available_providers():
         og.Model(str(model))
     else:
-        onnx.checker.check_model(model / "model.onnx")
-        print(f"note: {provider} is not on this machine; the graph was checked, but not loaded")
+        # Not onnx.checker: it knows none of the runtime's own operators.
+        onnx.load(model / "model.onnx")
+        print(f"note: {provider} is not on this machine; the graph was read, but not loaded by its runtime")
 
 
 def main(target: str) -> None:
     output = OUTPUT / target
-    building = files.partial(output)
-    files.remove(building)
-    building.mkdir(parents=True)
-    result = capture(target, settings.load().target(target), BASE, building)
-    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
-    files.publish(result, output)
-    files.remove(building)
+    with files.building(output) as building:
+        result = capture(settings.load().target(target), BASE, building)
+        files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+        files.publish(result, output)
+        olive_run.keep_config(building, f"capture/{target}")
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
 
 

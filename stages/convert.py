@@ -1,8 +1,8 @@
 """Convert one adapter for one target's captured model.
 
-in:  models/quantized, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER (its template)
+in:  models/quantized, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER/adapter.json (its template)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter with its manifest adapter.json;
-     reports/olive/convert-TARGET-ADAPTER.json, the run's config
+     reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """
 
 from pathlib import Path
@@ -26,8 +26,8 @@ def convert(target: str, adapter: str, building: Path) -> Path:
     base = check_same_base(source, captured)
     layout = captured / "lora_inputs.json"
     passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
-    model = {"type": "HfModel", "model_path": str(QUANTIZED), "adapter_path": str(source)}
-    result = olive_run.run(f"convert-{target}-{adapter}", model, passes, building) / "adapter"
+    model = {**olive_run.hf_model(QUANTIZED), "adapter_path": str(source)}
+    result = olive_run.run(model, passes, building) / "adapter"
     config = files.read_json(source / "adapter_config.json")
     manifest = {
         "name": adapter,
@@ -57,11 +57,9 @@ def check_same_base(adapter: Path, captured: Path) -> str:
 
 def main(target: str, adapter: str) -> None:
     output = OUTPUT / target / adapter
-    building = files.partial(output)
-    files.remove(building)
-    building.mkdir(parents=True)
-    files.publish(convert(target, adapter, building), output)
-    files.remove(building)
+    with files.building(output) as building:
+        files.publish(convert(target, adapter, building), output)
+        olive_run.keep_config(building, f"convert/{target}/{adapter}")
     print(f"{output}: {files.size(output) / 1e6:.1f} MB")
 
 

@@ -2,7 +2,7 @@
 
 in:  adapters.ADAPTER.{lora,training}, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
 out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
-     reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune-ADAPTER.json, the run's config
+     reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config
 
 A killed run goes on from its last checkpoint as long as its inputs are the same.
 """
@@ -17,6 +17,8 @@ from press.errors import UserError
 BASE = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
 REPORTS = Path("reports/finetune")
+ENVIRONMENT = Path("reports/environment/finetune.txt")
+CODE = (Path("passes/data.py"), Path("passes/lora.py"))
 
 
 def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, building: Path, resumed: Path) -> Path:
@@ -61,12 +63,13 @@ def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, buildi
             "save_steps": training.checkpoint_every,
             "save_total_limit": 1,
             "prediction_loss_only": True,
+            "disable_tqdm": False,
             "dataloader_pin_memory": False,
         },
     }
     discard_other_checkpoints(resumed, fingerprint(trainer, base, prepared))
-    model = {"type": "HfModel", "model_path": str(base)}
-    return olive_run.run(f"finetune-{name}", model, {"finetune": trainer}, building) / "adapter"
+    model = olive_run.hf_model(base)
+    return olive_run.run(model, {"finetune": trainer}, building) / "adapter"
 
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
@@ -81,8 +84,12 @@ def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
 
 
 def fingerprint(trainer: dict, base: Path, prepared: Path) -> str:
-    """Return a digest of all that the training depends on."""
-    inputs = [trainer, files.folder_digest(base), files.folder_digest(prepared)]
+    """Return a digest of all that the training depends on: parameters, base, examples, libraries and code."""
+    import torch
+
+    paths = [prepared / "train.jsonl", prepared / "heldout.jsonl", ENVIRONMENT, *CODE]
+    digests = [files.sha256(path) for path in paths if path.exists()]
+    inputs = [trainer, torch.get_num_threads(), files.folder_digest(base), digests]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -128,16 +135,13 @@ def main(adapter: str) -> None:
     torch.set_num_threads(params.threads)
     output = ADAPTERS / adapter
     resumed = ADAPTERS / f".{adapter}.checkpoints"
-    building = files.partial(output)
-    files.remove(building)
-    building.mkdir(parents=True)
-    result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed)
-    with files.replaced(REPORTS / adapter) as curves:
+    with files.building(output) as building, files.replaced(REPORTS / adapter) as curves:
+        result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed)
         write_curves(result / "training_log.json", curves)
-    files.remove(result / "training_log.json")
-    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
-    files.publish(result, output)
-    files.remove(building)
+        files.remove(result / "training_log.json")
+        files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+        files.publish(result, output)
+        olive_run.keep_config(building, f"finetune/{adapter}")
     files.remove(resumed)
 
 

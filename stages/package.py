@@ -1,6 +1,6 @@
 """Gather all that an application needs for one target in one folder.
 
-in:  package, adapters, targets.TARGET, base, quantize, seed (params.yaml), data, requirements.lock, models/base,
+in:  all of params.yaml but other targets, prepared, the calibration text, reports/environment, models/base,
      models/captured/TARGET, models/converted/TARGET, reports/evaluate/TARGET
 out: packages/TARGET, with manifest.json: the SHA-256 of every file, and of every input
 """
@@ -14,7 +14,8 @@ BASE = Path("models/base")
 CAPTURED = Path("models/captured")
 CONVERTED = Path("models/converted")
 REPORTS = Path("reports/evaluate")
-LOCK = Path("requirements.lock")
+PREPARED = Path("prepared")
+ENVIRONMENT = Path("reports/environment")
 OUTPUT = Path("packages")
 MANIFEST = "manifest.json"
 LICENCES = ("LICEN[CS]E*", "NOTICE*")
@@ -47,16 +48,20 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
 
 
 def inputs(target: str, params: settings.Settings) -> dict:
-    """Return what the package was built from: parameters, and digests of the base model, the data and the lock."""
-    data = {adapter.data for adapter in params.adapters.values()} | {params.quantize.calibration.data}
+    """Return what the package was built from: parameters, and digests of the base model, the data and the libraries."""
+    calibration = Path(params.quantize.calibration.data)
+    data = {
+        adapter.data: files.read_json(PREPARED / name / "adapter.json")["data_sha256"]
+        for name, adapter in params.adapters.items()
+    }
     return {
         "params": {
             **params.model_dump(include={"seed", "threads", "base", "quantize", "adapters", "evaluate", "package"}),
             "targets": {target: params.target(target).model_dump()},
         },
         "base_model_sha256": files.folder_digest(BASE),
-        "data_sha256": {path: files.sha256(Path(path)) for path in sorted(data)},
-        "lock_sha256": files.sha256(LOCK),
+        "data_sha256": {**data, str(calibration): files.sha256(calibration)},
+        "environment_sha256": files.digests(ENVIRONMENT),
     }
 
 

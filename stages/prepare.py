@@ -188,6 +188,15 @@ def _endless(template: str, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[
     )
 
 
+def check_context(name: str, max_seq_len: int) -> None:
+    """Refuse examples that may be longer than the base model's context."""
+    context = files.read_json(BASE / "config.json").get("max_position_embeddings", max_seq_len)
+    if max_seq_len > context:
+        raise UserError(
+            f"adapters.{name}.max_seq_len is {max_seq_len}, but the base model's context is {context} tokens"
+        )
+
+
 def write_report(result: Prepared, folder: Path) -> None:
     """Write counts (report.json), the token-length histogram (lengths.csv) and the rejects with their lines."""
     everything = result.train + result.heldout
@@ -214,7 +223,8 @@ def main(adapter: str) -> None:
     from transformers import AutoTokenizer
 
     params = settings.load().adapter(adapter)
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    check_context(adapter, params.max_seq_len)
+    tokenizer = AutoTokenizer.from_pretrained(BASE, **checkpoints.trust(BASE))
     samples = render_samples(params)
     result = prepare(params, tokenizer, checkpoints.eos_ids(BASE))
     with files.replaced(Path("prepared") / adapter) as building:
@@ -222,7 +232,12 @@ def main(adapter: str) -> None:
         examples.write(building / "heldout.jsonl", result.heldout)
         files.write_json(
             building / "adapter.json",
-            {"template": params.template, "samples": samples, "response_schema": params.response_schema},
+            {
+                "template": params.template,
+                "samples": samples,
+                "response_schema": params.response_schema,
+                "data_sha256": files.sha256(Path(params.data)),
+            },
         )
     with files.replaced(Path("reports/prepare") / adapter) as building:
         write_report(result, building)

@@ -41,8 +41,8 @@ def quantize(params: settings.Quantize, base: Path, building: Path) -> Path:
             "user_script": "passes/data.py",
             "load_dataset_config": rows,
         }
-    model = {"type": "HfModel", "model_path": str(base)}
-    result = olive_run.run("quantize", model, {"quantize": quantizer}, building) / "model"
+    model = olive_run.hf_model(base)
+    result = olive_run.run(model, {"quantize": quantizer}, building) / "model"
     checkpoints.load(result)
     return result
 
@@ -64,11 +64,9 @@ def main() -> None:
 
     params = settings.load()
     torch.set_num_threads(params.threads)
-    building = files.partial(OUTPUT)
-    files.remove(building)
-    building.mkdir(parents=True)
-    files.publish(quantize(params.quantize, BASE, building), OUTPUT)
-    files.remove(building)
+    with files.building(OUTPUT) as building:
+        files.publish(quantize(params.quantize, BASE, building), OUTPUT)
+        olive_run.keep_config(building, "quantize")
     print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB by {params.quantize.algorithm}")
 
 

@@ -3,11 +3,11 @@
 import os
 import pty
 import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +88,13 @@ def test_an_unknown_adapter_is_refused_with_those_there_are(package, words, part
     assert part in result.stderr
 
 
+def test_a_damaged_model_is_refused(package):
+    (package / "model.onnx").write_bytes(b"")
+    result = app(package, QUESTION)
+    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
+    assert "cannot be loaded" in result.stderr
+
+
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
     result = app(tmp_path, QUESTION)
     assert result.returncode == 1
@@ -107,22 +114,23 @@ def test_ctrl_c_stops_an_answer_and_then_the_chat(package):
     if process == 0:
         words = ["--package", str(package), "--max-new-tokens", "2000"]
         os.execv(sys.executable, [sys.executable, str(ROOT / "app.py"), *words])
-    shown = read_until(terminal, "none> ")
+    shown = read_until(terminal, r"none> $")
     os.write(terminal, b"hello\n")
-    time.sleep(0.5)
+    shown += read_until(terminal, r"hello\r\n.{8}")
     os.kill(process, signal.SIGINT)
-    shown += read_until(terminal, "none> ")
-    assert "tokens/s" in shown
+    shown += read_until(terminal, r"none> $")
+    assert int(re.search(r"\[(\d+) tokens", shown)[1]) < 1900
     os.kill(process, signal.SIGINT)
     _, status = os.waitpid(process, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert "Traceback" not in shown
 
 
-def read_until(terminal: int, text: str) -> str:
+def read_until(terminal: int, pattern: str) -> str:
+    """Read what a terminal shows until it matches a pattern."""
     shown = ""
-    deadline = time.monotonic() + 60
-    while not shown.endswith(text):
-        assert time.monotonic() < deadline, shown
+    while not re.search(pattern, shown, re.DOTALL):
+        ready, _, _ = select.select([terminal], [], [], 60)
+        assert ready, shown
         shown += os.read(terminal, 4096).decode(errors="replace")
     return shown

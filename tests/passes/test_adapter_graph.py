@@ -35,7 +35,7 @@ def captured(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         patch.chdir(folder)
         building = folder / "building"
         building.mkdir()
-        return capture.capture("cpu", TARGET, tiny_quantized, building)
+        return capture.capture(TARGET, tiny_quantized, building)
 
 
 def random_adapter(quantized: Path, folder: Path, rank: int, modules: list[str], **options) -> Path:
@@ -116,7 +116,7 @@ def test_an_adapter_file_has_the_same_bytes_each_time(adapters, captured, tmp_pa
 def test_the_shared_int4_table_is_all_that_the_shipped_precision_changes(tiny_quantized, in_root):
     building = in_root / "building"
     building.mkdir()
-    result = capture.capture("cpu", TARGET.model_copy(update={"precision": "int4"}), tiny_quantized, building)
+    result = capture.capture(TARGET.model_copy(update={"precision": "int4"}), tiny_quantized, building)
     model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
     table = torch.from_numpy(int4_table(result / "model.onnx"))
     model.get_input_embeddings().weight.data = table

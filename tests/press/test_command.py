@@ -131,6 +131,7 @@ def test_a_missing_or_surplus_word_exits_with_2(stage, words, reason):
 
 
 @pytest.mark.parametrize(("options", "offline"), [("", "1"), (", online=True", "None")])
-def test_only_a_stage_that_may_reaches_a_hub(stage, options, offline):
+def test_only_a_stage_that_may_reaches_a_hub(stage, options, offline, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
     body = "import os\nprint(os.environ.get('HF_HUB_OFFLINE'), os.environ['OLIVE_DISABLE_TELEMETRY'])"
     assert ended(stage(body, "travel", options=options)) == (0, f"{offline} 1\n", "")

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from press.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 MAX_STEPS = settings.load(ROOT / "params.yaml").adapter("travel").training.max_steps
-PURPOSE = "optimizer steps; about 2 s each on 2 cores"
+PURPOSE = re.search(r"max_steps: \d+ +# (.*)", (ROOT / "params.yaml").read_text(encoding="utf-8"))[1]
 PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
 
 
@@ -40,7 +41,7 @@ def git(*words: str) -> None:
 def lay(name: str) -> dict:
     """Lay a preset over params.yaml, as the command does, and return the parameters."""
     text = preset.apply(name)
-    Path("params.yaml").write_text(text, encoding="utf-8")
+    preset.write(text)
     return yaml.safe_load(text)
 
 
@@ -134,3 +135,19 @@ def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository,
     assert settings.load().model_dump() == values
     own = yaml.safe_load(Path(f"presets/{name}.yaml").read_text(encoding="utf-8"))
     assert preset.overlay(copy.deepcopy(values), own) == values
+
+
+def test_an_edited_preset_does_not_lock_out_the_next(repository):
+    preset.write(preset.apply("quick"))
+    Path("presets/quick.yaml").write_text("seed: 8\n", encoding="utf-8")
+    preset.write(preset.apply("seeded"))
+    assert settings.load().seed == 7
+
+
+def test_a_preset_that_does_not_fit_leaves_params_as_they_were(repository):
+    before = Path("params.yaml").read_text(encoding="utf-8")
+    Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^params\.yaml with the preset: threads is"):
+        preset.write(preset.apply("wrong"))
+    assert Path("params.yaml").read_text(encoding="utf-8") == before
+    assert not list(Path().glob(".params*"))

@@ -43,7 +43,7 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_before_anything_ru
     params = PARAMS.model_copy(update={"group_size": 256})
     with pytest.raises(UserError, match=r"quantize\.group_size is 256, but .* is (64|128) wide: choose one"):
         quantize.quantize(params, tiny_base, in_root)
-    assert not (in_root / "reports").exists()
+    assert not (in_root / "run.json").exists()
 
 
 def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, in_root):
