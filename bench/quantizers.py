@@ -6,6 +6,7 @@ Prints a Markdown table; everything but the algorithm and the group size is as i
 """
 
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,7 +29,7 @@ def row(name: str, seconds: float | None, figures: list[float]) -> str:
 
 
 def main() -> None:
-    """Print the table, a line as soon as it is measured."""
+    """Measure each variant, telling it on stderr, and print the table at the end: Olive prints in between."""
     import torch
 
     from stages import quantize
@@ -36,9 +37,11 @@ def main() -> None:
     params = settings.load()
     torch.set_num_threads(params.threads)
     heldout = {name: examples.read(Path("prepared") / name / "heldout.jsonl") for name in params.adapters}
-    print(f"| quantizer | seconds | {' | '.join(f'loss of {name}' for name in heldout)} |")
-    print(f"|---|---|{'---|' * len(heldout)}")
-    print(row("fp32", None, losses(checkpoints.load(BASE), heldout)), flush=True)
+    table = [
+        f"| quantizer | seconds | {' | '.join(f'loss of {name}' for name in heldout)} |",
+        f"|---|---|{'---|' * len(heldout)}",
+        row("fp32", None, losses(checkpoints.load(BASE), heldout)),
+    ]
     for algorithm, group_size in VARIANTS:
         variant = params.quantize.model_copy(update={"algorithm": algorithm, "group_size": group_size})
         with tempfile.TemporaryDirectory() as scratch:
@@ -46,7 +49,9 @@ def main() -> None:
             result = quantize.quantize(variant, BASE, Path(scratch))
             seconds = time.perf_counter() - start
             model = checkpoints.dequantize(checkpoints.load(result))
-        print(row(f"{algorithm}, group size {group_size}", seconds, losses(model, heldout)), flush=True)
+        table.append(row(f"{algorithm}, group size {group_size}", seconds, losses(model, heldout)))
+        print(table[-1], file=sys.stderr, flush=True)
+    print("\n".join(table))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,20 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Map the name of every tensor in a checkpoint's safetensors files to its shape, reading headers only."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not files:
         pickled = any(next(folder.glob(pattern), None) for pattern in PICKLES)
         reason = "only pickled weights, which can run code when they are loaded" if pickled else "no weights"
         raise UserError(f"{folder} has {reason}; a checkpoint in safetensors format is needed")
     shapes = {}
     for file in files:
-        with safe_open(file, framework="pt") as tensors:
-            shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged or half downloaded ({error}): fetch it again") from error
     return shapes
 
 

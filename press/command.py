@@ -66,7 +66,7 @@ def _parse(main: Callable[..., None]) -> dict[str, str]:
 
 def _check_libraries(main: Callable[..., None]) -> None:
     """Refuse to run a stage with other libraries than those that DVC takes it to run with."""
-    listed = LIBRARIES / f"{Path(sys.modules[main.__module__].__file__).stem}.txt"
+    listed = LIBRARIES / f"{Path(main.__code__.co_filename).stem}.txt"
     if listed.exists():
         lock.check_installed(lock.read(listed))
 

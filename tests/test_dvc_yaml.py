@@ -183,6 +183,6 @@ def test_every_dependency_is_the_project_s_or_another_stage_s_output(name):
     made = {path for other in STAGES if other != name for path in outputs(other)}
     for dep in {dep for one in instances(name) for dep in one["deps"]}:
         if dep.startswith(("models", "prepared", "reports", "packages")):
-            assert [path for path in made if path == dep or path.startswith(f"{dep}/")], dep
+            assert [path for path in made if f"{path}/".startswith(f"{dep}/") or dep.startswith(f"{path}/")], dep
         else:
             assert Path(dep).exists(), dep

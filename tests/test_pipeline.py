@@ -195,7 +195,7 @@ import os, runpy, signal, sys
 from press import files
 files.publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["stage", *{rest}]
-runpy.run_module("stages.{name}", run_name="__main__")
+runpy.run_module("stages.{name}", run_name="__main__", alter_sys=True)
 """
     assert copy.run(PYTHON, "-c", script, check=False).returncode == -signal.SIGKILL
     assert files.partial(output).exists()

@@ -97,7 +97,8 @@ def test_changes_that_are_not_committed_are_refused_and_kept(repository):
     result = command("quick")
     assert result.returncode == 1
     assert result.stderr == (
-        "error: params.yaml has changes that are not committed: commit them before you lay a preset over\n"
+        "error: params.yaml has changes that are not committed: commit them, or take them back with "
+        "`git restore params.yaml`, before you lay a preset over\n"
     )
     assert Path("params.yaml").read_text(encoding="utf-8") == own
 
@@ -124,7 +125,7 @@ def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository
     result = command("wrong")
     assert (result.returncode, result.stderr) == (
         1,
-        "error: params.yaml: threads is 'none', but must be an integer\n",
+        "error: params.yaml with the preset: threads is 'none', but must be an integer\n",
     )
 
 

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from press import checkpoints, files, settings, sources
@@ -121,8 +123,15 @@ def test_only_a_checkpoint_s_files_are_copied(tmp_path):
     taken = {"config.json", "model-00001-of-2.safetensors", "tokenizer.json", "LICENSE.txt", "NOTICE"}
     for name in (*taken, "model.bin", "modeling.py", "optimizer.pt", "notes.md"):
         (source / name).touch()
+    save_file({"weight": torch.zeros(1)}, source / "model-00001-of-2.safetensors")
     sources.copy_checkpoint(source, fetch.KEPT, target)
     assert {path.name for path in target.iterdir()} == taken
+
+
+def test_half_a_download_is_refused_by_name(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"model\.safetensors is damaged or half downloaded"):
+        sources.copy_checkpoint(tmp_path, fetch.KEPT, tmp_path)
 
 
 @pytest.mark.parametrize(
