@@ -55,7 +55,8 @@ def assert_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
     """Check for exit code 1 and one sentence on stderr that has all the parts."""
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
-    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    # A progress bar may stand before it in the same line.
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
     assert len(errors) == 1, result.stderr
     for part in parts:
         assert part in errors[0]
@@ -250,7 +251,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy):
     result = copy.run(*stage("finetune travel"))
     assert files.folder_digest(adapter) == whole
     assert files.folder_digest(copy.folder / "reports/finetune/travel") == curves
-    assert result.stdout.count("'loss': ") <= 12 - 4
+    # At the kill, the checkpoint of step 4 may not have been whole; that of step 2 was.
+    assert result.stdout.count("'loss': ") <= 12 - 2
     assert not checkpoints.parent.exists()
 
 
