@@ -282,29 +282,35 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "parts"),
+    ("words", "old", "new", "parts"),
     [
-        ("group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
-        ("group_size: 32", "group_size: 48", ("quantize.group_size is 48",)),
-        ("CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
-        ("[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
-        ("  packing:", "  ../packing:", ("../packing", "folder name")),
-        ("{prompt}", "{question}", ("data/travel.jsonl line 1", "question")),
-        ("max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
-        ("seed: 42", "sede: 42", ("sede is not a known key",)),
+        ("quantize", "group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
+        ("finetune travel", "[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
+        ("prepare travel", "{prompt}", "{question}", ("data/travel.jsonl line 1", "question")),
+        ("prepare travel", "max_seq_len: 512", "max_seq_len: 4096", ("max_seq_len is 4096", "context is 2048")),
+        ("check", "CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
+        ("check", "  packing:", "  ../packing:", ("../packing", "folder name")),
+        ("check", "  packing:", "  none:", ("'none' has a meaning of its own",)),
+        ("check", "max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
+        ("check", "data: data/travel.jsonl", "data: data/trave.jsonl", ("data/trave.jsonl, which is not a file",)),
     ],
 )
-def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, old, new, parts):
+def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new, parts):
     copy.edit("params.yaml", old, new)
     before = files.folder_digest(copy.folder / "models")
-    result = copy.run("dvc", "repro", check=False)
-    assert result.returncode != 0
-    for part in parts:
-        assert part in result.stderr
-    assert "Traceback" not in result.stderr
+    assert_sentence(copy.run(*stage(words), check=False), *parts)
     assert files.folder_digest(copy.folder / "models") == before
     copy.edit("params.yaml", new, old)
-    assert not stages_run(copy) - {"check"}
+    assert not stale(copy)
+
+
+def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy):
+    copy.edit("params.yaml", "seed: 42", "sede: 42")
+    result = copy.run("dvc", "repro", check=False)
+    assert result.returncode == 255
+    assert "params.yaml: sede is not a known key" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert re.findall(r"^Running stage '(.+)':$", result.stdout, re.MULTILINE) == ["check"]
 
 
 @pytest.mark.parametrize(
