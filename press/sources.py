@@ -14,6 +14,8 @@ from press import checkpoints, files
 from press.errors import UserError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from azure.core.exceptions import AzureError
 
     from press import settings
@@ -45,7 +47,7 @@ def from_package(source: "settings.PackageSource", target: Path) -> None:
     model.is_quantized = False
     del model.config.quantization_config
     model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    _save_tokenizer(tokenizer, target)
 
 
 def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Path) -> None:
@@ -129,7 +131,7 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
         reason = textwrap.shorten(str(error), 200, placeholder=" ...")
         raise UserError(f"base.random.config describes no causal language model: {reason}") from error
     model.save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    _save_tokenizer(tokenizer, target)
     (target / "LICENSE").write_text("Random numbers; no rights reserved (CC0 1.0).\n", encoding="utf-8")
 
 
@@ -174,6 +176,14 @@ def _azure_sentence(uri: str, error: "AzureError") -> str:
     if isinstance(error, ClientAuthenticationError):
         return f"no Azure login worked for {uri} (the reasons are above): run `az login`"
     return f"{uri} could not be downloaded: {_first_line(error)}; check the connection to Azure and try again"
+
+
+def _save_tokenizer(tokenizer: "PreTrainedTokenizerBase", target: Path) -> None:
+    """Save a tokenizer without the key that says whether it was loaded with a hub in reach."""
+    tokenizer.save_pretrained(target)
+    config = files.read_json(target / "tokenizer_config.json")
+    config.pop("local_files_only", None)
+    files.write_json(target / "tokenizer_config.json", config)
 
 
 def _byte_tokenizer():
