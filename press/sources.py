@@ -14,9 +14,8 @@ from press import checkpoints, files
 from press.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from azure.core.exceptions import AzureError
+    from transformers import PreTrainedTokenizerBase
 
     from press import settings
 
