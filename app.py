@@ -58,7 +58,7 @@ class Chat:
 
     def ask(self, question: str):
         """Yield the answer piece by piece; afterwards the turn is part of the conversation."""
-        ids = self._prompt(question)
+        ids = self.prompt(question)
         params = og.GeneratorParams(self.model)
         params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
         generator = og.Generator(self.model, params)
@@ -92,7 +92,7 @@ class Chat:
         self.adapters.load(str(file), name)
         self.templates[name] = manifest["template"]
 
-    def _prompt(self, question: str) -> list[int]:
+    def prompt(self, question: str) -> list[int]:
         """Return the prompt's token ids, with as many earlier turns as the context takes."""
         while True:
             ids = self.tokenizer.encode(self._text(question))

@@ -1,56 +1,187 @@
-"""Compare the quantization algorithms on the pipeline's base model: time, and loss of the held-out answers.
+"""Compare the quantizers on the pipeline's base model and on its rotated form: quality against fp32, and time.
 
-    make bench        after `make repro`, which makes models/base and prepared/
+    make bench         after `make repro`, which makes models/base and prepared/
+    python -m bench.quantizers --help
 
-Prints a Markdown table; everything but the algorithm and the group size is as in params.yaml.
+Prints a Markdown table. KL divergence from fp32 and perplexity are of text that no quantizer saw: data/general.jsonl
+("text") and the adapters' held-out examples ("chat"). The calibration rows are the same for all that use any.
 """
 
+import argparse
+import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from press import checkpoints, command, examples, scoring, settings
+import torch
+
+from bench import rotation
+from press import checkpoints, command, examples, settings
+from stages import quantize
 
 BASE = Path("models/base")
-VARIANTS = (("rtn", 32), ("kquant", 32), ("gptq", 32), ("rtn", 64), ("kquant", 64), ("gptq", 64))
+TEXT = Path("data/general.jsonl")
+ROW_TOKENS = 256
+BATCH = 4
+QUANTIZERS = ("rtn", "kquant", "gptq", "llm-compressor", "awq, nearest", "awq")
 
 
-def losses(model: object, heldout: dict[str, list[examples.Example]]) -> list[float]:
-    """Return the mean loss of each adapter's held-out answers, in nats a token."""
-    return [scoring.score(scoring.torch_losses(model, some))["loss"] for some in heldout.values()]
+@dataclass
+class Heldout:
+    """Held-out rows with the log-probabilities of fp32, in fp16 of shape (rows, tokens, vocabulary)."""
+
+    rows: torch.Tensor
+    expected: torch.Tensor
+
+    @classmethod
+    def of(cls, model: torch.nn.Module, rows: torch.Tensor) -> "Heldout":
+        return cls(rows, torch.cat([logits.half() for logits in log_probabilities(model, rows)]))
 
 
-def row(name: str, seconds: float | None, figures: list[float]) -> str:
+def log_probabilities(model: torch.nn.Module, rows: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yield the log-probabilities of the rows, batch by batch."""
+    for batch in rows.split(BATCH):
+        with torch.inference_mode():
+            yield model(input_ids=batch, use_cache=False).logits.float().log_softmax(-1)
+
+
+def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
+    """Return the mean KL divergence from fp32 in nats a token, and the perplexity."""
+    divergence = loss = 0.0
+    expected = heldout.expected.split(BATCH)
+    for got, wanted, ids in zip(log_probabilities(model, heldout.rows), expected, heldout.rows.split(BATCH), strict=True):
+        wanted = wanted.float()[:, :-1]  # noqa: PLW2901
+        got = got[:, :-1]  # noqa: PLW2901
+        divergence += (wanted.exp() * (wanted - got)).sum().item()
+        loss -= got.gather(-1, ids[:, 1:, None]).sum().item()
+    tokens = heldout.rows[:, 1:].numel()
+    return divergence / tokens, torch.tensor(loss / tokens).exp().item()
+
+
+def text_rows(path: Path, model: Path) -> torch.Tensor:
+    """Return the tokens of a JSON Lines file's texts in rows."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+    return in_rows([tokenizer(json.loads(line)["text"] + "\n\n", add_special_tokens=False)["input_ids"] for line in lines])
+
+
+def in_rows(parts: list[list[int]]) -> torch.Tensor:
+    """Join lists of token ids and cut them into rows, int64 of shape (rows, ROW_TOKENS)."""
+    ids = torch.tensor([token for part in parts for token in part])
+    return ids[: len(ids) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
+
+
+def by_olive(base: Path, params: settings.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
+    """Quantize by a pass of the pipeline; return the model with plain weights, and the seconds."""
+    start = time.perf_counter()
+    result = quantize.quantize(params, base, scratch, seed)
+    seconds = time.perf_counter() - start
+    return checkpoints.dequantize(checkpoints.load(result)), seconds
+
+
+def by_llm_compressor(
+    base: Path, params: settings.Quantize, scratch: Path, python: Path, threads: int
+) -> tuple[torch.nn.Module, float]:
+    """Quantize by llm-compressor's AWQ in its own environment."""
+    from passes.data import calibration_rows
+
+    rows = calibration_rows(params.calibration.data, str(base), params.calibration.rows, params.calibration.row_tokens)
+    listed = scratch / "rows.json"
+    listed.write_text(json.dumps([row["input_ids"].tolist() for row, _ in rows]), encoding="utf-8")
+    words = [str(python), "bench/llmcompressor_awq.py", str(base), str(listed), str(scratch / "result")]
+    words += ["--group-size", str(params.group_size), "--threads", str(threads)]
+    run = subprocess.run(words, check=False, capture_output=True, text=True)
+    if run.returncode:
+        sys.exit(f"llm-compressor failed:\n{run.stderr[-4000:]}")
+    return checkpoints.load(scratch / "result"), float(run.stdout.strip().splitlines()[-1])
+
+
+def variant(params: settings.Quantize, quantizer: str, group_size: int, rows: int) -> settings.Quantize:
+    """Return the parameters of a quantizer of the table."""
+    calibration = params.calibration.model_copy(update={"rows": rows})
+    changes = {"group_size": group_size, "calibration": calibration}
+    if quantizer != "llm-compressor":
+        algorithm, _, rounding = quantizer.partition(", ")
+        changes["algorithm"] = algorithm
+        if rounding:
+            changes["awq"] = params.awq.model_copy(update={"rounding": rounding})
+    return params.model_copy(update=changes)
+
+
+def line(model: str, quantizer: str, group_size: str, seconds: str, figures: list[tuple[float, float]]) -> str:
     """Return one line of the table."""
-    cells = [name, "–" if seconds is None else f"{seconds:.0f}", *(f"{figure:.3f}" for figure in figures)]
-    return f"| {' | '.join(cells)} |"
+    divergences, perplexities = zip(*figures, strict=True)
+    cells = [*(f"{value:.4f}" for value in divergences), *(f"{value:.2f}" for value in perplexities)]
+    return f"| {' | '.join([model, quantizer, group_size, *cells, seconds])} |"
+
+
+def words() -> argparse.Namespace:
+    """Return the command line's words."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=["base", "rotated"], default=["base", "rotated"])
+    parser.add_argument("--group-sizes", nargs="+", type=int, default=[32, 64])
+    parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS))
+    parser.add_argument("--rows", type=int, help="calibration rows (default: quantize.calibration.rows)")
+    parser.add_argument(
+        "--llm-compressor", type=Path, help="python of an environment with bench/llmcompressor.txt; left out without"
+    )
+    return parser.parse_args()
 
 
 def main() -> None:
-    """Measure each variant, telling it on stderr, and print the table at the end: Olive prints in between."""
-    import torch
-
-    from stages import quantize
-
+    """Measure each quantizer, telling it on stderr, and print the table at the end: Olive prints in between."""
+    chosen = words()
     params = settings.load()
     torch.set_num_threads(params.threads)
-    heldout = {name: examples.read(Path("prepared") / name / "heldout.jsonl") for name in params.adapters}
+    rows = chosen.rows or params.quantize.calibration.rows
+    texts = {
+        "text": text_rows(TEXT, BASE),
+        "chat": in_rows(
+            [
+                example["input_ids"]
+                for name in params.adapters
+                for example in examples.read(Path("prepared") / name / "heldout.jsonl")
+            ]
+        ),
+    }
     table = [
-        f"| quantizer | seconds | {' | '.join(f'loss of {name}' for name in heldout)} |",
-        f"|---|---|{'---|' * len(heldout)}",
-        row("fp32", None, losses(checkpoints.load(BASE), heldout)),
+        "| model | quantizer | group size | KL text | KL chat | perplexity text | perplexity chat | seconds |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for algorithm, group_size in VARIANTS:
-        variant = params.quantize.model_copy(update={"algorithm": algorithm, "group_size": group_size})
-        with tempfile.TemporaryDirectory() as scratch:
-            start = time.perf_counter()
-            result = quantize.quantize(variant, BASE, Path(scratch))
-            seconds = time.perf_counter() - start
-            model = checkpoints.dequantize(checkpoints.load(result))
-        table.append(row(f"{algorithm}, group size {group_size}", seconds, losses(model, heldout)))
-        print(table[-1], file=sys.stderr, flush=True)
+
+    def tell(row: str) -> None:
+        table.append(row)
+        print(row, file=sys.stderr, flush=True)
+
+    with tempfile.TemporaryDirectory() as scratch:
+        bases = {"base": BASE, "rotated": Path(scratch) / "rotated"}
+        if "rotated" in chosen.models:
+            rotation.rotate(BASE, bases["rotated"])
+        for model in chosen.models:
+            reference = checkpoints.load(bases[model])
+            heldouts = [Heldout.of(reference, ids) for ids in texts.values()]
+            tell(line(model, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
+            del reference
+            for group_size in chosen.group_sizes:
+                for quantizer in chosen.quantizers:
+                    some = variant(params.quantize, quantizer, group_size, rows)
+                    with tempfile.TemporaryDirectory() as folder:
+                        if quantizer == "llm-compressor":
+                            if not chosen.llm_compressor:
+                                continue
+                            python, threads = chosen.llm_compressor, params.threads
+                            result, seconds = by_llm_compressor(bases[model], some, Path(folder), python, threads)
+                        else:
+                            result, seconds = by_olive(bases[model], some, Path(folder), params.seed)
+                        figures = [quality(result, heldout) for heldout in heldouts]
+                    tell(line(model, quantizer, str(group_size), f"{seconds:.0f}", figures))
     print("\n".join(table))
 
 

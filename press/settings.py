@@ -121,11 +121,21 @@ class Calibration(Block):
     row_tokens: Annotated[int, Field(ge=16)]
 
 
+class Awq(Block):
+    grid_points: Annotated[int, Field(ge=3)]
+    search_rows: Positive
+    clip: bool
+    clip_modules: Annotated[list[str], Field(min_length=1)] | None
+    rounding: Literal["compensated", "nearest"]
+    damping: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Quantize(Block):
-    algorithm: Literal["rtn", "gptq", "kquant"]
+    algorithm: Literal["awq", "rtn", "gptq", "kquant"]
     bits: Literal[4, 8]
     group_size: Literal[16, 32, 64, 128, 256]
     symmetric: bool
+    awq: Awq
     calibration: Calibration
 
 

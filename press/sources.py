@@ -119,7 +119,7 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    tokenizer = _byte_tokenizer()
+    tokenizer = byte_tokenizer()
     values = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     try:
@@ -185,7 +185,7 @@ def _save_tokenizer(tokenizer: "PreTrainedTokenizerBase", target: Path) -> None:
     files.write_json(target / "tokenizer_config.json", config)
 
 
-def _byte_tokenizer():
+def byte_tokenizer():
     """Return a tokenizer with one token a byte and the ChatML marks: nothing trained, nothing downloaded."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast

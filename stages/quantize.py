@@ -1,6 +1,6 @@
 """Quantize the base model's linear layers through Olive.
 
-in:  quantize, threads (params.yaml), models/base, the calibration text
+in:  quantize, seed, threads (params.yaml), models/base, the calibration text
 out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config
 """
 
@@ -11,10 +11,10 @@ from press.errors import UserError
 
 BASE = Path("models/base")
 OUTPUT = Path("models/quantized")
-PASSES = {"rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
+PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 
 
-def quantize(params: settings.Quantize, base: Path, building: Path) -> Path:
+def quantize(params: settings.Quantize, base: Path, building: Path, seed: int) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :raises UserError: if the group size does not divide a layer's width
@@ -26,25 +26,29 @@ def quantize(params: settings.Quantize, base: Path, building: Path) -> Path:
         "group_size": params.group_size,
         "sym": params.symmetric,
     }
-    if params.algorithm == "gptq":
-        rows = {
-            "type": "calibration_rows",
-            "params": {
-                "path": params.calibration.data,
-                "model_path": str(base),
-                "rows": params.calibration.rows,
-                "row_tokens": params.calibration.row_tokens,
-            },
-        }
-        quantizer["data_config"] = {
-            "name": "calibration",
-            "user_script": "passes/data.py",
-            "load_dataset_config": rows,
-        }
+    if params.algorithm in ("awq", "gptq"):
+        quantizer["data_config"] = calibration_config(params.calibration, base)
+    if params.algorithm == "awq":
+        calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
+        quantizer |= params.awq.model_dump() | calibration | {"seed": seed}
     model = olive_run.hf_model(base)
     result = olive_run.run(model, {"quantize": quantizer}, building) / "model"
     checkpoints.load(result)
     return result
+
+
+def calibration_config(calibration: settings.Calibration, base: Path) -> dict:
+    """Return Olive's data config of the calibration rows."""
+    rows = {
+        "type": "calibration_rows",
+        "params": {
+            "path": calibration.data,
+            "model_path": str(base),
+            "rows": calibration.rows,
+            "row_tokens": calibration.row_tokens,
+        },
+    }
+    return {"name": "calibration", "user_script": "passes/data.py", "load_dataset_config": rows}
 
 
 def check_group_size(group_size: int, base: Path) -> None:
@@ -65,7 +69,7 @@ def main() -> None:
     params = settings.load()
     torch.set_num_threads(params.threads)
     with files.building(OUTPUT) as building:
-        files.publish(quantize(params.quantize, BASE, building), OUTPUT)
+        files.publish(quantize(params.quantize, BASE, building, params.seed), OUTPUT)
         olive_run.keep_config(building, "quantize")
     print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB by {params.quantize.algorithm}")
 

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-import torch
 
 from press import command, files, settings, sources
 from stages import quantize
 
 os.environ.update(command.ENVIRONMENT)
-torch.set_num_threads(2)
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -31,6 +29,13 @@ TINY_LLAMA = {
     "tie_word_embeddings": True,
     "initializer_range": 0.3,  # large enough that a wrong branch shows in the logits
 }
+
+
+def pytest_configure() -> None:
+    """Import PyTorch only now: its threads read the environment once, when it is loaded."""
+    import torch
+
+    torch.set_num_threads(2)
 
 
 @pytest.fixture(scope="session")
@@ -51,15 +56,15 @@ def in_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_quantized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny base, quantized to int4 by Olive."""
+    """The tiny base, rounded to int4 by Olive."""
     folder = tmp_path_factory.mktemp("quantized")
     (folder / "passes").symlink_to(ROOT / "passes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        params = settings.load(ROOT / "params.yaml").quantize
+        params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn"})
         building = folder / "building"
         building.mkdir()
-        files.publish(quantize.quantize(params, tiny_base, building), folder / "quantized")
+        files.publish(quantize.quantize(params, tiny_base, building, 0), folder / "quantized")
     return folder / "quantized"
 
 

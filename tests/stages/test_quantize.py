@@ -12,20 +12,21 @@ PARAMS = settings.load(ROOT / "params.yaml").quantize
 ROWS = PARAMS.calibration.model_copy(update={"data": str(ROOT / PARAMS.calibration.data), "rows": 2, "row_tokens": 64})
 
 
-@pytest.mark.parametrize("algorithm", ["rtn", "gptq", "kquant"])
+@pytest.mark.parametrize("algorithm", ["awq", "rtn", "gptq", "kquant"])
 @pytest.mark.parametrize("symmetric", [False, True])
 @pytest.mark.parametrize("bits", [4, 8])
 def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, algorithm, symmetric, bits):
     params = PARAMS.model_copy(
         update={"algorithm": algorithm, "symmetric": symmetric, "bits": bits, "calibration": ROWS}
     )
-    result = quantize.quantize(params, tiny_base, in_root)
+    result = quantize.quantize(params, tiny_base, in_root, 0)
     config = checkpoints.load(result).config.quantization_config
     assert (config.bits, config.symmetric, config.group_size) == (bits, symmetric, 32)
-    name = "model.layers.0.mlp.down_proj"
-    before, after = (model.get_submodule(name).weight for model in (checkpoints.load(tiny_base), plain(result)))
+    ids = torch.arange(32, 96)[None]
+    with torch.inference_mode():
+        before, after = (model(ids).logits for model in (checkpoints.load(tiny_base), plain(result)))
     error = (torch.linalg.norm(before - after) / torch.linalg.norm(before)).item()
-    assert 0 < error < {4: 0.2, 8: 0.015}[bits]
+    assert 0 < error < {4: 1.0, 8: 0.1}[bits]
 
 
 def plain(folder):
@@ -42,7 +43,7 @@ def test_dequantizing_keeps_the_function(tiny_quantized):
 def test_a_group_size_that_does_not_divide_a_layer_is_refused_before_anything_runs(tiny_base, in_root):
     params = PARAMS.model_copy(update={"group_size": 256})
     with pytest.raises(UserError, match=r"quantize\.group_size is 256, but .* is (64|128) wide: choose one"):
-        quantize.quantize(params, tiny_base, in_root)
+        quantize.quantize(params, tiny_base, in_root, 0)
     assert not (in_root / "run.json").exists()
 
 
@@ -50,4 +51,4 @@ def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, i
     few = ROWS.model_copy(update={"rows": 10**6})
     params = PARAMS.model_copy(update={"algorithm": "gptq", "calibration": few})
     with pytest.raises(UserError, match=r"calibration needs 1000000 rows of 64"):
-        quantize.quantize(params, tiny_base, in_root)
+        quantize.quantize(params, tiny_base, in_root, 0)

@@ -1,0 +1,127 @@
+"""Time AWQ on a model of Phi-3.5-mini's shape with random weights, part by part.
+
+    python -m bench.awq_large [--device cuda] [--layers 32] [--rows 64]
+
+Time runs from the loaded model to the saved checkpoint. The parts come from a second run, which waits for the
+device around each of them and so takes a little longer in all. Prints a Markdown table.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from olive.model import HfModelHandler
+from olive.passes.olive_pass import create_pass_from_dict
+from olive.passes.pytorch import quant_utils
+from transformers import AutoModelForCausalLM, Phi3Config
+
+from passes import awq
+from passes.activation_aware import calibration, search
+from press import command, sources
+
+SHAPE = {
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 32,
+    "vocab_size": 32064,
+    "max_position_embeddings": 4096,
+    "tie_word_embeddings": False,
+    "pad_token_id": 0,
+}
+PARTS = {
+    "forward and Gram matrices": (calibration.LayerInputs, "advance"),
+    "of which Gram matrices": (calibration.Moments, "add"),
+    "scale search": (search, "scale_losses"),
+    "clipping": (search, "clipped_parameters"),
+    "rounding": (awq, "compensated_codes"),
+    "packing": (awq, "_quant_linear"),
+    "saving": (awq, "finalize"),
+}
+
+
+def make_model(folder: Path, layers: int, device: torch.device) -> None:
+    """Save a random phi3 model in bf16."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16)
+    with device:
+        model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **SHAPE))
+    torch.set_default_dtype(torch.float32)
+    model.save_pretrained(folder)
+    sources.byte_tokenizer().save_pretrained(folder)
+
+
+def quantize(folder: Path, rows: int, device: torch.device) -> float:
+    """Quantize the model in a folder; return the seconds from loaded to saved."""
+    handler = HfModelHandler(str(folder))
+    settings = {"group_size": 128, "rows": rows, "row_tokens": 512, "device": device.type, "data_config": {}}
+    config = create_pass_from_dict(awq.Awq, settings, disable_search=True).config
+    wrapper, quantization_config, _ = quant_utils.prepare_model(handler, config)
+    ids = torch.randint(0, SHAPE["vocab_size"], (rows, 512), generator=torch.Generator().manual_seed(0))
+    output = folder.parent / "quantized"
+    start = time.perf_counter()
+    with torch.no_grad():
+        awq.quantize_layers(wrapper, ids, config, device)
+        awq.finalize(handler, str(output), wrapper, quantization_config, str(device))
+    seconds = time.perf_counter() - start
+    shutil.rmtree(output)
+    return seconds
+
+
+def timed_parts(device: torch.device) -> dict[str, float]:
+    """Replace each part by one that adds up its time; return the sums, filled in as they run."""
+    sums: dict[str, float] = defaultdict(float)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    def timed(name: str, function: "callable") -> "callable":
+        def run(*values, **options):
+            wait()
+            start = time.perf_counter()
+            result = function(*values, **options)
+            wait()
+            sums[name] += time.perf_counter() - start
+            return result
+
+        return run
+
+    for name, (owner, attribute) in PARTS.items():
+        setattr(owner, attribute, timed(name, getattr(owner, attribute)))
+    return sums
+
+
+def main() -> None:
+    """Make the model, quantize it twice and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--rows", type=int, default=64)
+    words = parser.parse_args()
+    device = torch.device(words.device)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "model"
+        make_model(folder, words.layers, device)
+        quantize(folder, 8, device)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        total = quantize(folder, words.rows, device)
+        parts = timed_parts(device)
+        again = quantize(folder, words.rows, device)
+    print("| part | seconds |\n|---|---|")
+    print(f"| all | {total:.2f} |")
+    for name, seconds in [("all, timed by parts", again), *parts.items()]:
+        print(f"| {name} | {seconds:.2f} |")
+    if device.type == "cuda":
+        print(f"\nPeak GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB on {torch.cuda.get_device_name()}")
+
+
+if __name__ == "__main__":
+    os.environ.update(command.ENVIRONMENT)
+    main()

@@ -1,0 +1,196 @@
+"""What AWQ has to know of a decoder layer: which linears read one input, and what makes that input.
+
+Scaling the input channels of linears by s is undone in the module that makes their input: a norm's weight, or
+the rows of v_proj and up_proj. Known are layers of llama's shape, with q, k, v and gate, up apart or fused
+(phi3), biases (qwen2), norms of queries and keys (qwen3), norms before and after a block, and norms whose
+weight counts from one (gemma2, gemma3).
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from press.errors import UserError
+
+BREAKS = 0.05
+
+
+@dataclass
+class Norm:
+    """A norm before the linears. Its gain is its weight plus `offset`, which is 1 for gemma's norms."""
+
+    module: nn.Module
+    offset: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.offset = _gain_offset(self.module)
+
+    @property
+    def channels(self) -> int:
+        return len(self.module.weight)
+
+    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
+        """Divide the gain by scales, and return by what it was divided after rounding to its stored type."""
+        weight = self.module.weight
+        gain = weight.float() + self.offset
+        weight.data = (gain / scales - self.offset).to(weight.dtype)
+        if getattr(self.module, "bias", None) is not None:
+            self.module.bias.data = (self.module.bias.float() / scales).to(weight.dtype)
+        divided = weight.float() + self.offset
+        return torch.where((gain == 0) | (divided == 0), scales, gain / divided)
+
+
+@dataclass
+class Rows:
+    """The output rows of a linear, from `start` to its end."""
+
+    module: nn.Linear
+    start: int
+
+    @property
+    def channels(self) -> int:
+        return self.module.out_features - self.start
+
+    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
+        """Divide the rows, in their fp32 form, and the bias by scales; return the scales."""
+        weights[self.module][self.start :] /= scales[:, None]
+        bias = self.module.bias
+        if bias is not None:
+            bias.data[self.start :] = (bias[self.start :].float() / scales).to(bias.dtype)
+        return scales
+
+
+@dataclass
+class Fold:
+    """Linears that read one input, and what makes it.
+
+    :param linears: the linears by their names in the layer
+    :param fused: how many projections the linears hold: 3 for q, k and v, apart or in one
+    :param maker: what makes the input
+    :param head_size: width of the heads that are repeated between the maker and the linears, if any are
+    """
+
+    linears: dict[str, nn.Linear]
+    fused: int
+    maker: Norm | Rows
+    head_size: int = 1
+
+    @property
+    def width(self) -> int:
+        return next(iter(self.linears.values())).in_features
+
+    @property
+    def repeats(self) -> int:
+        """How often each of the maker's channels appears in the input (grouped-query attention)."""
+        return self.width // self.maker.channels
+
+    def shared(self, values: torch.Tensor) -> torch.Tensor:
+        """Average what belongs to the input's channels, (width,), over those that the maker makes at once."""
+        return values.reshape(-1, self.repeats, self.head_size).mean(1).reshape(-1)
+
+    def repeated(self, scales: torch.Tensor) -> torch.Tensor:
+        """Repeat what belongs to the maker's channels, (..., channels), for the input's."""
+        heads = scales.reshape(*scales.shape[:-1], -1, 1, self.head_size)
+        return heads.expand(*scales.shape[:-1], -1, self.repeats, -1).reshape(*scales.shape[:-1], -1)
+
+    def apply(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
+        """Scale the linears' input channels and undo it in the maker.
+
+        :param scales: fp32 of shape (maker's channels,)
+        :param weights: the layer's linears in fp32, changed in place
+        :return: the scales of the input's channels, fp32 of shape (width,)
+        """
+        applied = self.repeated(self.maker.divide(scales, weights))
+        for linear in self.linears.values():
+            weights[linear] *= applied
+        return applied
+
+
+def folds(layer: nn.Module, name: str) -> list[Fold]:
+    """Return a decoder layer's folds, in the order of the computation.
+
+    :raises UserError: if the layer is not of a shape that is known
+    """
+    attention = _find(layer, name, "self_attn")
+    mlp = _find(layer, name, "mlp")
+    output, down = _find(layer, name, "self_attn.o_proj"), _find(layer, name, "mlp.down_proj")
+    if hasattr(attention, "qkv_proj"):
+        attention_inputs = ["self_attn.qkv_proj"]
+        kept = (attention.qkv_proj.out_features + output.in_features) // 2
+    else:
+        attention_inputs = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+        kept = 0
+    if hasattr(mlp, "gate_up_proj"):
+        mlp_inputs, half = ["mlp.gate_up_proj"], mlp.gate_up_proj.out_features // 2
+    else:
+        mlp_inputs, half = ["mlp.gate_proj", "mlp.up_proj"], 0
+    second_norm = "pre_feedforward_layernorm"
+    if not hasattr(layer, second_norm):
+        second_norm = "post_attention_layernorm"
+
+    def linears(names: list[str]) -> dict[str, nn.Linear]:
+        return {linear: _find(layer, name, linear) for linear in names}
+
+    values, ups = _find(layer, name, attention_inputs[-1]), _find(layer, name, mlp_inputs[-1])
+    head_size = attention.head_dim
+    return [
+        Fold(linears(attention_inputs), 3, Norm(_find(layer, name, "input_layernorm"))),
+        Fold({"self_attn.o_proj": output}, 1, Rows(values, kept), head_size),
+        Fold(linears(mlp_inputs), 2, Norm(_find(layer, name, second_norm))),
+        Fold({"mlp.down_proj": down}, 1, Rows(ups, half)),
+    ]
+
+
+@torch.no_grad()
+def check_folds(layer: nn.Module, name: str, run: "callable") -> None:
+    """Scale by random powers of two, which no floating point rounds, and see that the layer's output stays.
+
+    :param run: gives the layer's output for some input, and that input
+    :raises UserError: if it does not stay: something else reads what the scales are folded into
+    """
+    before = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
+    expected, inputs = run()
+    groups = folds(layer, name)
+    weights = {linear: linear.weight.float() for group in groups for linear in group.linears.values()}
+    generator = torch.Generator().manual_seed(0)
+    for group in groups:
+        powers = torch.randint(-1, 2, (group.maker.channels,), generator=generator)
+        group.apply(2.0 ** powers.to(expected.device), weights)
+    for linear, weight in weights.items():
+        linear.weight.data = weight.to(linear.weight.dtype)
+    output, _ = run()
+    layer.load_state_dict(before)
+    change = (output.float() - expected.float()).norm() / (expected.float() - inputs.float()).norm()
+    if not change < BREAKS:
+        raise UserError(
+            f"awq cannot quantize {name} ({type(layer).__name__}): folding scales into its norms and projections "
+            f"changes its output by {change:.0%}, so that it is not of a shape that awq knows; use rtn or gptq"
+        )
+
+
+def _find(layer: nn.Module, name: str, path: str) -> nn.Module:
+    try:
+        return layer.get_submodule(path)
+    except AttributeError as error:
+        raise UserError(
+            f"awq cannot quantize {name} ({type(layer).__name__}): it has no {path}, so that it is not of a shape "
+            "that awq knows; use rtn or gptq"
+        ) from error
+
+
+@torch.no_grad()
+def _gain_offset(norm: nn.Module) -> float:
+    """Return what a norm adds to its weight: its output for a weight of zeros, relative to that for ones."""
+    weight = norm.weight.data
+    probe = torch.linspace(-1, 1, len(weight), device=weight.device, dtype=weight.dtype)
+    bias = getattr(norm, "bias", None)
+    shift = 0 if bias is None else bias
+    try:
+        norm.weight.data = torch.zeros_like(weight)
+        zeros = (norm(probe[None]) - shift).float().norm()
+        norm.weight.data = torch.ones_like(weight)
+        ones = (norm(probe[None]) - shift).float().norm()
+    finally:
+        norm.weight.data = weight
+    return float(torch.round(zeros / (ones - zeros)))

@@ -1,0 +1,61 @@
+"""Tiny random models of every architecture that the awq pass knows, with norms and biases that do something."""
+
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from press import sources
+
+TOKENIZER = sources.byte_tokenizer()
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.3,
+    "tie_word_embeddings": False,
+    "vocab_size": len(TOKENIZER),
+    "bos_token_id": TOKENIZER.bos_token_id,
+    "pad_token_id": TOKENIZER.pad_token_id,
+    "eos_token_id": TOKENIZER.eos_token_id,
+}
+LOCAL_AND_GLOBAL = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+ARCHITECTURES = {
+    "llama": {},
+    "llama with biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
+    "mistral": {"sliding_window": 16},
+    "qwen2": {},
+    "qwen3": {},
+    "gemma2": LOCAL_AND_GLOBAL,
+    "gemma3_text": LOCAL_AND_GLOBAL,
+    "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0},
+    "smollm3": {"no_rope_layers": [1, 0]},
+    "phi3": {"num_key_value_heads": 4},
+    "phi3 with grouped queries": {"model_type": "phi3"},
+    "stablelm": {"use_qkv_bias": True},  # its norms have biases
+}
+
+
+def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: object) -> PreTrainedModel:
+    """Build the model. Norms have gains from 0.5 to 1.5 that every type can hold, also halved and quartered."""
+    torch.manual_seed(0)
+    config = {"model_type": name, **SHAPE, **ARCHITECTURES.get(name, {}), **changes}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
+    offset = 1 if config["model_type"].startswith("gemma") else 0
+    for path, parameter in model.named_parameters():
+        if path.endswith("norm.weight"):
+            parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - offset)
+        if path.endswith(".bias"):
+            parameter.normal_(std=0.5)
+    return model
+
+
+def save(model: PreTrainedModel, folder: Path) -> Path:
+    """Save a checkpoint with the byte-level tokenizer; return its folder."""
+    model.save_pretrained(folder)
+    TOKENIZER.save_pretrained(folder)
+    return folder
