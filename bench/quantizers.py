@@ -28,6 +28,7 @@ BASE = Path("models/base")
 TEXT = Path("data/general.jsonl")
 ROW_TOKENS = 256
 BATCH = 4
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 QUANTIZERS = ("rtn", "kquant", "gptq", "llm-compressor", "awq, nearest", "awq")
 
 
@@ -47,7 +48,7 @@ def log_probabilities(model: torch.nn.Module, rows: torch.Tensor) -> Iterator[to
     """Yield the log-probabilities of the rows, batch by batch."""
     for batch in rows.split(BATCH):
         with torch.inference_mode():
-            yield model(input_ids=batch, use_cache=False).logits.float().log_softmax(-1)
+            yield model(input_ids=batch.to(DEVICE), use_cache=False).logits.float().log_softmax(-1)
 
 
 def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
@@ -55,10 +56,9 @@ def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
     divergence = loss = 0.0
     expected = heldout.expected.split(BATCH)
     for got, wanted, ids in zip(log_probabilities(model, heldout.rows), expected, heldout.rows.split(BATCH), strict=True):
-        wanted = wanted.float()[:, :-1]  # noqa: PLW2901
-        got = got[:, :-1]  # noqa: PLW2901
-        divergence += (wanted.exp() * (wanted - got)).sum().item()
-        loss -= got.gather(-1, ids[:, 1:, None]).sum().item()
+        before, after = wanted[:, :-1].float(), got[:, :-1]
+        divergence += (before.exp() * (before - after)).sum().item()
+        loss -= after.gather(-1, ids[:, 1:, None].to(DEVICE)).sum().item()
     tokens = heldout.rows[:, 1:].numel()
     return divergence / tokens, torch.tensor(loss / tokens).exp().item()
 
@@ -76,6 +76,16 @@ def in_rows(parts: list[list[int]]) -> torch.Tensor:
     """Join lists of token ids and cut them into rows, int64 of shape (rows, ROW_TOKENS)."""
     ids = torch.tensor([token for part in parts for token in part])
     return ids[: len(ids) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
+
+
+def cut(base: Path, layers: int, target: Path) -> Path:
+    """Write the model with its first layers only."""
+    model = checkpoints.load(base)
+    model.model.layers = model.model.layers[:layers]
+    model.config.num_hidden_layers = layers
+    model.save_pretrained(target)
+    rotation.copy_tokenizer(base, target)
+    return target
 
 
 def by_olive(base: Path, params: settings.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
@@ -128,6 +138,7 @@ def words() -> argparse.Namespace:
     parser.add_argument("--models", nargs="+", choices=["base", "rotated"], default=["base", "rotated"])
     parser.add_argument("--group-sizes", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS))
+    parser.add_argument("--layers", type=int, help="use only the first layers of the model, to compare times")
     parser.add_argument("--rows", type=int, help="calibration rows (default: quantize.calibration.rows)")
     parser.add_argument(
         "--llm-compressor", type=Path, help="python of an environment with bench/llmcompressor.txt; left out without"
@@ -161,11 +172,12 @@ def main() -> None:
         print(row, file=sys.stderr, flush=True)
 
     with tempfile.TemporaryDirectory() as scratch:
-        bases = {"base": BASE, "rotated": Path(scratch) / "rotated"}
+        base = cut(BASE, chosen.layers, Path(scratch) / "cut") if chosen.layers else BASE
+        bases = {"base": base, "rotated": Path(scratch) / "rotated"}
         if "rotated" in chosen.models:
-            rotation.rotate(BASE, bases["rotated"])
+            rotation.rotate(base, bases["rotated"])
         for model in chosen.models:
-            reference = checkpoints.load(bases[model])
+            reference = checkpoints.load(bases[model]).to(DEVICE)
             heldouts = [Heldout.of(reference, ids) for ids in texts.values()]
             tell(line(model, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
             del reference
@@ -180,7 +192,7 @@ def main() -> None:
                             result, seconds = by_llm_compressor(bases[model], some, Path(folder), python, threads)
                         else:
                             result, seconds = by_olive(bases[model], some, Path(folder), params.seed)
-                        figures = [quality(result, heldout) for heldout in heldouts]
+                        figures = [quality(result.to(DEVICE), heldout) for heldout in heldouts]
                     tell(line(model, quantizer, str(group_size), f"{seconds:.0f}", figures))
     print("\n".join(table))
 

@@ -38,6 +38,11 @@ def rotate(base: Path, target: Path, seed: int = 0) -> None:
         layer.post_attention_layernorm.weight.fill_(1)
     model.model.norm.weight.fill_(1)
     model.save_pretrained(target)
+    copy_tokenizer(base, target)
+
+
+def copy_tokenizer(base: Path, target: Path) -> None:
+    """Copy what a checkpoint has besides its weights and their config."""
     for name in TOKENIZER_FILES:
         if (base / name).exists():
             shutil.copyfile(base / name, target / name)

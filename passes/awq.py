@@ -73,7 +73,7 @@ class Awq(Pass):
             ),
             "damping": PassConfigParam(
                 type_=Annotated[float, Field(gt=0, lt=1)],
-                default_value=0.01,
+                default_value=0.1,
                 description="Share of the mean diagonal added to the Gram matrix's for the compensated rounding.",
             ),
             "data_config": PassConfigParam(

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import torch
+from jinja2 import TemplateError
 from olive.data.constants import IGNORE_INDEX
 from olive.data.registry import Registry
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from press import checkpoints
+from press import checkpoints, examples
 from press.errors import UserError
 
 
@@ -19,16 +20,19 @@ from press.errors import UserError
 def calibration_rows(
     path: str, model_path: str, rows: int, row_tokens: int, **_
 ) -> list[tuple[dict[str, torch.Tensor], int]]:
-    """Tokenize the "text" of every line of a JSON Lines file, join them and cut equal rows.
+    """Tokenize the lines of a JSON Lines file, join them and cut equal rows.
+
+    A line is an object with a "text", or with the "messages" of a chat, which the model's own chat template
+    turns into text.
 
     :return: `rows` pairs of {input_ids, attention_mask}, each int64 of shape (row_tokens,), and an unused label
-    :raises UserError: if a line has no text, or the file has too few tokens for the rows
+    :raises UserError: if a line has neither, or the file has too few tokens for the rows
     """
     tokenizer = AutoTokenizer.from_pretrained(model_path, **checkpoints.trust(Path(model_path)))
     wanted = rows * row_tokens
     ids: list[int] = []
-    for text in _texts(Path(path)):
-        ids += tokenizer(text + "\n\n", add_special_tokens=False)["input_ids"]
+    for text in _texts(Path(path), tokenizer):
+        ids += tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) >= wanted:
             break
     if len(ids) < wanted:
@@ -42,14 +46,13 @@ def calibration_rows(
 
 @Registry.register_dataset()
 def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[str, torch.Tensor]]:
-    """Read examples with `input_ids` and `prompt_tokens`, one JSON object a line, and add labels.
+    """Read prepared examples and add labels.
 
     :param response_only: whether the prompt's tokens are left out of the loss
     :return: dicts of input_ids, attention_mask and labels, each int64 of shape (tokens,)
     """
     result = []
-    for line in _lines(Path(path)):
-        example = json.loads(line)
+    for example in examples.read(Path(path)):
         ids = torch.tensor(example["input_ids"])
         labels = ids.clone()
         if response_only:
@@ -58,20 +61,24 @@ def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[s
     return result
 
 
-def _texts(path: Path) -> list[str]:
+def _texts(path: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Return the text of each line, with what separates it from the next."""
     try:
-        lines = _lines(path)
+        # Not str.splitlines, which also splits at characters that JSON does not escape, such as U+2028.
+        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     except (FileNotFoundError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a UTF-8 file: quantize.calibration.data names the calibration text") from error
     texts = []
     for number, line in enumerate(lines, start=1):
         try:
-            texts.append(json.loads(line)["text"])
-        except (ValueError, TypeError, KeyError) as error:
-            raise UserError(f'{path} line {number}: not a JSON object with a "text"') from error
+            passage = json.loads(line)
+            if "messages" in passage:
+                texts.append(tokenizer.apply_chat_template(passage["messages"], tokenize=False))
+            else:
+                texts.append(passage["text"] + "\n\n")
+        except (ValueError, TypeError, KeyError, TemplateError) as error:
+            raise UserError(
+                f'{path} line {number}: not a JSON object with a "text", or with "messages" that fit the model\'s '
+                "chat template"
+            ) from error
     return texts
-
-
-def _lines(path: Path) -> list[str]:
-    # Not str.splitlines, which also splits at characters that JSON does not escape, such as U+2028.
-    return path.read_text(encoding="utf-8").rstrip("\n").split("\n")

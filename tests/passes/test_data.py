@@ -30,7 +30,18 @@ def test_too_little_calibration_text_is_refused_with_the_figures(tiny_base, tmp_
         data.calibration_rows(path, str(tiny_base), rows=2, row_tokens=16)
 
 
-@pytest.mark.parametrize("line", ["{", '{"txt": "a"}', "[1]"])
+def test_chats_are_calibrated_on_in_the_models_own_template(tiny_base, tmp_path):
+    chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
+    path = tmp_path / "texts.jsonl"
+    path.write_text(json.dumps({"text": "abc"}) + "\n" + json.dumps(chat) + "\n", encoding="utf-8")
+    tokenizer = data.AutoTokenizer.from_pretrained(tiny_base)
+    expected = "abc\n\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
+    tokens = len(tokenizer(expected)["input_ids"])
+    ((row, _),) = data.calibration_rows(str(path), str(tiny_base), rows=1, row_tokens=tokens)
+    assert tokenizer.decode(row["input_ids"]) == expected
+
+
+@pytest.mark.parametrize("line", ["{", '{"txt": "a"}', "[1]", '{"messages": 3}', '{"messages": [{"role": "user"}]}'])
 def test_a_bad_line_of_calibration_text_is_named(tiny_base, tmp_path, line):
     path = tmp_path / "texts.jsonl"
     path.write_text(f'{{"text": "abc"}}\n{line}\n', encoding="utf-8")

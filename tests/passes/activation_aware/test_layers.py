@@ -88,10 +88,11 @@ def test_the_check_passes_a_layer_that_is_known_and_leaves_it_as_it_was(name, dt
 
 @pytest.mark.parametrize("name", ["gemma2", "gemma3_text"])
 def test_the_check_passes_a_16_bit_layer_that_changes_its_input_by_little(name):
-    model = random_model(name, torch.bfloat16)
-    layer, run = layer_of(model)
+    layer, run = layer_of(random_model(name, torch.bfloat16))
     for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
         norm.weight.fill_(0.01 - 1)
+    for norm in (layer.input_layernorm, layer.pre_feedforward_layernorm):
+        norm.weight.uniform_(-0.5, 0.5)
     layers.check_folds(layer, "layer", run)
 
 
