@@ -3,6 +3,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+REFERENCE := .venv-llmcompressor
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PRESET ?=
@@ -10,6 +11,7 @@ TARGET ?= $(call first,targets)
 ADAPTER ?= $(call first,adapters)
 PROMPT ?= what is the best thing to see in chicago
 TESTS ?= tests
+BENCH ?=
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
@@ -42,8 +44,14 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them
 	python -m pytest $(TESTS)
 
-bench: $(INSTALLED) ## compare the quantizers on the built base model (about ten minutes)
-	python -m bench.quantizers
+bench: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
+	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)
+
+$(REFERENCE)/.installed: bench/llmcompressor.txt
+	$(PYTHON) -m venv $(REFERENCE)
+	$(REFERENCE)/bin/python -m pip install --quiet --no-deps pip==26.3
+	$(REFERENCE)/bin/python -m pip install -r bench/llmcompressor.txt
+	touch $@
 
 lint: $(INSTALLED) ## check style and format
 	ruff check .

@@ -8,13 +8,14 @@ Prints a Markdown table. KL divergence from fp32 and perplexity are of text that
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,9 @@ def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
     """Return the mean KL divergence from fp32 in nats a token, and the perplexity."""
     divergence = loss = 0.0
     expected = heldout.expected.split(BATCH)
-    for got, wanted, ids in zip(log_probabilities(model, heldout.rows), expected, heldout.rows.split(BATCH), strict=True):
+    for got, wanted, ids in zip(
+        log_probabilities(model, heldout.rows), expected, heldout.rows.split(BATCH), strict=True
+    ):
         before, after = wanted[:, :-1].float(), got[:, :-1]
         divergence += (before.exp() * (before - after)).sum().item()
         loss -= after.gather(-1, ids[:, 1:, None].to(DEVICE)).sum().item()
@@ -69,7 +72,9 @@ def text_rows(path: Path, model: Path) -> torch.Tensor:
 
     tokenizer = AutoTokenizer.from_pretrained(model)
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    return in_rows([tokenizer(json.loads(line)["text"] + "\n\n", add_special_tokens=False)["input_ids"] for line in lines])
+    return in_rows(
+        [tokenizer(json.loads(line)["text"] + "\n\n", add_special_tokens=False)["input_ids"] for line in lines]
+    )
 
 
 def in_rows(parts: list[list[int]]) -> torch.Tensor:
@@ -146,22 +151,30 @@ def words() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def heldout_rows(adapters: Iterable[str]) -> dict[str, torch.Tensor]:
+    """Return the rows of both kinds of held-out text."""
+    chats = [example for name in adapters for example in examples.read(Path("prepared") / name / "heldout.jsonl")]
+    return {"text": text_rows(TEXT, BASE), "chat": in_rows([chat["input_ids"] for chat in chats])}
+
+
+def measure(base: Path, quantizer: str, params: settings.Settings, python: Path, heldouts: list[Heldout]) -> tuple:
+    """Quantize, and return the quality on each held-out text and the seconds."""
+    with tempfile.TemporaryDirectory() as scratch:
+        if quantizer == "llm-compressor":
+            model, seconds = by_llm_compressor(base, params.quantize, Path(scratch), python, params.threads)
+        else:
+            model, seconds = by_olive(base, params.quantize, Path(scratch), params.seed)
+        return [quality(model.to(DEVICE), heldout) for heldout in heldouts], seconds
+
+
 def main() -> None:
     """Measure each quantizer, telling it on stderr, and print the table at the end: Olive prints in between."""
     chosen = words()
     params = settings.load()
     torch.set_num_threads(params.threads)
     rows = chosen.rows or params.quantize.calibration.rows
-    texts = {
-        "text": text_rows(TEXT, BASE),
-        "chat": in_rows(
-            [
-                example["input_ids"]
-                for name in params.adapters
-                for example in examples.read(Path("prepared") / name / "heldout.jsonl")
-            ]
-        ),
-    }
+    quantizers = [name for name in chosen.quantizers if chosen.llm_compressor or name != "llm-compressor"]
+    texts = heldout_rows(params.adapters)
     table = [
         "| model | quantizer | group size | KL text | KL chat | perplexity text | perplexity chat | seconds |",
         "|---|---|---|---|---|---|---|---|",
@@ -176,24 +189,14 @@ def main() -> None:
         bases = {"base": base, "rotated": Path(scratch) / "rotated"}
         if "rotated" in chosen.models:
             rotation.rotate(base, bases["rotated"])
-        for model in chosen.models:
-            reference = checkpoints.load(bases[model]).to(DEVICE)
+        for name in chosen.models:
+            reference = checkpoints.load(bases[name]).to(DEVICE)
             heldouts = [Heldout.of(reference, ids) for ids in texts.values()]
-            tell(line(model, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
-            del reference
-            for group_size in chosen.group_sizes:
-                for quantizer in chosen.quantizers:
-                    some = variant(params.quantize, quantizer, group_size, rows)
-                    with tempfile.TemporaryDirectory() as folder:
-                        if quantizer == "llm-compressor":
-                            if not chosen.llm_compressor:
-                                continue
-                            python, threads = chosen.llm_compressor, params.threads
-                            result, seconds = by_llm_compressor(bases[model], some, Path(folder), python, threads)
-                        else:
-                            result, seconds = by_olive(bases[model], some, Path(folder), params.seed)
-                        figures = [quality(result.to(DEVICE), heldout) for heldout in heldouts]
-                    tell(line(model, quantizer, str(group_size), f"{seconds:.0f}", figures))
+            tell(line(name, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
+            for group_size, quantizer in itertools.product(chosen.group_sizes, quantizers):
+                some = params.model_copy(update={"quantize": variant(params.quantize, quantizer, group_size, rows)})
+                figures, seconds = measure(bases[name], quantizer, some, chosen.llm_compressor, heldouts)
+                tell(line(name, quantizer, str(group_size), f"{seconds:.0f}", figures))
     print("\n".join(table))
 
 

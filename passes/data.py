@@ -73,6 +73,8 @@ def _texts(path: Path, tokenizer: PreTrainedTokenizerBase) -> list[str]:
         try:
             passage = json.loads(line)
             if "messages" in passage:
+                if not all(message["content"] for message in passage["messages"]):
+                    raise ValueError("an empty message")
                 texts.append(tokenizer.apply_chat_template(passage["messages"], tokenize=False))
             else:
                 texts.append(passage["text"] + "\n\n")

@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from app import Chat
 from conftest import ROOT, Project
 
+from app import Chat
 from press import files
 
 pytestmark = pytest.mark.pipeline

@@ -1,4 +1,4 @@
-"""The integer grid that weights are rounded to: group-wise, asymmetric or symmetric, as Olive's checkpoints store it."""
+"""The integer grid that weights are rounded to, group by group, as Olive's checkpoints store it."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ class Norm:
     def channels(self) -> int:
         return len(self.module.weight)
 
-    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:  # noqa: ARG002
+    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
         """Divide the gain by scales, and return by what it was divided after rounding to its stored type."""
         weight = self.module.weight
         gain = weight.float() + self.offset

@@ -5,6 +5,8 @@ on the columns of E up to k alone. So column k is rounded from W + Σ E R / Rₖ
 codes as GPTQ's, which updates the columns after it by a factor of H⁻¹, without an inverse.
 """
 
+from types import ModuleType
+
 import torch
 
 from passes.activation_aware.grid import Grid
@@ -31,15 +33,16 @@ def compensated_codes(
     columns = gram.diagonal().argsort(descending=True, stable=True)
     factor = unit_factor(gram[columns][:, columns], damping)
     # Transposed, so that a column of the weight lies in one piece.
-    targets = weight.T[columns]
+    targets = weight.T[columns].contiguous()
     group = columns // grid.group_size
-    scales, zero_points = scales.T[group], zero_points.T[group]
+    scales, zero_points = scales.T[group].contiguous(), zero_points.T[group].contiguous()
     codes, errors = torch.empty_like(targets), torch.empty_like(targets)
-    round_block = _kernel() if weight.is_cuda else round_block_plainly
+    fused = kernels() if weight.is_cuda else None
+    block_rounding = fused.round_block if fused else round_block
     for start in range(0, len(columns), BLOCK):
         block = slice(start, start + BLOCK)
         owed = factor[:start, block].T @ errors[:start]
-        round_block(
+        block_rounding(
             targets[block],
             owed,
             factor[block, block],
@@ -60,12 +63,13 @@ def unit_factor(gram: torch.Tensor, damping: float) -> torch.Tensor:
     It is Cholesky's factor of H with the order of rows and columns reversed.
     """
     damped = gram.flip(0, 1)
-    damped.diagonal().add_(damping * gram.diagonal().mean())
+    # Where no activation ever was, any factor will do.
+    damped.diagonal().add_((damping * gram.diagonal().mean()).clamp(min=1e-30))
     factor = torch.linalg.cholesky(damped).flip(0, 1)
     return factor / factor.diagonal()
 
 
-def round_block_plainly(
+def round_block(
     weight: torch.Tensor,
     owed: torch.Tensor,
     factor: torch.Tensor,
@@ -75,7 +79,7 @@ def round_block_plainly(
     codes: torch.Tensor,
     errors: torch.Tensor,
 ) -> None:
-    """Round a block of columns; all but the factor are transposed, of shape (columns, rows).
+    """Round a block of columns in plain PyTorch; all but the factor are transposed, of shape (columns, rows).
 
     :param owed: what the columns before the block add
     :param factor: the block's part of the unit factor, of shape (columns, columns)
@@ -89,10 +93,10 @@ def round_block_plainly(
         errors[at] = weight[at] - (code - zero_points[at]) * scales[at]
 
 
-def _kernel() -> "callable":
-    """Return the fused form of round_block_plainly where Triton is there, as it is with PyTorch for CUDA on Linux."""
+def kernels() -> ModuleType | None:
+    """Return the module of Triton kernels where Triton is there, as it is with PyTorch for CUDA on Linux."""
     try:
-        from passes.activation_aware.rounding_kernel import round_block
+        from passes.activation_aware import kernels as module
     except ImportError:
-        return round_block_plainly
-    return round_block
+        return None
+    return module

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import torch
 
 from passes.activation_aware.grid import Grid
+from passes.activation_aware.rounding import kernels
 
 CLIPS = tuple(1 - 0.05 * step for step in range(11))
 
@@ -71,11 +72,21 @@ def clipped_parameters(weight: torch.Tensor, gram: torch.Tensor, grid: Grid) -> 
     :param gram: fp32 of shape (width, width)
     :return: two fp32 tensors of shape (rows, groups)
     """
+    fused = kernels() if weight.is_cuda else None
+    if fused and grid.group_size in fused.CLIP_SIZES:
+        return fused.clip(weight, gram, grid, CLIPS)
+    return clip(weight, gram, grid, CLIPS)
+
+
+def clip(
+    weight: torch.Tensor, gram: torch.Tensor, grid: Grid, shrinks: tuple[float, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Search for each group's range, in plain PyTorch."""
     groups = grid.groups(weight)
     size = grid.group_size
     blocks = torch.stack([gram[at : at + size, at : at + size] for at in range(0, len(gram), size)])
     best = scales = zero_points = None
-    for shrink in CLIPS:
+    for shrink in shrinks:
         candidate = grid.parameters(groups, shrink)
         error = (grid.values(grid.codes(groups, *candidate), *candidate) - groups).transpose(0, 1)
         loss = ((error @ blocks) * error).sum(-1).transpose(0, 1)
