@@ -21,7 +21,7 @@ from olive.passes.pytorch import quant_utils
 from transformers import AutoModelForCausalLM, Phi3Config
 
 from passes import awq
-from passes.activation_aware import calibration, search
+from passes.activation_aware import calibration, quantization, search
 from press import command, sources
 
 SHAPE = {
@@ -39,8 +39,8 @@ PARTS = {
     "of which Gram matrices": (calibration.Moments, "add"),
     "scale search": (search, "scale_losses"),
     "clipping": (search, "clipped_parameters"),
-    "rounding": (awq, "compensated_codes"),
-    "packing": (awq, "_quant_linear"),
+    "rounding": (quantization, "compensated_codes"),
+    "packing": (quantization, "_quant_linear"),
     "saving": (awq, "finalize"),
 }
 
@@ -66,7 +66,7 @@ def quantize(folder: Path, rows: int, device: torch.device) -> float:
     output = folder.parent / "quantized"
     start = time.perf_counter()
     with torch.no_grad():
-        awq.quantize_layers(wrapper, ids, config, device)
+        quantization.quantize_layers(wrapper, ids, config, device)
         awq.finalize(handler, str(output), wrapper, quantization_config, str(device))
     seconds = time.perf_counter() - start
     shutil.rmtree(output)

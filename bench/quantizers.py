@@ -112,7 +112,9 @@ def by_llm_compressor(
     listed.write_text(json.dumps([row["input_ids"].tolist() for row, _ in rows]), encoding="utf-8")
     words = [str(python), "bench/llmcompressor_awq.py", str(base), str(listed), str(scratch / "result")]
     words += ["--group-size", str(params.group_size), "--threads", str(threads)]
-    run = subprocess.run(words, check=False, capture_output=True, text=True)
+    # On a GPU it leaves the weights as they were (0.14.0.1).
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
     if run.returncode:
         sys.exit(f"llm-compressor failed:\n{run.stderr[-4000:]}")
     return checkpoints.load(scratch / "result"), float(run.stdout.strip().splitlines()[-1])

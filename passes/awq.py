@@ -1,29 +1,24 @@
 """Olive pass: activation-aware weight quantization (AWQ, arXiv 2306.00978) on any device; docs/awq.md explains it."""
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import torch
+from olive.common.config_utils import validate_config
 from olive.common.hf.wrapper import ModelWrapper
-from olive.common.quant.nn import QuantLinear
 from olive.data.config import DataConfig
 from olive.hardware.accelerator import AcceleratorSpec
 from olive.model import HfModelHandler
 from olive.passes import Pass
 from olive.passes.pass_config import BasePassConfig, PassConfigParam
 from olive.passes.pytorch.quant_utils import finalize, get_quantizer_config, prepare_model
-from olive.passes.pytorch.train_utils import get_calibration_dataset
 from pydantic import Field
-from torch import nn
-from tqdm.auto import tqdm
 
-from passes.activation_aware import search
-from passes.activation_aware.calibration import LayerInputs, Moments, choose_rows, collected
-from passes.activation_aware.grid import Grid
-from passes.activation_aware.layers import Fold, check_folds, folds
-from passes.activation_aware.rounding import compensated_codes
+from passes.activation_aware.calibration import choose_rows
+from passes.activation_aware.quantization import quantize_layers
 from press.errors import UserError
 
-BATCH_TOKENS = 4096
+GROUP_SIZES = (16, 32, 64, 128, 256)
 
 
 class Awq(Pass):
@@ -41,7 +36,7 @@ class Awq(Pass):
             **get_quantizer_config(),
             "bits": PassConfigParam(type_=Literal[4, 8], default_value=4, description="Bits a weight: 4 or 8."),
             "group_size": PassConfigParam(
-                type_=Literal[16, 32, 64, 128, 256],
+                type_=Literal[GROUP_SIZES],
                 default_value=128,
                 description="Weights that share a scale. Must divide the input width of every linear.",
             ),
@@ -108,154 +103,14 @@ class Awq(Pass):
         device = _device(config.device)
         hf_config = model.get_hf_model_config()
         _check_config(hf_config, config)
-        batches = get_calibration_dataset(model, config.data_config)
-        rows = choose_rows(batches, config.rows, config.row_tokens, config.seed)
-        wrapper, quantization_config, _ = prepare_model(model, config)
+        rows = choose_rows(_batches(config.data_config), config.rows, config.row_tokens, config.seed)
+        try:
+            wrapper, quantization_config, _ = prepare_model(model, config)
+        except AttributeError as error:
+            raise UserError(f"awq cannot quantize a {hf_config.model_type} model: {error}") from error
         _check_widths(wrapper)
         quantize_layers(wrapper, rows, config, device)
         return finalize(model, output_model_path, wrapper, quantization_config, str(device))
-
-
-def quantize_layers(wrapper: ModelWrapper, rows: torch.Tensor, config: BasePassConfig, device: torch.device) -> None:
-    """Replace the linears of the decoder layers by quantized ones, layer by layer.
-
-    :param wrapper: the model as Olive's prepare_model leaves it
-    :param rows: int64 of shape (rows, tokens)
-    :param config: the pass's config
-    """
-    layers, prefix = wrapper.get_layers()
-    batches = rows.split(max(1, BATCH_TOKENS // rows.shape[1]))
-    inputs = LayerInputs.record(wrapper.model, layers, batches, device)
-    generator = torch.Generator().manual_seed(config.seed)
-    known = set()
-    progress = tqdm(layers, desc="AWQ", unit="layer")
-    for index, layer in enumerate(progress):
-        name = f"{prefix}.{index}"
-        layer.to(device)
-        kind = tuple((key, tensor.shape) for key, tensor in layer.state_dict().items())
-        if kind not in known:
-            states, arguments = inputs.hidden[0], inputs.arguments[index][0]
-            check_folds(layer, name, lambda: (layer(states, **arguments), states))  # noqa: B023 - called at once
-            known.add(kind)
-        groups = folds(layer, name)
-        with collected(groups, device) as moments:
-            inputs.advance(layer, index)
-        job = LayerJob(layer, name, groups, moments, config, generator)
-        before, after = job.run()
-        layer.to("cpu")
-        progress.set_postfix_str(f"relative error {before:.2%} rounded plainly, {after:.2%} now")
-
-
-class LayerJob:
-    """The quantization of one decoder layer, from the moments of what its linears read to their codes."""
-
-    def __init__(
-        self,
-        layer: nn.Module,
-        name: str,
-        groups: list[Fold],
-        moments: list[Moments],
-        config: BasePassConfig,
-        generator: torch.Generator,
-    ) -> None:
-        self.layer = layer
-        self.name = name
-        self.groups = groups
-        self.config = config
-        self.grams = [moment.gram for moment in moments]
-        self.magnitudes = [moment.magnitude for moment in moments]
-        self.weights: dict[nn.Module, torch.Tensor] = {}
-        self.judged: dict[nn.Module, torch.Tensor] = {}
-        for group, gram in zip(groups, self.grams, strict=True):
-            for path, linear in group.linears.items():
-                self._check_finite(path, linear, gram)
-                self.weights[linear] = linear.weight.float()
-                self.judged[linear] = self._some_rows(group, linear, generator)
-
-    def run(self) -> tuple[float, float]:
-        """Quantize; return the loss of plain rounding and of the result, relative to the outputs' energy."""
-        energy = sum(
-            search.gram_loss(self.weights[linear][self.judged[linear]], gram)
-            for group, gram in zip(self.groups, self.grams, strict=True)
-            for linear in group.linears.values()
-        )
-        found = [self._search(*parts) for parts in zip(self.groups, self.grams, self.magnitudes, strict=True)]
-        # Only now, since every search looks at the weights as they were.
-        for index, (scales, _) in enumerate(found):
-            applied = self.groups[index].apply(scales, self.weights)
-            self.grams[index] /= applied[:, None] * applied
-        before = sum(plain for _, plain in found)
-        after = sum(
-            self._replace(path, linear, gram)
-            for group, gram in zip(self.groups, self.grams, strict=True)
-            for path, linear in group.linears.items()
-        )
-        return float(before / energy), float(after / energy)
-
-    def _search(self, group: Fold, gram: torch.Tensor, magnitude: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the best scales of a fold, per channel of its maker, and the loss without any."""
-        weights = [self.weights[linear] for linear in group.linears.values()]
-        grids = [_grid(linear) for linear in group.linears.values()]
-        candidates = search.candidate_scales(
-            group.shared(magnitude), group.shared(search.weight_magnitude(weights, grids)), self.config.grid_points
-        )
-        judged = [self.weights[linear][self.judged[linear]] for linear in group.linears.values()]
-        losses = search.scale_losses(judged, grids, gram, group.repeated(candidates))
-        return candidates[losses.argmin()], losses[0]
-
-    def _replace(self, path: str, linear: nn.Linear, gram: torch.Tensor) -> torch.Tensor:
-        """Quantize a linear, put the result in its place, and return the loss of the judged rows."""
-        weight, grid = self.weights[linear], _grid(linear)
-        if self.config.clip and _named(path, self.config.clip_modules):
-            scales, zero_points = search.clipped_parameters(weight, gram, grid)
-        else:
-            scales, zero_points = grid.parameters(grid.groups(weight))
-        if self.config.rounding == "compensated":
-            codes = compensated_codes(weight, gram, scales, zero_points, grid, self.config.damping)
-        else:
-            codes = grid.codes(grid.groups(weight), scales, zero_points).flatten(-2)
-        self.layer.set_submodule(path, _quant_linear(linear, codes, scales, zero_points, grid))
-        rows = self.judged[linear]
-        values = grid.values(grid.groups(codes[rows]), scales[rows], zero_points[rows]).flatten(-2)
-        return search.gram_loss(values - weight[rows], gram)
-
-    def _some_rows(self, group: Fold, linear: nn.Linear, generator: torch.Generator) -> torch.Tensor:
-        """Choose the output rows by which candidates are judged: as many of a projection, fused or not."""
-        wanted = self.config.search_rows * group.fused // len(group.linears)
-        chosen = torch.randperm(linear.out_features, generator=generator)[:wanted]
-        return chosen.sort().values.to(linear.weight.device)
-
-    def _check_finite(self, path: str, linear: nn.Linear, gram: torch.Tensor) -> None:
-        for what, tensor in (("weights", linear.weight), ("inputs for the calibration rows", gram)):
-            if not torch.isfinite(tensor).all():
-                raise UserError(f"{self.name}.{path} has NaN or infinite {what}: the checkpoint cannot be quantized")
-
-
-def _grid(linear: nn.Linear) -> Grid:
-    """Return the grid that Olive's prepare_model noted for a linear."""
-    quantizer = linear.quant_info.quantizer
-    return Grid(quantizer.bits, quantizer.group_size, quantizer.symmetric, linear.weight.dtype)
-
-
-def _quant_linear(
-    linear: nn.Linear, codes: torch.Tensor, scales: torch.Tensor, zero_points: torch.Tensor, grid: Grid
-) -> QuantLinear:
-    """Pack codes as Olive's quantized linear: Olive would round a 16-bit weight anew, with other codes."""
-    result = QuantLinear.from_tensors(
-        weight=codes.to(torch.uint8),
-        quantized=True,
-        scales=scales.to(grid.dtype),
-        zero_points=zero_points.to(torch.uint8),
-        bits=grid.bits,
-        symmetric=grid.symmetric,
-        group_size=grid.group_size,
-        in_features=linear.in_features,
-        out_features=linear.out_features,
-        bias=linear.bias is not None,
-    )
-    if linear.bias is not None:
-        result.bias = linear.bias.detach()
-    return result
 
 
 def _check_config(hf_config: object, config: BasePassConfig) -> None:
@@ -267,13 +122,21 @@ def _check_config(hf_config: object, config: BasePassConfig) -> None:
 
 def _check_widths(wrapper: ModelWrapper) -> None:
     for name, module in wrapper.model.named_modules():
-        if hasattr(module, "quant_info") and module.in_features % module.quant_info.quantizer.group_size:
-            size = module.quant_info.quantizer.group_size
+        if not hasattr(module, "quant_info"):
+            continue
+        size = module.quant_info.quantizer.group_size
+        if size not in GROUP_SIZES:
+            raise UserError(f"group_size of {name} is {size}, but must be one of {', '.join(map(str, GROUP_SIZES))}")
+        if module.in_features % size:
             raise UserError(f"group_size is {size}, but must divide {module.in_features}, the input width of {name}")
 
 
-def _named(path: str, modules: list[str] | None) -> bool:
-    return modules is None or path.rpartition(".")[2] in modules
+def _batches(data_config: DataConfig | dict | None) -> Iterator[dict[str, torch.Tensor]]:
+    """Yield the batches of a data config; without one, Olive would download a data set."""
+    if not data_config:
+        raise UserError("data_config is empty: awq needs calibration data")
+    for inputs, *_ in validate_config(data_config, DataConfig).to_data_container().create_dataloader():
+        yield inputs
 
 
 def _device(name: str) -> torch.device:

@@ -6,6 +6,7 @@ Olive's own ModelBuilder pass calls an entry point that onnxruntime-genai 0.15 a
 import logging
 from pathlib import Path
 
+import onnx
 from olive.hardware.accelerator import AcceleratorSpec
 from olive.model import HfModelHandler, ONNXModelHandler
 from olive.passes import Pass
@@ -62,5 +63,13 @@ class GenAIBuilder(Pass):
         if config.precision == "float":
             options += ["shared_embeddings=false", "nodes_to_exclude=/lm_head/MatMul"]
         builder.create_model(*arguments, **builder.parse_extra_options(*arguments, options))
+        _forget_repository(output / MODEL)
         extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
         return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})
+
+
+def _forget_repository(model: Path) -> None:
+    """Take out the git commit that the builder adds, of whatever repository it is run in."""
+    proto = onnx.load(model, load_external_data=False)
+    proto.producer_version = proto.producer_version.partition("+")[0]
+    onnx.save(proto, model)

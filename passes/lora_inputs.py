@@ -67,8 +67,6 @@ class LoRAInputs(Pass):
         output = Path(output_model_path)
         output.mkdir(parents=True, exist_ok=True)
         proto = onnx.load(source, load_external_data=False)
-        # The builder adds the git commit of whatever repository it is run in.
-        proto.producer_version = proto.producer_version.partition("+")[0]
         dtype = activation_type(proto.graph)
         projections = add_branches(proto.graph, checkpoints.module_rows(Path(config.checkpoint)), dtype)
         onnx.save(proto, output / source.name)

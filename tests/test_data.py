@@ -11,7 +11,7 @@ from stages import prepare
 ROOT = Path(__file__).parents[1]
 PARAMS = settings.load(ROOT / "params.yaml")
 LEAST = {"travel": 400, "packing": 250}
-TOKENIZER = sources._byte_tokenizer()
+TOKENIZER = sources.byte_tokenizer()
 
 
 def prepared(name: str, tokenizer: object, eos_ids: list[int], **changes: object) -> prepare.Prepared:

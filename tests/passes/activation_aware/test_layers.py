@@ -41,12 +41,12 @@ def fold_all(model, scales_of) -> None:
 
 
 def layer_of(model, index: int = 0):
-    """Return a layer, and a function that runs it as check_folds wants."""
+    """Return a layer, its name and its inputs, as check_folds wants them."""
     inputs = calibration.LayerInputs.record(model, model.model.layers, [IDS], CPU)
     for before in range(index):
         inputs.advance(model.model.layers[before], before)
     layer, states = model.model.layers[index], inputs.hidden[0]
-    return layer, lambda: (layer(states, **inputs.arguments[index][0]), states)
+    return layer, "layer", states, inputs.arguments[index][0]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -80,39 +80,34 @@ def test_every_linear_of_a_layer_is_in_one_fold(name):
 def test_the_check_passes_a_layer_that_is_known_and_leaves_it_as_it_was(name, dtype):
     model = random_model(name, dtype)
     for index in range(2):
-        layer, run = layer_of(model, index)
+        layer, *inputs = layer_of(model, index)
         before = {key: tensor.clone() for key, tensor in layer.state_dict().items()}
-        layers.check_folds(layer, "layer", run)
+        layers.check_folds(layer, *inputs)
         assert all(map(torch.equal, layer.state_dict().values(), before.values()))
 
 
 @pytest.mark.parametrize("name", ["gemma2", "gemma3_text"])
 def test_the_check_passes_a_16_bit_layer_that_changes_its_input_by_little(name):
-    layer, run = layer_of(random_model(name, torch.bfloat16))
+    layer, *inputs = layer_of(random_model(name, torch.bfloat16))
     for norm in (layer.post_attention_layernorm, layer.post_feedforward_layernorm):
         norm.weight.fill_(0.01 - 1)
     for norm in (layer.input_layernorm, layer.pre_feedforward_layernorm):
         norm.weight.uniform_(-0.5, 0.5)
-    layers.check_folds(layer, "layer", run)
+    layers.check_folds(layer, *inputs)
 
 
 @pytest.mark.parametrize("reader", ["input_layernorm", "post_attention_layernorm", "v_proj", "up_proj"])
 def test_the_check_refuses_a_layer_in_which_something_else_reads_what_is_scaled(reader):
-    layer, run = layer_of(random_model("llama"))
+    layer, *inputs = layer_of(random_model("llama"))
+    layers.check_folds(layer, *inputs)
     module = next(module for name, module in layer.named_modules() if name.endswith(reader))
-
-    def run_with_reader():
-        read = []
-        handle = module.register_forward_hook(lambda _, inputs, output: read.append(output))
-        output, states = run()
-        handle.remove()
-        return output + nn.functional.pad(read[0], (0, 64))[..., :64], states
-
-    layers.check_folds(layer, "layer", run)
+    read = {}
+    module.register_forward_hook(lambda _, inputs, output: read.update(output=output))
+    layer.register_forward_hook(lambda _, inputs, output: output + nn.functional.pad(read["output"], (0, 64))[..., :64])
     with pytest.raises(
         UserError, match=r"awq cannot quantize layer \(LlamaDecoderLayer\): .* changes its output by \d"
     ):
-        layers.check_folds(layer, "layer", run_with_reader)
+        layers.check_folds(layer, *inputs)
 
 
 def test_a_layer_without_an_expected_module_is_refused_by_name():
