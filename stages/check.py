@@ -69,12 +69,15 @@ def imported_modules(tree: ast.AST) -> set[str]:
 
 
 def packages(paths: Iterable[Path]) -> set[str]:
-    """Return the normalized names of all packages that Python files use, directly or through another."""
+    """Return the normalized names of all packages that Python files use, directly or through another.
+
+    What is imported but not installed is optional, as Triton is; a stage that needs it fails by itself.
+    """
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     tops = {name.partition(".")[0] for tree in trees for name in imported_modules(tree)}
     owners = metadata.packages_distributions()
     found: set[str] = set()
-    pending = [owner for top in tops - LOCAL - sys.stdlib_module_names for owner in owners[top]]
+    pending = [owner for top in tops - LOCAL - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
         name = lock.normalize(pending.pop())
         if name not in found:

@@ -1,6 +1,8 @@
 """What several tests share: a tiny random checkpoint, its quantized form, and the whole project built with it."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -154,3 +156,36 @@ def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     result.run("dvc", "repro")
     result.commit()
     return result
+
+
+@pytest.fixture
+def copy(built: Project, tmp_path) -> Project:
+    """A built project of the test's own."""
+    return built.copy_to(tmp_path / "olive-press")
+
+
+def stages_run(project: Project) -> set[str]:
+    """Run `dvc repro` and return the stages that it ran."""
+    return set(re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro").stdout, re.MULTILINE))
+
+
+def stale(project: Project) -> set[str]:
+    """Return the stages whose own dependencies changed."""
+    return set(json.loads(project.run("dvc", "status", "--json").stdout))
+
+
+def stage(words: str) -> list[str]:
+    """Return the command line of a stage."""
+    name, *rest = words.split()
+    return [sys.executable, "-m", f"stages.{name}", *rest]
+
+
+def assert_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
+    """Check for exit code 1 and one sentence on stderr that has all the parts."""
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    # A progress bar may stand before it in the same line.
+    errors = [line for line in result.stderr.splitlines() if "error: " in line]
+    assert len(errors) == 1, result.stderr
+    for part in parts:
+        assert part in errors[0]

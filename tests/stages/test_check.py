@@ -102,3 +102,11 @@ def test_an_adapter_s_missing_data_is_named(project):
     with pytest.raises(UserError) as caught:
         check.check_files(settings.load(ROOT / "params.yaml"))
     assert str(caught.value) == "params.yaml: adapters.packing.data names data/packing.jsonl, which is not a file"
+
+
+def test_an_import_that_is_not_installed_is_optional(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import yaml\n\ntry:\n    import never_installed\nexcept ImportError:\n    pass\n", encoding="utf-8"
+    )
+    assert check.packages([script]) == {"pyyaml"}

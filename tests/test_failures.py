@@ -1,0 +1,187 @@
+"""The whole DAG on a tiny random model: what is left after a kill, a full disk or a mistake."""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import assert_sentence, stage, stages_run, stale
+
+from press import files
+
+pytestmark = pytest.mark.pipeline
+PYTHON = sys.executable
+OUTPUTS = {
+    "fetch": "models/base",
+    "prepare travel": "prepared/travel",
+    "quantize": "models/quantized",
+    "finetune travel": "models/adapters/travel",
+    "capture cpu": "models/captured/cpu",
+    "convert cpu travel": "models/converted/cpu/travel",
+    "evaluate cpu": "reports/evaluate/cpu",
+    "package cpu": "packages/cpu",
+}
+
+
+@pytest.mark.parametrize("words", OUTPUTS)
+def test_a_killed_stage_leaves_the_last_outputs(copy, words):
+    """Killed with all its work done and nothing published, which is when there is most to lose."""
+    output = copy.folder / OUTPUTS[words]
+    before = files.folder_digest(output)
+    name, *rest = words.split()
+    script = f"""
+import os, runpy, signal, sys
+from press import files
+files.publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv = ["stage", *{rest}]
+runpy.run_module("stages.{name}", run_name="__main__", alter_sys=True)
+"""
+    assert copy.run(PYTHON, "-c", script, check=False).returncode == -signal.SIGKILL
+    assert files.partial(output).exists()
+    assert files.folder_digest(output) == before
+    assert not stale(copy)
+    copy.run(*stage(words))
+    assert files.folder_digest(output) == before
+    assert not files.partial(output).exists()
+
+
+def test_a_killed_dvc_repro_is_taken_up_by_the_next(copy):
+    copy.edit("params.yaml", "algorithm: awq", "algorithm: kquant")
+    process = copy.start("dvc", "repro", start_new_session=True)
+    while not files.partial(copy.folder / "models/quantized").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert "quantize" in stages_run(copy)
+    assert not stale(copy)
+
+
+def test_ctrl_c_says_so_and_exits_with_130(copy):
+    process = copy.start(*stage("quantize"))
+    while not files.partial(copy.folder / "models/quantized").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].startswith("interrupted: ")
+    assert not stale(copy)
+
+
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy):
+    """With dropout, so that also the random state has to be taken up."""
+    copy.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
+    copy.edit("params.yaml", "max_steps: 4", "max_steps: 12")
+    copy.run(*stage("finetune travel"))
+    adapter = copy.folder / "models/adapters/travel"
+    whole = files.folder_digest(adapter)
+    curves = files.folder_digest(copy.folder / "reports/finetune/travel")
+    shutil.rmtree(adapter)
+    process = copy.start(*stage("finetune travel"))
+    checkpoints = copy.folder / "models/adapters/.travel.checkpoints/trainer"
+    while not (checkpoints / "checkpoint-4").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.002)
+    process.kill()
+    process.wait()
+    assert not adapter.exists()
+    result = copy.run(*stage("finetune travel"))
+    assert files.folder_digest(adapter) == whole
+    assert files.folder_digest(copy.folder / "reports/finetune/travel") == curves
+    # At the kill, the checkpoint of step 4 may not have been whole; that of step 2 was.
+    assert result.stdout.count("'loss': ") <= 12 - 2
+    assert not checkpoints.parent.exists()
+
+
+def test_a_killed_training_starts_over_when_its_inputs_changed(copy):
+    stranded = copy.folder / "models/adapters/.travel.checkpoints"
+    (stranded / "trainer/checkpoint-2").mkdir(parents=True)
+    (stranded / "inputs.sha256").write_text("of other inputs", encoding="utf-8")
+    before = files.folder_digest(copy.folder / "models/adapters/travel")
+    copy.run(*stage("finetune travel"))
+    assert files.folder_digest(copy.folder / "models/adapters/travel") == before
+
+
+@pytest.mark.parametrize(("words", "room"), [("fetch", 120), ("quantize", 120), ("finetune travel", 200)])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
+    """A file system with too little room for a second copy, mounted over models/."""
+    mount = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here without being root")
+    script = f"""
+        cp -a models ../kept
+        mount -t tmpfs -o size=$(( $(du -sk models | cut -f1) + {room} ))k tmpfs models || exit 98
+        cp -a ../kept/. models/ || exit 99
+        {shlex.join(stage(words))}; code=$?
+        diff -r ../kept/{OUTPUTS[words].removeprefix("models/")} {OUTPUTS[words]} && exit $code
+    """
+    assert_sentence(copy.run(*mount, "sh", "-c", script, check=False), "no space left on the disk")
+
+
+@pytest.mark.parametrize(
+    ("words", "old", "new", "parts"),
+    [
+        ("quantize", "group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
+        ("finetune travel", "[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
+        ("prepare travel", "{prompt}", "{question}", ("data/travel.jsonl line 1", "question")),
+        ("prepare travel", "max_seq_len: 512", "max_seq_len: 4096", ("max_seq_len is 4096", "context is 2048")),
+        ("check", "CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
+        ("check", "  packing:", "  ../packing:", ("../packing", "folder name")),
+        ("check", "  packing:", "  none:", ("'none' has a meaning of its own",)),
+        ("check", "max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
+        ("check", "data: data/travel.jsonl", "data: data/trave.jsonl", ("data/trave.jsonl, which is not a file",)),
+    ],
+)
+def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new, parts):
+    copy.edit("params.yaml", old, new)
+    before = files.folder_digest(copy.folder / "models")
+    assert_sentence(copy.run(*stage(words), check=False), *parts)
+    assert files.folder_digest(copy.folder / "models") == before
+    copy.edit("params.yaml", new, old)
+    assert not stale(copy)
+
+
+def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy):
+    copy.edit("params.yaml", "seed: 42", "sede: 42")
+    result = copy.run("dvc", "repro", check=False)
+    assert result.returncode == 255
+    assert "params.yaml: sede is not a known key" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert re.findall(r"^Running stage '(.+)':$", result.stdout, re.MULTILINE) == ["check"]
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("", ("data/travel.jsonl is empty",)),
+        ('{"prompt": "a", "response": "b"\n', ("data/travel.jsonl line 37", "not JSON")),
+        ('{"prompt": "a"}\n', ("data/travel.jsonl line 37", "'response'")),
+        ('{"prompt": "a", "response": ""}\n', ("data/travel.jsonl line 37", "non-empty")),
+    ],
+)
+def test_a_bad_data_file_is_one_sentence_and_loses_nothing(copy, line, parts):
+    data = copy.folder / "data/travel.jsonl"
+    lines = data.read_text(encoding="utf-8").splitlines(keepends=True)
+    data.write_text("".join([*lines[:36], line, *lines[37:]]) if line else "", encoding="utf-8")
+    before = files.folder_digest(copy.folder / "prepared/travel")
+    assert_sentence(copy.run(*stage("prepare travel"), check=False), *parts)
+    assert files.folder_digest(copy.folder / "prepared/travel") == before
+
+
+def test_an_adapter_of_another_base_is_refused(copy):
+    files.write_json(copy.folder / "models/adapters/travel/base.json", {"base_sha256": "0" * 64})
+    result = copy.run(*stage("convert cpu travel"), check=False)
+    assert_sentence(result, "was trained on the base 000000000000", "dvc repro")
+
+
+def test_two_processes_do_not_build_the_same_output(copy):
+    output = copy.folder / "models/quantized"
+    with files.building(output):
+        result = copy.run(*stage("quantize"), check=False)
+    assert_sentence(result, "another process is still building models/quantized")
