@@ -36,8 +36,8 @@ def test_onnx_stays_near_pytorch(made, name):
 def test_packing_lists_satisfy_their_schema_and_answers_end(made):
     metrics = files.read_json(made.folder / "reports/evaluate/cpu/metrics.json")
     assert metrics["packing"]["valid"]["adapter"] >= VALID > metrics["packing"]["valid"]["bare"]
-    for name in ("travel", "packing"):
-        assert metrics[name]["ended"]["adapter"] >= 0.9
+    # Of 38 prompts; travel has three, too few for a share to mean anything.
+    assert metrics["packing"]["ended"]["adapter"] >= 0.9
 
 
 def test_the_packaged_model_answers(made):
