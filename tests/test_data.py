@@ -55,10 +55,22 @@ def test_no_sample_is_trained_on(name):
     assert not prompts & set(prepare.render_samples(adapter))
 
 
+def passages(path: str) -> list[str]:
+    """Return the texts of a file, a chat's messages joined."""
+    lines = [json.loads(line) for line in (ROOT / path).read_text(encoding="utf-8").split("\n") if line]
+    return [line.get("text") or "\n".join(message["content"] for message in line["messages"]) for line in lines]
+
+
 def test_the_calibration_text_is_long_enough():
     calibration = PARAMS.quantize.calibration
-    lines = (ROOT / calibration.data).read_text(encoding="utf-8").split("\n")
-    texts = [json.loads(line)["text"] for line in lines if line]
+    texts = passages(calibration.data)
     assert len(set(texts)) == len(texts)
     # A tokenizer makes at least one token of a word.
     assert sum(len(text.split()) for text in texts) >= calibration.rows * calibration.row_tokens
+
+
+def test_text_that_quantizers_are_judged_by_is_not_calibrated_on():
+    judged, calibrated = passages("data/general.jsonl"), "\n".join(passages(PARAMS.quantize.calibration.data))
+    sentences = {sentence for text in judged for sentence in text.split(". ") if len(sentence.split()) > 6}
+    assert len(sentences) > 500
+    assert not [sentence for sentence in sentences if sentence in calibrated]
