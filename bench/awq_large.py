@@ -20,20 +20,11 @@ from olive.passes.olive_pass import create_pass_from_dict
 from olive.passes.pytorch import quant_utils
 from transformers import AutoModelForCausalLM, Phi3Config
 
+from bench.shapes import PHI_3_5_MINI
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
 from press import command, sources
 
-SHAPE = {
-    "hidden_size": 3072,
-    "intermediate_size": 8192,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 32,
-    "vocab_size": 32064,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": False,
-    "pad_token_id": 0,
-}
 PARTS = {
     "forward and Gram matrices": (calibration.LayerInputs, "advance"),
     "of which Gram matrices": (calibration.Moments, "add"),
@@ -50,7 +41,7 @@ def make_model(folder: Path, layers: int, device: torch.device) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with device:
-        model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **SHAPE))
+        model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **PHI_3_5_MINI))
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     sources.byte_tokenizer().save_pretrained(folder)
@@ -62,7 +53,7 @@ def quantize(folder: Path, rows: int, device: torch.device) -> float:
     settings = {"group_size": 128, "rows": rows, "row_tokens": 512, "device": device.type, "data_config": {}}
     config = create_pass_from_dict(awq.Awq, settings, disable_search=True).config
     wrapper, quantization_config, _ = quant_utils.prepare_model(handler, config)
-    ids = torch.randint(0, SHAPE["vocab_size"], (rows, 512), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(0, PHI_3_5_MINI["vocab_size"], (rows, 512), generator=torch.Generator().manual_seed(0))
     output = folder.parent / "quantized"
     start = time.perf_counter()
     with torch.no_grad():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from passes.activation_aware.layers import Fold
+from passes.activation_aware.layers import Fold, map_tensors
 from press.errors import UserError
 
 
@@ -72,7 +72,14 @@ class LayerInputs:
             for layer in layers:
                 del layer.forward
         moved: dict[int, torch.Tensor] = {}
-        arguments = [[_moved(batch, device, moved) for batch in layer] for layer in recorded]
+
+        def move(tensor: torch.Tensor) -> torch.Tensor:
+            # Many layers share a tensor: it is moved once.
+            if id(tensor) not in moved:
+                moved[id(tensor)] = tensor.to(device)
+            return moved[id(tensor)]
+
+        arguments = [[map_tensors(batch, move) for batch in layer] for layer in recorded]
         return cls([states.to(device) for states in hidden], arguments)
 
     def advance(self, layer: nn.Module, index: int) -> None:
@@ -127,14 +134,3 @@ def collected(groups: Sequence[Fold], device: torch.device) -> Iterator[list[Mom
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _moved(value: object, device: torch.device, moved: dict[int, torch.Tensor]) -> object:
-    """Move the tensors in an argument, each one once however many layers share it."""
-    if isinstance(value, torch.Tensor):
-        return moved.setdefault(id(value), value.to(device))
-    if isinstance(value, dict):
-        return {key: _moved(item, device, moved) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return tuple(_moved(item, device, moved) for item in value)
-    return value

@@ -7,6 +7,7 @@ weight counts from one (gemma2, gemma3).
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -157,7 +158,7 @@ def check_folds(layer: nn.Module, name: str, states: torch.Tensor, arguments: di
     :raises UserError: if it does not stay: something else reads what the scales are folded into
     """
     layer = copy.deepcopy(layer).float()
-    states, arguments = _in_fp32(states), _in_fp32(arguments)
+    states, arguments = states.float(), map_tensors(arguments, _in_fp32)
     expected = layer(states, **arguments)
     groups = folds(layer, name)
     weights = {linear: linear.weight for group in groups for linear in group.linears.values()}
@@ -175,13 +176,17 @@ def check_folds(layer: nn.Module, name: str, states: torch.Tensor, arguments: di
         )
 
 
-def _in_fp32(value: object) -> object:
-    """Cast the floating-point tensors in an argument."""
+def map_tensors(value: object, function: Callable[[torch.Tensor], torch.Tensor]) -> object:
+    """Return a layer's argument with each tensor in it replaced by a function of it."""
     if isinstance(value, torch.Tensor):
-        return value.float() if value.is_floating_point() else value
+        return function(value)
     if isinstance(value, dict):
-        return {key: _in_fp32(item) for key, item in value.items()}
-    return tuple(_in_fp32(item) for item in value) if isinstance(value, tuple) else value
+        return {key: map_tensors(item, function) for key, item in value.items()}
+    return tuple(map_tensors(item, function) for item in value) if isinstance(value, tuple) else value
+
+
+def _in_fp32(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
 
 
 def _find(layer: nn.Module, name: str, path: str) -> nn.Module:
