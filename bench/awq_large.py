@@ -3,11 +3,13 @@
     python -m bench.awq_large [--device cuda] [--layers 32] [--rows 64]
 
 Time runs from the loaded model to the saved checkpoint. The parts come from a second run, which waits for the
-device around each of them and so takes a little longer in all. Prints a Markdown table.
+device around each of them and so takes a little longer in all. Prints a Markdown table, and whether both runs gave
+the same bytes.
 """
 
 import argparse
 import os
+import resource
 import shutil
 import tempfile
 import time
@@ -23,7 +25,7 @@ from transformers import AutoModelForCausalLM, Phi3Config
 from bench.shapes import PHI_3_5_MINI
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
-from press import command, sources
+from press import command, files, sources
 
 PARTS = {
     "forward and Gram matrices": (calibration.LayerInputs, "advance"),
@@ -47,8 +49,8 @@ def make_model(folder: Path, layers: int, device: torch.device) -> None:
     sources.byte_tokenizer().save_pretrained(folder)
 
 
-def quantize(folder: Path, rows: int, device: torch.device) -> float:
-    """Quantize the model in a folder; return the seconds from loaded to saved."""
+def quantize(folder: Path, rows: int, device: torch.device) -> tuple[float, str]:
+    """Quantize the model in a folder; return the seconds from loaded to saved, and the checkpoint's digest."""
     handler = HfModelHandler(str(folder))
     settings = {"group_size": 128, "rows": rows, "row_tokens": 512, "device": device.type, "data_config": {}}
     config = create_pass_from_dict(awq.Awq, settings, disable_search=True).config
@@ -60,8 +62,9 @@ def quantize(folder: Path, rows: int, device: torch.device) -> float:
         quantization.quantize_layers(wrapper, ids, config, device)
         awq.finalize(handler, str(output), wrapper, quantization_config, str(device))
     seconds = time.perf_counter() - start
+    digest = files.folder_digest(output)
     shutil.rmtree(output)
-    return seconds
+    return seconds, digest
 
 
 def timed_parts(device: torch.device) -> dict[str, float]:
@@ -102,15 +105,18 @@ def main() -> None:
         quantize(folder, 8, device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        total = quantize(folder, words.rows, device)
+        total, digest = quantize(folder, words.rows, device)
         parts = timed_parts(device)
-        again = quantize(folder, words.rows, device)
+        again, digest_again = quantize(folder, words.rows, device)
     print("| part | seconds |\n|---|---|")
     print(f"| all | {total:.2f} |")
     for name, seconds in [("all, timed by parts", again), *parts.items()]:
         print(f"| {name} | {seconds:.2f} |")
+    same = "the same bytes" if digest == digest_again else "DIFFERENT BYTES"
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"\nBoth runs gave {same}. Peak host memory: {host / 1e9:.1f} GB")
     if device.type == "cuda":
-        print(f"\nPeak GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB on {torch.cuda.get_device_name()}")
+        print(f"Peak GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB on {torch.cuda.get_device_name()}")
 
 
 if __name__ == "__main__":
