@@ -8,6 +8,7 @@ the same bytes.
 """
 
 import argparse
+import gc
 import os
 import resource
 import shutil
@@ -102,6 +103,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
         make_model(folder, words.layers, device)
+        gc.collect()
         quantize(folder, 8, device)
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()

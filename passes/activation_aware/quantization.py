@@ -28,27 +28,43 @@ def quantize_layers(wrapper: ModelWrapper, rows: torch.Tensor, config: BasePassC
     """
     layers, prefix = wrapper.get_layers()
     names = [f"{prefix}.{index}" for index in range(len(layers))]
-    groups = [folds(layer, name) for layer, name in zip(layers, names, strict=True)]
-    _check_names(groups, config.clip_modules)
+    _check_names([folds(layer, name) for layer, name in zip(layers, names, strict=True)], config.clip_modules)
     _check_rest(wrapper.model, prefix)
     batches = rows.split(max(1, BATCH_TOKENS // rows.shape[1]))
     inputs = LayerInputs.record(wrapper.model, layers, batches, device)
     generator = torch.Generator().manual_seed(config.seed)
-    known = set()
+    checked = set()
     progress = tqdm(layers, desc="AWQ", unit="layer")
     for index, layer in enumerate(progress):
-        layer.to(device)
-        states = inputs.hidden[0]
-        with collected(groups[index], device) as moments:
-            inputs.advance(layer, index)
-        job = LayerJob(layer, names[index], groups[index], moments, config, generator)
         kind = tuple((key, tensor.shape) for key, tensor in layer.state_dict().items())
-        if kind not in known:
-            check_folds(layer, names[index], states, inputs.arguments[index][0])
-            known.add(kind)
-        before, after = job.run()
+        layer.to(device)
+        before, after = _quantize_layer(layer, names[index], inputs, index, config, generator, kind not in checked)
         layer.to("cpu")
+        checked.add(kind)
         progress.set_postfix_str(f"relative error {before:.2%} rounded plainly, {after:.2%} now")
+
+
+def _quantize_layer(
+    layer: nn.Module,
+    name: str,
+    inputs: LayerInputs,
+    index: int,
+    config: BasePassConfig,
+    generator: torch.Generator,
+    is_new: bool,
+) -> tuple[float, float]:
+    """Quantize a layer and advance the inputs beyond it; return the relative losses, of plain rounding and now.
+
+    Nothing refers to the replaced linears afterwards, so that their memory is free for the next layer.
+    """
+    groups = folds(layer, name)
+    states = inputs.hidden[0]
+    with collected(groups, states.device) as moments:
+        inputs.advance(layer, index)
+    job = LayerJob(layer, name, groups, moments, config, generator)
+    if is_new:
+        check_folds(layer, name, states, inputs.arguments[index][0])
+    return job.run()
 
 
 class LayerJob:

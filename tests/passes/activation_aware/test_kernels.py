@@ -70,7 +70,7 @@ def test_ranges_are_as_good_as_those_of_the_plain_form(bits, size, symmetric, dt
     found = [parameter.cpu() for parameter in search.clipped_parameters(weight.to(GPU), gram.to(GPU), grid)]
     assert torch.equal(found[0].to(dtype).float(), found[0])
     for parameter, other in zip(found, expected, strict=True):
-        assert (parameter == other).float().mean() >= 0.95
+        assert (parameter == other).float().mean() >= 0.9
     torch.testing.assert_close(
         groups_loss(weight, gram, grid, *found), groups_loss(weight, gram, grid, *expected), rtol=1e-3, atol=1e-6
     )
