@@ -43,6 +43,18 @@ def check_installed(locked: dict[str, str]) -> None:
         raise UserError(f"the environment differs from {LOCK} ({'; '.join(wrong[:3])}): run `make install`")
 
 
+def check_requirements(requirements: Path = REQUIREMENTS, path: Path = LOCK) -> None:
+    """Refuse a requirements.txt that names other versions than the lock has."""
+    from packaging.requirements import Requirement
+
+    locked = read(path)
+    lines = requirements.read_text(encoding="utf-8").splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    wrong = [str(each) for each in wanted if str(each.specifier) != f"=={locked.get(normalize(each.name))}"]
+    if wrong:
+        raise UserError(f"{path} has other versions than {requirements} ({'; '.join(wrong[:3])}): run `make lock`")
+
+
 def public(version: str) -> str:
     """Return a version without its local part: 2.13.0+cpu and 2.13.0 are builds of the same release."""
     return version.partition("+")[0]

