@@ -1,8 +1,12 @@
-"""Check an answer against an adapter's response schema."""
+"""Check an answer: against an adapter's response schema, and for a loop."""
 
 import json
 
 from jsonschema import Draft202012Validator
+
+# What counts as a loop: this many rounds, of this many words together.
+ROUNDS = 3
+WORDS = 12
 
 
 def complaint(answer: str, schema: dict) -> str | None:
@@ -13,3 +17,13 @@ def complaint(answer: str, schema: dict) -> str | None:
         return f"not JSON ({error})"
     error = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
     return error and f"breaks the response schema at {error.json_path}: {error.message}"
+
+
+def loops(answer: str) -> bool:
+    """Return whether an answer's end says the same words over and over, as a degenerate model does."""
+    words = answer.split()
+    for length in range(1, len(words) // ROUNDS + 1):
+        rounds = max(ROUNDS, -(-WORDS // length))
+        if words[-rounds * length :] == words[-length:] * rounds:
+            return True
+    return False

@@ -1,6 +1,6 @@
 """The model card of a package, in the form that model hubs read."""
 
-from press import settings
+from press import gates, settings
 
 CARD = """---
 language: en
@@ -40,6 +40,10 @@ Mean loss (nats a token) and perplexity of held-out answers, which no adapter wa
 |---|---|---|---|---|---|---|
 {rows}
 {shares}
+## Gates
+
+{gates}
+
 ## Adapters
 
 {adapters}
@@ -48,8 +52,11 @@ Mean loss (nats a token) and perplexity of held-out answers, which no adapter wa
 RUNGS = (("pytorch", "base"), ("pytorch", "quantized"), ("pytorch", "adapter"), ("onnx", "bare"), ("onnx", "adapter"))
 
 
-def render(target: str, params: settings.Settings, metrics: dict) -> str:
-    """Return the card as Markdown with YAML front matter."""
+def render(target: str, params: settings.Settings, metrics: dict, results: list[gates.Result]) -> str:
+    """Return the card as Markdown with YAML front matter.
+
+    :param results: what became of the quality gates
+    """
     spec = params.target(target)
     return CARD.format(
         name=params.package.name,
@@ -64,6 +71,7 @@ def render(target: str, params: settings.Settings, metrics: dict) -> str:
         group_size=params.quantize.group_size,
         rows="\n".join(row for name in params.adapters for row in _score_rows(name, metrics[name])),
         shares=_shares(params, metrics),
+        gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
 
@@ -95,6 +103,10 @@ def _shares(params: settings.Settings, metrics: dict) -> str:
         if "valid" in metrics[name]
     ]
     return "\n".join(["", *lines, ""]) if lines else ""
+
+
+def _gate(result: gates.Result) -> str:
+    return f"- {'passed' if result.passed else 'NOT passed'}: `{result.gate}` ({result.reason})"
 
 
 def _adapter(name: str, adapter: settings.Adapter) -> str:

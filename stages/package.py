@@ -1,14 +1,15 @@
 """Gather all that an application needs for one target in one folder.
 
-in:  all of params.yaml but other targets, prepared, the calibration text, reports/environment, models/base,
-     models/captured/TARGET, models/converted/TARGET, reports/evaluate/TARGET
-out: packages/TARGET, with manifest.json: the SHA-256 of every file, and of every input
+in:  all of params.yaml but other targets, prepared, the calibration text, reports/environment, reports/machine,
+     models/base, models/captured/TARGET, models/converted/TARGET, reports/evaluate/TARGET
+out: packages/TARGET, with manifest.json: the SHA-256 of every file and of every input, and what became of the gates
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
-from press import card, command, files, settings
+from press import card, command, files, gates, machine, settings
 
 BASE = Path("models/base")
 CAPTURED = Path("models/captured")
@@ -34,13 +35,17 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
     for pattern in LICENCES:
         for path in sorted(BASE.glob(pattern)):
             shutil.copyfile(path, building / path.name)
-    metrics = files.read_json(REPORTS / target / "metrics.json")
+    # Of all but the texts that tell it.
+    size = files.size(building)
+    metrics = files.read_json(REPORTS / target / "metrics.json") | {"package": {"bytes": size}}
+    results = gates.judge(params.gates, metrics, params.adapters)
     files.write_json(building / "metrics.json", metrics)
-    (building / "README.md").write_text(card.render(target, params, metrics), encoding="utf-8")
+    (building / "README.md").write_text(card.render(target, params, metrics, results), encoding="utf-8")
     manifest = {
         "name": params.package.name,
         "target": target,
         "base_sha256": files.read_json(captured / "base.json")["base_sha256"],
+        "gates": [asdict(result) for result in results],
         "inputs": inputs(target, params),
         "files": files.digests(building),
     }
@@ -48,7 +53,7 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
 
 
 def inputs(target: str, params: settings.Settings) -> dict:
-    """Return what the package was built from: parameters, and digests of the base model, the data and the libraries."""
+    """Return what the package was built from: parameters, digests of base model, data and libraries, and machines."""
     calibration = Path(params.quantize.calibration.data)
     data = {
         adapter.data: files.read_json(PREPARED / name / "adapter.json")["data_sha256"]
@@ -56,12 +61,19 @@ def inputs(target: str, params: settings.Settings) -> dict:
     }
     return {
         "params": {
-            **params.model_dump(include={"seed", "threads", "base", "quantize", "adapters", "evaluate", "package"}),
+            **params.model_dump(
+                include={"seed", "threads", "base", "quantize", "adapters", "evaluate", "gates", "package"}
+            ),
             "targets": {target: params.target(target).model_dump()},
         },
         "base_model_sha256": files.folder_digest(BASE),
         "data_sha256": {**data, str(calibration): files.sha256(calibration)},
         "environment_sha256": files.digests(ENVIRONMENT),
+        "machines": {
+            **{name: machine.recorded(name) for name in ("fetch", "quantize")},
+            "finetune": {name: machine.recorded(f"finetune/{name}") for name in params.adapters},
+            **{name: machine.recorded(f"{name}/{target}") for name in ("capture", "evaluate")},
+        },
     }
 
 
@@ -70,6 +82,9 @@ def main(target: str) -> None:
     with files.replaced(output) as building:
         package(target, settings.load(), building)
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
+    for result in files.read_json(output / MANIFEST)["gates"]:
+        if not result["passed"]:
+            print(f"gate not passed, so that `make publish` refuses it: {result['gate']} ({result['reason']})")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Quantize the base model's linear layers through Olive.
 
 in:  quantize, seed, threads (params.yaml), models/base, the calibration text
-out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config
+out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config;
+     reports/machine/quantize.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import checkpoints, command, files, olive_run, settings
+from press import checkpoints, command, files, machine, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/base")
@@ -71,6 +72,7 @@ def main() -> None:
     with files.building(OUTPUT) as building:
         files.publish(quantize(params.quantize, BASE, building, params.seed), OUTPUT)
         olive_run.keep_config(building, "quantize")
+    machine.record("quantize")
     print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB by {params.quantize.algorithm}")
 
 

@@ -3,12 +3,14 @@
 import ast
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from press import settings
 from stages import check
 
 ROOT = Path(__file__).parents[1]
@@ -124,7 +126,7 @@ def test_the_check_stage_finds_the_same_modules(name):
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
     assert set(one["deps"]) == {"requirements.lock", *LOCAL}
-    assert one["params"] == [{"params.yaml": None}]
+    assert set(one["params"]) == set(PARAMS) - settings.RELEASE
     assert all(Path(path).parts[0] in one["deps"] for path in modules_of_check())
 
 
@@ -150,9 +152,20 @@ def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
     # `check` reads all, `package` and `evaluate` whole blocks, so that alone they would prove nothing.
     used = {name: parameters(name) for name in WORKING}
     makers = set().union(*(used[name] for name in WORKING if name not in ("evaluate", "package")))
-    for leaf in leaves(PARAMS):
+    readers = {"evaluate": "evaluate", "gates": "package", "package": "package"}
+    for leaf in leaves({block: values for block, values in PARAMS.items() if block not in settings.RELEASE}):
         block = leaf.split(".")[0]
-        assert covers(used[block] if block in ("evaluate", "package") else makers, leaf), leaf
+        assert covers(used[readers[block]] if block in readers else makers, leaf), leaf
+
+
+def test_what_is_about_the_release_reruns_no_stage():
+    for name in WORKING:
+        assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in settings.RELEASE]
+
+
+def test_every_report_in_git_is_an_output():
+    listed = subprocess.run(["git", "ls-files", "reports"], capture_output=True, text=True, check=True).stdout
+    assert set(listed.splitlines()) <= {path for name in STAGES for path in outputs(name)}
 
 
 def test_every_stage_has_a_list_of_its_libraries_from_check():

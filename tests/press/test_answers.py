@@ -1,9 +1,11 @@
-"""Answers are checked against an adapter's response schema."""
+"""Answers are checked against an adapter's response schema, and for loops."""
 
 import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from press import answers, settings
 
@@ -43,3 +45,26 @@ def test_the_packing_schema_takes_items_with_counts_and_nothing_else():
     assert "does not have enough properties" in complaint(hat=1, shirts=2)
     assert "$.clothes.socks: 'many' is not of type 'integer'" in complaint(hat=1, shirts=2, socks="many")
     assert "'Socks' does not match" in complaint(hat=1, shirts=2, Socks=3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("", False),
+        ("the best thing to see is the lake", False),
+        ("very very very very good", False),
+        ("yes " * 11, False),
+        ("yes " * 12, True),
+        ("First, then. " + "and the river is wide " * 3, True),
+        ("and the river is wide " * 2, False),
+        ("and the river is wide " * 3 + "indeed", False),
+        ("one two three four five six " * 3, True),
+    ],
+)
+def test_an_end_that_repeats_itself_is_a_loop(answer, expected):
+    assert answers.loops(answer) is expected
+
+
+@given(st.lists(st.sampled_from("abc"), min_size=1, max_size=8), st.integers(12, 20), st.text("xyz ", max_size=20))
+def test_any_loop_is_found_after_any_start(words, rounds, start):
+    assert answers.loops(start + " " + " ".join(words * rounds))

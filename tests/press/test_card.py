@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press import card, settings
+from press import card, gates, settings
 
 PARAMS = settings.load(Path(__file__).parents[2] / "params.yaml")
 
@@ -31,7 +31,7 @@ def front_matter(text: str) -> dict:
 
 
 def test_the_front_matter_is_yaml_with_the_target_s_precision(metrics):
-    assert front_matter(card.render("cpu", PARAMS, metrics)) == {
+    assert front_matter(card.render("cpu", PARAMS, metrics, [])) == {
         "language": "en",
         "library_name": "onnxruntime-genai",
         "pipeline_tag": "text-generation",
@@ -40,14 +40,14 @@ def test_the_front_matter_is_yaml_with_the_target_s_precision(metrics):
 
 
 def test_all_figures_are_in_the_table(metrics):
-    lines = card.render("cpu", PARAMS, metrics).splitlines()
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
     for name in ("travel", "packing"):
         assert f"| {name} | loss | 1.000 | 1.125 | 1.250 | 2.000 | 2.125 |" in lines
         assert f"| {name} | perplexity | 101.000 | 101.125 | 101.250 | 102.000 | 102.125 |" in lines
 
 
 def test_shares_are_given_for_adapters_with_a_schema_only(metrics):
-    text = card.render("cpu", PARAMS, metrics)
+    text = card.render("cpu", PARAMS, metrics, [])
     assert "- packing: 97% of the held-out prompts are answered with JSON" in text
     assert "by the bare model 3%." in text
     assert "- travel: " not in text
@@ -57,14 +57,14 @@ def test_without_onnx_figures_their_cells_are_dashes(metrics):
     for of in metrics.values():
         del of["onnx"]
         of.pop("valid", None)
-    text = card.render("cpu", PARAMS, metrics)
+    text = card.render("cpu", PARAMS, metrics, [])
     assert "| travel | loss | 1.000 | 1.125 | 1.250 | – | – |" in text.splitlines()
     assert "held-out prompts are answered" not in text
     assert front_matter(text)["tags"][0] == "onnx"
 
 
 def test_the_card_names_base_model_quantization_and_adapters(metrics):
-    text = card.render("cpu", PARAMS, metrics)
+    text = card.render("cpu", PARAMS, metrics, [])
     quantize, lora = PARAMS.quantize, PARAMS.adapter("travel").lora
     assert f"quantized to {quantize.bits} bits by {quantize.algorithm} (group size {quantize.group_size})" in text
     assert f"- `travel`: LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {', '.join(lora.target_modules)}; " in text
@@ -74,7 +74,7 @@ def test_the_card_names_base_model_quantization_and_adapters(metrics):
 
 def test_a_description_with_a_full_stop_or_braces_is_kept_as_it_is(metrics):
     package = PARAMS.package.model_copy(update={"description": "A {tiny} model."})
-    text = card.render("cpu", PARAMS.model_copy(update={"package": package}), metrics)
+    text = card.render("cpu", PARAMS.model_copy(update={"package": package}), metrics, [])
     assert "A {tiny} model.\n" in text
 
 
@@ -95,3 +95,10 @@ def test_a_description_with_a_full_stop_or_braces_is_kept_as_it_is(metrics):
 def test_every_source_is_named_with_its_pin(source, block, expected):
     chosen = getattr(PARAMS.base, source).model_copy(update=block)
     assert card.source(PARAMS.base.model_copy(update={"source": source, source: chosen})) == expected
+
+
+def test_each_gate_is_said_to_be_passed_or_not(metrics):
+    results = [gates.Result("a.b <= 1", True, "0.5 against 1"), gates.Result("a.c <= 1", False, "2 against 1")]
+    lines = card.render("cpu", PARAMS, metrics, results).splitlines()
+    assert "- passed: `a.b <= 1` (0.5 against 1)" in lines
+    assert "- NOT passed: `a.c <= 1` (2 against 1)" in lines

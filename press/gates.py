@@ -1,0 +1,131 @@
+"""Quality gates: what the metrics of a package must satisfy for it to be published.
+
+A gate is one comparison in params.yaml, such as
+
+    packing.onnx.adapter.loss <= 0.9 * packing.onnx.bare.loss
+
+of metrics (by the names that `dvc metrics show` prints), numbers, + - * / and parentheses, with <=, <, >= or >
+between its sides. `{adapter}` makes it one gate for each adapter.
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from press.errors import UserError
+
+# Names with hyphens are adapters', so that a minus needs spaces around it.
+METRIC = re.compile(r"[a-z0-9][\w-]*(?:\.[a-z0-9][\w-]*)+")
+NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
+EVERY = "{adapter}"
+COMPARISONS = {ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt}
+ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a gate, and why."""
+
+    gate: str
+    passed: bool
+    reason: str
+
+
+def check(gate: str) -> None:
+    """Refuse what is no gate.
+
+    :raises UserError: with what is wrong about it
+    """
+    _parse(gate.replace(EVERY, "adapter"))
+
+
+def judge(gates: Iterable[str], metrics: Mapping, adapters: Iterable[str]) -> list[Result]:
+    """Judge metrics (nested, as in metrics.json) by gates, each for every adapter if it says so."""
+    values = _flat(metrics)
+    names = list(adapters)
+    some = [
+        each for gate in gates for each in ([gate.replace(EVERY, name) for name in names] if EVERY in gate else [gate])
+    ]
+    return [_judged(gate, values) for gate in some]
+
+
+def _judged(gate: str, values: dict[str, float]) -> Result:
+    comparison, metrics = _parse(gate)
+    missing = [name for name in metrics.values() if name not in values]
+    if missing:
+        return Result(gate, False, f"there is no metric {' or '.join(sorted(set(missing)))}")
+    bound = {symbol: values[name] for symbol, name in metrics.items()}
+    try:
+        left, right = (_value(side, bound) for side in (comparison.left, comparison.comparators[0]))
+    except ZeroDivisionError:
+        return Result(gate, False, "it divides by zero")
+    passed = COMPARISONS[type(comparison.ops[0])](left, right)
+    if passed:
+        return Result(gate, True, f"{left:.6g} against {right:.6g}")
+    return Result(
+        gate,
+        False,
+        f"{left:.6g} against {right:.6g}, {abs(left - right):.6g} too {'much' if left >= right else 'little'}",
+    )
+
+
+def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
+    """Return a gate's comparison, in which symbols stand for metrics, and what each symbol stands for."""
+    metrics: dict[str, str] = {}
+
+    def symbol(match: re.Match) -> str:
+        if NUMBER.fullmatch(match[0]):
+            return match[0]
+        metrics[f"metric_{len(metrics)}"] = match[0]
+        return f"metric_{len(metrics) - 1}"
+
+    try:
+        comparison = ast.parse(METRIC.sub(symbol, gate).strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{gate!r} is not a comparison such as `bytes.captured <= 100e6`") from error
+    if not isinstance(comparison, ast.Compare) or len(comparison.ops) != 1:
+        raise UserError(f"{gate!r} must be one comparison, such as `bytes.captured <= 100e6`")
+    if type(comparison.ops[0]) not in COMPARISONS:
+        raise UserError(f"{gate!r} must compare by <=, <, >= or >")
+    for side in (comparison.left, *comparison.comparators):
+        _check_side(gate, side, metrics)
+    if not metrics:
+        raise UserError(f"{gate!r} names no metric, such as bytes.captured")
+    return comparison, metrics
+
+
+def _check_side(gate: str, node: ast.expr, metrics: dict[str, str]) -> None:
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in ARITHMETIC:
+            _check_side(gate, left, metrics)
+            _check_side(gate, right, metrics)
+        case ast.UnaryOp(ast.USub(), operand):
+            _check_side(gate, operand, metrics)
+        case ast.Constant(int() | float()) if not isinstance(node.value, bool):
+            pass
+        case ast.Name(name) if name in metrics:
+            pass
+        case _:
+            part = re.sub(r"metric_\d+", lambda match: metrics.get(match[0], match[0]), ast.unparse(node))
+            raise UserError(f"{gate!r} may have metrics, numbers, + - * / and parentheses, but no {part!r}")
+
+
+def _value(node: ast.expr, bound: dict[str, float]) -> float:
+    match node:
+        case ast.BinOp(left, op, right):
+            return ARITHMETIC[type(op)](_value(left, bound), _value(right, bound))
+        case ast.UnaryOp(_, operand):
+            return -_value(operand, bound)
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            return bound[name]
+
+
+def _flat(metrics: Mapping, prefix: str = "") -> dict[str, float]:
+    found = {}
+    for key, value in metrics.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -1,0 +1,71 @@
+"""Sentences for the values of params.yaml that do not fit."""
+
+import json
+from typing import get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+# What a value must be, by pydantic's type of error, with the figures of the error's context.
+EXPECTED = {
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": "text: put it in quotes",
+    "list_type": "a list",
+    "dict_type": "a block of keys",
+    "model_type": "a block of keys",
+    "finite_number": "a finite number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "{expected}",
+}
+
+
+def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: dict[str, str]) -> str:
+    """Say what a value is and what it must be.
+
+    :param detail: one of the errors of a pydantic.ValidationError
+    :param block: the model of the whole file
+    :param patterns: what each regular expression of the model asks for, in words
+    """
+    loc, kind, value = detail["loc"], detail["type"], detail["input"]
+    key = ".".join(str(part) for part in loc if part != "[key]")
+    if kind == "missing":
+        return f"{key} is missing"
+    if kind == "extra_forbidden":
+        return f"{key} is not a known key, only {', '.join(_known_keys(loc[:-1], block))}"
+    if loc[-1] == "[key]":
+        parent = ".".join(str(part) for part in loc[:-2])
+        expected = patterns[detail["ctx"]["pattern"]] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
+        return f"{parent} has the key {value!r}, but a key must be {expected}"
+    if kind == "value_error":
+        message = detail["msg"].removeprefix("Value error, ")
+        return message if "." in message.split()[0] else f"{key}: {message}"
+    if kind == "too_short":
+        return f"{key} is empty, but must have at least one entry"
+    context = detail.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        expected = patterns[context["pattern"]]
+    elif kind in EXPECTED:
+        expected = EXPECTED[kind].format(**context)
+    else:
+        expected = "text, a number, true, false, null, or a list or block of these"
+    if kind == "float_type" and isinstance(value, str):
+        expected += ": write it without quotes, and 1.0e-3 rather than 1e-3"
+    return f"{key} is {_shown(value)}, but must be {expected}"
+
+
+def _known_keys(loc: tuple[str | int, ...], block: type[BaseModel]) -> list[str]:
+    """Return the keys of the block at a location, where an adapter or target stands for all of them."""
+    for part in loc:
+        is_block = isinstance(block, type) and issubclass(block, BaseModel)
+        block = block.model_fields[part].annotation if is_block else get_args(block)[1]
+    return list(block.model_fields)
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
