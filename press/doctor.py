@@ -1,0 +1,222 @@
+"""Say what is fine here and what is not: a table of checks, with what to do about each that failed.
+
+    python -m press.doctor       (`make doctor`)
+
+It also runs where packages are missing. Exit code 1 if something keeps the pipeline from running; notes do not.
+"""
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from press import lock, machine
+from press.errors import UserError
+
+OK, NOTE, WRONG = "ok", "note", "WRONG"
+GB = 10**9
+# What the default pipeline took: 1 GB of outputs, the same in the DVC cache, as much again while stages build.
+DISK = 4 * GB
+MEMORY = 3 * GB
+MEMINFO = Path("/proc/meminfo")
+REMOTE_SECONDS = 20
+REMOTE = """
+import json
+from dvc.repo import Repo
+repo = Repo()
+name = repo.config["core"].get("remote")
+storage = repo.cloud.get_remote_odb() if name else None
+print(json.dumps([name, storage and storage.path, bool(storage and storage.fs.exists(storage.path))]))
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A check, what it found, whether that is fine, and what to do if it is not."""
+
+    check: str
+    found: str
+    verdict: str = OK
+    advice: str = ""
+
+
+def python() -> Iterable[Row]:
+    """The interpreter, against pyproject.toml."""
+    from packaging.specifiers import SpecifierSet
+
+    wanted = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]["requires-python"]
+    fits = SpecifierSet(wanted).contains(platform.python_version())
+    found = f"{platform.python_version()} ({sys.executable})"
+    yield Row("Python", found) if fits else Row("Python", found, WRONG, f"install Python {wanted}, then `make install`")
+
+
+def packages() -> Iterable[Row]:
+    """The installed packages, against the lock."""
+    locked = lock.read()
+    lock.check_installed(locked)
+    yield Row("packages", f"all {len(locked)} as {lock.LOCK} has them")
+
+
+def requirements() -> Iterable[Row]:
+    """requirements.txt, against the lock."""
+    lock.check_requirements()
+    yield Row("requirements", f"{lock.REQUIREMENTS} and {lock.LOCK} agree")
+
+
+def cpu() -> Iterable[Row]:
+    """The CPU, and whether the committed outputs are from one of its class."""
+    this = machine.this()
+    cores = len(os.sched_getaffinity(0))
+    yield Row("CPU", f"{this['vendor']} {this['architecture']}, {cores} cores, {' '.join(this['instruction_sets'])}")
+    yield Row("GPU", this["gpu"] or "none (none is needed)")
+    others = [path for path in machine.REPORTS.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
+    if others:
+        names = ", ".join(path.relative_to(machine.REPORTS).with_suffix("").as_posix() for path in sorted(others))
+        yield Row("machine class", f"another than that of {names}", NOTE, "`make verify` compares by tolerance here")
+
+
+def providers() -> Iterable[Row]:
+    """The execution providers of ONNX Runtime, against the targets."""
+    import onnxruntime
+
+    from press import settings
+
+    available = onnxruntime.get_available_providers()
+    for name, target in settings.load().targets.items():
+        if target.provider in available:
+            yield Row(f"target {name}", f"{target.provider} is available")
+        else:
+            advice = "it is built here, but not evaluated; install the onnxruntime build that has it"
+            yield Row(f"target {name}", f"no {target.provider}, only {', '.join(available)}", NOTE, advice)
+
+
+def disk() -> Iterable[Row]:
+    """Free disk space where the project is."""
+    free = shutil.disk_usage(Path()).free
+    found = f"{free / GB:.1f} GB free"
+    advice = f"the default pipeline takes {DISK / GB:.0f} GB: free some"
+    yield Row("disk", found) if free >= DISK else Row("disk", found, WRONG, advice)
+
+
+def memory() -> Iterable[Row]:
+    """Memory that is available without swapping."""
+    lines = dict(line.split(":") for line in MEMINFO.read_text(encoding="utf-8").splitlines())
+    available = int(lines["MemAvailable"].split()[0]) * 1024
+    found = f"{available / GB:.1f} GB available"
+    advice = f"the default pipeline takes {MEMORY / GB:.0f} GB: end other programs"
+    yield Row("memory", found) if available >= MEMORY else Row("memory", found, WRONG, advice)
+
+
+def parameters() -> Iterable[Row]:
+    """params.yaml."""
+    from press import settings
+    from stages import check
+
+    params = settings.load()
+    check.check_files(params)
+    check.check_gates(params)
+    found = f"valid: adapters {', '.join(params.adapters)}; targets {', '.join(params.targets)}"
+    cores = len(os.sched_getaffinity(0))
+    if params.threads > cores:
+        advice = f"threads is {params.threads}, but there are {cores} cores: slow, though the bytes are right"
+        yield Row("params.yaml", found, NOTE, advice)
+    else:
+        yield Row("params.yaml", found)
+
+
+def git() -> Iterable[Row]:
+    """The git working tree."""
+    head = _run("git", "rev-parse", "--short", "HEAD")
+    changed = _run("git", "status", "--porcelain").splitlines()
+    if changed:
+        yield Row("git", f"{head}, {len(changed)} files changed", NOTE, "commit them before `make publish`")
+    else:
+        yield Row("git", f"{head}, clean")
+
+
+def pipeline() -> Iterable[Row]:
+    """Whether the outputs are those of the working tree."""
+    import dvc  # noqa: F401 - not there, `python -m dvc` would say less clearly what is missing
+
+    stale = list(json.loads(_run(sys.executable, "-m", "dvc", "status", "--json")))
+    if stale:
+        advice = "`dvc repro` builds them; `dvc pull` brings those that dvc.lock records"
+        yield Row("pipeline", f"not up to date: {', '.join(stale)}", NOTE, advice)
+    else:
+        yield Row("pipeline", "up to date")
+
+
+def remote() -> Iterable[Row]:
+    """The DVC remote."""
+    import dvc  # noqa: F401 - as above
+
+    advice = "check the network, the login and `dvc remote list`"
+    try:
+        answer = _run(sys.executable, "-c", REMOTE, seconds=REMOTE_SECONDS)
+    except subprocess.TimeoutExpired:
+        yield Row("remote", f"no answer in {REMOTE_SECONDS} s", NOTE, advice)
+        return
+    except UserError as error:
+        yield Row("remote", str(error), NOTE, advice)
+        return
+    name, path, exists = json.loads(answer.splitlines()[-1])
+    if not name:
+        yield Row("remote", "none", NOTE, "`dvc remote add --default NAME URL`, to share outputs")
+    else:
+        yield Row("remote", f"{name} at {path}" + ("" if exists else ", still empty"))
+
+
+CHECKS: dict[str, Callable[[], Iterable[Row]]] = {
+    "Python": python,
+    "packages": packages,
+    "requirements": requirements,
+    "CPU": cpu,
+    "providers": providers,
+    "disk": disk,
+    "memory": memory,
+    "params.yaml": parameters,
+    "git": git,
+    "pipeline": pipeline,
+    "remote": remote,
+}
+
+
+def _run(*command: str, seconds: float | None = None) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    if result.returncode:
+        lines = result.stderr.strip().splitlines() or ["no reason given"]
+        raise UserError(next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: "))
+    return result.stdout.strip()
+
+
+def examine(name: str, check: Callable[[], Iterable[Row]]) -> list[Row]:
+    """Run a check; what stops it is what it found."""
+    try:
+        return list(check())
+    except UserError as error:
+        found, _, advice = str(error).replace("\n", "; ").partition(": run ")
+        return [Row(name, found, WRONG, f"run {advice}" if advice else "mend what it names")]
+    except ImportError as error:
+        return [Row(name, f"{error.name or error} cannot be imported", WRONG, "run `make install`")]
+    except OSError as error:
+        return [Row(name, str(error), WRONG, "run this in the project's folder, with git and make installed")]
+
+
+def main() -> int:
+    """Print the table and return the exit code."""
+    rows = [row for name, check in CHECKS.items() for row in examine(name, check)]
+    width = max(len(row.check) for row in rows)
+    for row in rows:
+        advice = f"\n{'':{width + 7}}→ {row.advice}" if row.advice else ""
+        print(f"{row.verdict:5}  {row.check:{width}}  {row.found}{advice}")
+    return int(any(row.verdict == WRONG for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
