@@ -11,14 +11,19 @@ TARGET ?= $(call first,targets)
 ADAPTER ?= $(call first,adapters)
 PROMPT ?= what is the best thing to see in chicago
 TESTS ?= tests
+WORKERS ?= 2
 BENCH ?=
+STAGE ?=
+DRY_RUN ?=
+VERSION ?=
+TO ?=
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ask check test bench lint lock clean
+.PHONY: help install repro ask verify push pull publish promote versions fetch-model doctor check test bench lint lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the locked packages
 
@@ -38,11 +43,35 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET
 	python app.py --package packages/$(TARGET) --adapter $(ADAPTER) "$(PROMPT)"
 
+verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare every output with dvc.lock; STAGE=names rebuilds only these
+	python -m press.verify $(STAGE)
+
+push: $(INSTALLED) ## push all outputs to the DVC remote, and read them back
+	python -m press.release.storage push
+
+pull: $(INSTALLED) ## bring back all outputs from the DVC remote
+	python -m press.release.storage pull
+
+publish: $(INSTALLED) ## push, and register the package as params.yaml says; DRY_RUN=1 only shows what would be done
+	python -m press.release publish $(if $(DRY_RUN),--dry-run)
+
+promote: $(INSTALLED) ## give STAGE=staging|prod to VERSION=...
+	python -m press.release promote --version "$(VERSION)" --stage "$(STAGE)"
+
+versions: $(INSTALLED) ## list the published versions
+	@python -m press.release versions
+
+fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into the new folder TO=...
+	python -m press.release fetch $(if $(VERSION),--version "$(VERSION)",--stage "$(STAGE)") --to "$(TO)"
+
+doctor: ## say what is fine here and what is not, and what to do about it
+	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) -m press.doctor
+
 check: $(INSTALLED) ## check params.yaml and the environment without running anything
 	python -m stages.check
 
-test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them
-	python -m pytest $(TESTS)
+test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them, WORKERS=n side by side
+	python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(TESTS)
 
 bench: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
 	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)

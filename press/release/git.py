@@ -1,0 +1,124 @@
+"""A registry without a server: versions and stages are tags of this git repository, as gto writes them.
+
+NAME@v1.2.3 is a version, NAME#prod#4 gives a stage; `dvc artifacts get REPOSITORY NAME --rev v1.2.3` and
+`--stage prod` read them from any clone. The message of a version's tag carries the package's digest and figures.
+"""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from press.errors import UserError
+from press.release.package import Package
+from press.release.registry import Registry, Version
+from press.release.settings import Git
+
+DIGEST = re.compile(r"^Manifest-SHA256: ([0-9a-f]{64})$", re.MULTILINE)
+METRICS = re.compile(r"^Metrics: (.*)$", re.MULTILINE)
+# Of a git command that may ask a server.
+SECONDS = 120
+
+
+class GitRegistry(Registry):
+    """Tags of the repository in the working folder, pushed to a git remote if it has the one that is named."""
+
+    def __init__(self, params: Git) -> None:
+        self.name = params.artifact
+        self.tag = f"{self.name}@v{params.version}"
+        self.version = params.version
+        self.remote = params.remote if params.remote in _git("remote").splitlines() else None
+
+    def describe(self, package: Package) -> str:
+        where = f"pushed to {self.remote}" if self.remote else "in this repository alone: it has no such remote"
+        return f"the git tag {self.tag} at {_git('rev-parse', '--short', 'HEAD')}, {where}"
+
+    def versions(self) -> list[Version]:
+        import gto.api
+
+        self._fetch_tags()
+        found = []
+        for entry in gto.api.show(".", self.name, versions_per_stage=1):
+            (registration, *_) = entry["registrations"]
+            digest, metrics = DIGEST.search(registration["message"]), METRICS.search(registration["message"])
+            stages = [stage["stage"] for stage in entry["stages"] if self._holder(stage["stage"]) == entry["version"]]
+            found.append(
+                Version(
+                    entry["version"].removeprefix("v"),
+                    digest[1] if digest else "",
+                    f"{registration['created_at']:%Y-%m-%d %H:%M}",
+                    metrics[1] if metrics else "",
+                    stages,
+                )
+            )
+        return sorted(found, key=lambda version: version.date)
+
+    def _holder(self, stage: str) -> str | None:
+        """Return the version that has a stage now."""
+        import gto.api
+
+        events = [event for event in gto.api.history(".", self.name) if event["stage"] == stage]
+        return max(events, key=lambda event: int(event["ref"].rpartition("#")[2]))["version"] if events else None
+
+    def register(self, package: Package) -> None:
+        import gto.api
+        from gto.exceptions import GTOException
+
+        figures = ", ".join(f"{name} {loss:.3f}" for name, loss in package.metrics.items())
+        message = f"{self.name} {self.version}\n\nManifest-SHA256: {package.digest}\nMetrics: {figures}"
+        try:
+            gto.api.register(".", self.name, "HEAD", version=f"v{self.version}", message=message)
+        except GTOException as error:
+            raise UserError(f"the version could not be tagged: {error}") from error
+        self.settle()
+
+    def settle(self) -> None:
+        self._push(self.tag)
+
+    def promote(self, version: str, stage: str) -> None:
+        import gto.api
+        from gto.exceptions import GTOException
+
+        self._fetch_tags()
+        if self._holder(stage) != f"v{version}":
+            try:
+                gto.api.assign(".", self.name, stage, version=f"v{version}")
+            except GTOException as error:
+                raise UserError(f"{stage} could not be given: {error}") from error
+        tags = _git("tag", "--list", f"{self.name}#{stage}#*", "--sort=version:refname").splitlines()
+        self._push(tags[-1])
+
+    def fetch(self, version: str, folder: Path) -> None:
+        words = ["artifacts", "get", ".", self.name, "--rev", f"v{version}", "--out", str(folder)]
+        result = subprocess.run(
+            [sys.executable, "-m", "dvc", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if result.returncode:
+            reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+            raise UserError(f"{self.name} {version} could not be fetched: {reason}")
+
+    def _fetch_tags(self) -> None:
+        """Learn of versions that were registered elsewhere."""
+        if self.remote:
+            _git("fetch", "--quiet", self.remote, f"refs/tags/{self.name}*:refs/tags/{self.name}*")
+
+    def _push(self, tag: str) -> None:
+        if self.remote:
+            _git("push", "--quiet", self.remote, f"refs/tags/{tag}")
+
+
+def _git(*words: str) -> str:
+    try:
+        result = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UserError(
+            f"`git {words[0]}` had no end after {SECONDS} s: check the network, then run this again"
+        ) from None
+    if result.returncode:
+        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise UserError(f"`git {words[0]}` failed ({reason}): mend that, then run this again; nothing is lost")
+    return result.stdout.strip()

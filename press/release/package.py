@@ -1,0 +1,103 @@
+"""A built package, and what must be true of it before it is published."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from press import files
+from press.errors import UserError
+
+PACKAGES = Path("packages")
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package folder with its manifest; `digest` is the SHA-256 of the manifest, which names every file's."""
+
+    folder: Path
+    manifest: dict
+    digest: str
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The loss of each adapter in ONNX on its held-out answers."""
+        scores = files.read_json(self.folder / "metrics.json")
+        return {
+            name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if isinstance(of, dict) and "onnx" in of
+        }
+
+
+def load(folder: Path) -> Package:
+    """Read a package and check that it holds exactly the files of its manifest.
+
+    :raises UserError: if it does not, naming the first file that is missing, damaged or not in the manifest
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise UserError(f"{path} is missing: {folder} is not a package; `make repro` builds one")
+    try:
+        manifest = files.read_json(path)
+        listed = manifest["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: build or fetch the package again") from error
+    present = files.digests(folder)
+    digest = present.pop(MANIFEST)
+    for name in sorted(listed.keys() | present.keys()):
+        if listed.get(name) != present.get(name):
+            what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
+            raise UserError(f"{folder / name} is {what}: build or fetch the package again")
+    return Package(folder, manifest, digest)
+
+
+def check_gates(package: Package) -> None:
+    """Refuse a package that did not pass its quality gates, or has none.
+
+    :raises UserError: naming each gate that failed, with its figures
+    """
+    gates = package.manifest.get("gates")
+    if not gates:
+        raise UserError(f"{package.folder} has no quality gates: write some under `gates` in params.yaml, `dvc repro`")
+    failed = [f"{gate['gate']} ({gate['reason']})" for gate in gates if not gate["passed"]]
+    if failed:
+        raise UserError(
+            f"{package.folder} did not pass {'; '.join(failed)}: train, quantize or set the gates otherwise"
+        )
+
+
+def check_committed() -> None:
+    """Refuse a working tree that differs from HEAD: nobody else could rebuild the package."""
+    changed = _output("git", "status", "--porcelain").splitlines()
+    if changed:
+        raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
+
+
+def check_up_to_date() -> None:
+    """Refuse outputs that are not those of the code, data and parameters."""
+    stale = list(json.loads(_output(sys.executable, "-m", "dvc", "status", "--json")))
+    if stale:
+        raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")
+
+
+def check_artifact(name: str, folder: Path) -> None:
+    """Refuse an artifact that dvc.yaml does not know, or knows as something else."""
+    artifacts = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts", {})
+    if name not in artifacts:
+        raise UserError(
+            f"dvc.yaml has no artifact {name!r}, only {', '.join(artifacts) or 'none'}: mend publish.git.artifact"
+        )
+    if Path(artifacts[name]["path"]) != folder:
+        raise UserError(f"dvc.yaml says that {name} is {artifacts[name]['path']}, but publish.target means {folder}")
+
+
+def _output(*command: str) -> str:
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise UserError(
+            f"`{' '.join(command[-3:])}` failed: {(result.stderr.strip().splitlines() or ['no reason'])[-1]}"
+        )
+    return result.stdout.strip()

@@ -1,0 +1,60 @@
+"""What a registry of package versions can do; git.py and azureml.py are two."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from press.release.package import Package
+from press.release.settings import Publish
+
+STAGES = ("staging", "prod")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a package."""
+
+    version: str
+    digest: str
+    date: str
+    metrics: str
+    stages: list[str] = field(default_factory=list)
+
+
+class Registry(ABC):
+    """A place where versions of one package are registered; every method may be called again after a kill."""
+
+    @abstractmethod
+    def describe(self, package: Package) -> str:
+        """Say in a line what `register` would do."""
+
+    @abstractmethod
+    def versions(self) -> list[Version]:
+        """Return all versions, the oldest first."""
+
+    @abstractmethod
+    def register(self, package: Package) -> None:
+        """Register a package under the version of params.yaml, which is not registered yet."""
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Finish what a registration that was killed left undone: nothing, if nothing was."""
+
+    @abstractmethod
+    def promote(self, version: str, stage: str) -> None:
+        """Give a stage to a registered version, and take it from the version that had it."""
+
+    @abstractmethod
+    def fetch(self, version: str, folder: Path) -> None:
+        """Put the files of a registered version into a folder that does not exist yet."""
+
+
+def of(publish: Publish) -> Registry:
+    """Return the registry that params.yaml names."""
+    if publish.registry == "git":
+        from press.release.git import GitRegistry
+
+        return GitRegistry(publish.git)
+    from press.release.azureml import AzuremlRegistry
+
+    return AzuremlRegistry(publish.azureml)

@@ -1,0 +1,68 @@
+"""The types of the block `publish` of params.yaml, which says nothing about what is built."""
+
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from press import mistakes, settings
+from press.errors import UserError
+from press.settings import Block, Name
+
+SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
+AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
+PATTERNS = {
+    **settings.PATTERNS,
+    SEMVER: "a version such as 1.2.3",
+    AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
+}
+
+
+class Git(Block):
+    artifact: Name
+    version: Annotated[str, Field(pattern=SEMVER)]
+    remote: str
+
+
+class Azureml(Block):
+    name: Annotated[str, Field(pattern=AZUREML_NAME)]
+    version: Annotated[str, Field(pattern=AZUREML_NAME)]
+    subscription: str
+    resource_group: str
+    workspace: str
+
+
+class Publish(Block):
+    """Where a package is registered."""
+
+    target: Name
+    registry: Literal["git", "azureml"]
+    git: Git
+    azureml: Azureml
+
+    @property
+    def version(self) -> str:
+        """The version that `make publish` registers."""
+        return self.git.version if self.registry == "git" else self.azureml.version
+
+
+class Release(Block):
+    """What params.yaml says about the release."""
+
+    publish: Publish
+
+
+def load() -> Release:
+    """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
+    targets = settings.load().targets
+    values = yaml.safe_load(settings.PARAMS.read_text(encoding="utf-8"))
+    try:
+        release = Release.model_validate({name: values[name] for name in Release.model_fields if name in values})
+    except ValidationError as error:
+        sentences = [mistakes.sentence(detail, Release, PATTERNS) for detail in error.errors()]
+        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in sentences)) from error
+    if release.publish.target not in targets:
+        raise UserError(
+            f"{settings.PARAMS}: publish.target is {release.publish.target!r}, but must be one of {', '.join(targets)}"
+        )
+    return release
