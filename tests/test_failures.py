@@ -147,11 +147,18 @@ def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new,
     assert not stale(copy)
 
 
-def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy):
-    copy.edit("params.yaml", "seed: 42", "sede: 42")
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("seed: 42", "sede: 42", "Parameters 'seed' are missing from 'params.yaml'"),
+        ("max_steps:", "max_step:", "params.yaml: adapters.travel.training.max_step is not a known key"),
+    ],
+)
+def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy, old, new, sentence):
+    copy.edit("params.yaml", old, new)
     result = copy.run("dvc", "repro", check=False)
     assert result.returncode == 255
-    assert "params.yaml: sede is not a known key" in result.stderr
+    assert sentence in result.stderr
     assert "Traceback" not in result.stderr
     assert re.findall(r"^Running stage '(.+)':$", result.stdout, re.MULTILINE) == ["check"]
 

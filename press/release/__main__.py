@@ -57,7 +57,7 @@ def publish(seconds: float, *, dry_run: bool) -> None:
             f"{built.digest[:12]}): raise publish.{release.registry}.version in params.yaml and commit it"
         )
     print(f"package   {folder}, {files.size(folder) / 1e6:.1f} MB, digest {built.digest}")
-    print(f"storage   {storage.describe()}")
+    print(f"storage   {storage.describe(seconds)}")
     print(f"registry  {'already published: ' if there else ''}{place.describe(built)}", flush=True)
     if dry_run:
         print("nothing was changed (dry run)")
@@ -77,9 +77,9 @@ def promote(version: str, stage: str) -> None:
     :raises UserError: if there is no such version
     """
     place = registry.of(settings.load().publish)
-    _find(place, version, "")
-    place.promote(version, stage)
-    print(f"version {version} is {stage} now")
+    found = _find(place, version, "")
+    place.promote(found.version, stage)
+    print(f"version {found.version} is {stage} now")
 
 
 def versions() -> None:

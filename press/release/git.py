@@ -35,23 +35,26 @@ class GitRegistry(Registry):
 
     def versions(self) -> list[Version]:
         import gto.api
+        from gto.exceptions import ArtifactNotFound
 
         self._fetch_tags()
-        found = []
-        for entry in gto.api.show(".", self.name, versions_per_stage=1):
-            (registration, *_) = entry["registrations"]
-            digest, metrics = DIGEST.search(registration["message"]), METRICS.search(registration["message"])
-            stages = [stage["stage"] for stage in entry["stages"] if self._holder(stage["stage"]) == entry["version"]]
-            found.append(
-                Version(
-                    entry["version"].removeprefix("v"),
-                    digest[1] if digest else "",
-                    f"{registration['created_at']:%Y-%m-%d %H:%M}",
-                    metrics[1] if metrics else "",
-                    stages,
-                )
-            )
-        return sorted(found, key=lambda version: version.date)
+        try:
+            entries = gto.api.show(".", self.name, versions_per_stage=1)
+        except ArtifactNotFound:
+            return []
+        entries.sort(key=lambda entry: (entry["registrations"][0]["created_at"], entry["version"]))
+        return [self._version(entry) for entry in entries]
+
+    def _version(self, entry: dict) -> Version:
+        (registration, *_) = entry["registrations"]
+        digest, metrics = DIGEST.search(registration["message"]), METRICS.search(registration["message"])
+        return Version(
+            entry["version"].removeprefix("v"),
+            digest[1] if digest else "",
+            f"{registration['created_at']:%Y-%m-%d %H:%M}",
+            metrics[1] if metrics else "",
+            sorted(each["stage"] for each in entry["stages"] if self._holder(each["stage"]) == entry["version"]),
+        )
 
     def _holder(self, stage: str) -> str | None:
         """Return the version that has a stage now."""

@@ -100,4 +100,4 @@ def _output(*command: str) -> str:
         raise UserError(
             f"`{' '.join(command[-3:])}` failed: {(result.stderr.strip().splitlines() or ['no reason'])[-1]}"
         )
-    return result.stdout.strip()
+    return result.stdout.rstrip()

@@ -36,7 +36,7 @@ def push(seconds: float) -> None:
     :param seconds: time limit of each try, and of reading everything back
     :raises UserError: if the remote cannot be reached or written to, or has not all after three tries
     """
-    _reach()
+    _reach(seconds)
     for attempt in range(1, TRIES + 1):
         reason = _try(seconds)
         if not reason:
@@ -45,12 +45,13 @@ def push(seconds: float) -> None:
     raise UserError(f"the outputs are not on the remote: {reason}; check the network, the login and `dvc remote list`")
 
 
-def describe() -> str:
+def describe(seconds: float) -> str:
     """Say in a line where the outputs go, and how many bytes they are.
 
+    :param seconds: time limit
     :raises UserError: if there is no default remote, or it does not answer
     """
-    name, url, count, size = _reach()
+    name, url, count, size = _reach(seconds)
     return f"{name} at {url}: {count} outputs of {size / 1e6:.1f} MB, less what is there already"
 
 
@@ -71,15 +72,15 @@ def pull(seconds: float) -> None:
     :param seconds: time limit
     :raises UserError: if the remote cannot be reached or has not all of them
     """
-    _reach()
+    _reach(seconds)
     reason = _dvc(["pull"], seconds)
     if reason:
         raise UserError(f"the outputs could not be pulled: {reason}")
 
 
-def _reach() -> list:
+def _reach(seconds: float) -> list:
     """Refuse a remote that is not named or does not answer, which DVC alone would find out after minutes."""
-    found = _asked("reach", REACH_SECONDS)
+    found = _asked("reach", min(seconds, REACH_SECONDS))
     if not found:
         raise UserError("there is no default remote: `dvc remote add --default storage URL`")
     return found

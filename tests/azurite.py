@@ -1,0 +1,83 @@
+"""Azurite, the real blob API of Azure on loopback, started and stopped by the tests."""
+
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from azure.core.exceptions import AzureError
+from azure.storage.blob import ContainerClient
+
+HERE = Path(__file__).parent / "npm"
+CONTAINER = "models"
+ACCOUNT = "devstoreaccount1"
+# Not a secret: the development account's key, the same in every Azurite.
+KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+
+def installed() -> Path:
+    """Return Azurite's script, installed by npm from npm/package-lock.json; skip the test without npm."""
+    script = HERE / "node_modules/azurite/dist/src/blob/main.js"
+    if not script.exists():
+        if not (shutil.which("npm") and shutil.which("node")):
+            pytest.skip("Azurite needs npm and node")
+        command = ["npm", "ci", "--silent", "--no-audit", "--no-fund"]
+        result = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=300)
+        assert result.returncode == 0, result.stderr
+    return script
+
+
+class Azurite(AbstractContextManager):
+    """A running server with one container."""
+
+    def __init__(self, folder: Path, *words: str) -> None:
+        command = ["node", str(installed()), "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", str(folder)]
+        # The SDK's version of the API is newer than Azurite knows.
+        command += ["--skipApiVersionCheck", "--disableTelemetry", *words]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.port = self._port()
+        self.connection_string = (
+            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
+            f"BlobEndpoint=http://127.0.0.1:{self.port}/{ACCOUNT};"
+        )
+        self.container = ContainerClient.from_connection_string(self.connection_string, CONTAINER)
+        self.container.create_container()
+
+    def _port(self) -> int:
+        for line in self.process.stdout:
+            if "successfully listens on" in line:
+                return int(line.rsplit(":", 1)[1])
+        raise AssertionError("Azurite did not start")
+
+    def __exit__(self, *_: object) -> None:
+        self.go_on()
+        self.process.terminate()
+        self.process.wait(10)
+
+    def pause(self) -> None:
+        """Let it take connections and answer nothing, like a machine that hangs."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let it answer again."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def blobs(self) -> set[str]:
+        """Return the names of all blobs."""
+        for _ in range(50):
+            try:
+                return set(self.container.list_blob_names())
+            except AzureError:
+                time.sleep(0.1)
+        raise AssertionError("Azurite does not answer")
+
+    def read(self, name: str) -> bytes:
+        """Return a blob's content."""
+        return self.container.download_blob(name).readall()
+
+    def delete(self, name: str) -> None:
+        """Delete a blob behind everybody's back."""
+        self.container.delete_blob(name)

@@ -1,0 +1,150 @@
+"""What is pushed is proven to be there; what is missing or damaged on the remote is mended; a dead one is left."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from azurite import Azurite
+from conftest import Project, assert_sentence
+
+from press import files
+
+from .conftest import clone, rebuild, storage
+
+WHOLE = "the remote has all outputs"
+
+
+def objects(project: Project) -> list[Path]:
+    return sorted(path for path in (project.folder.parent / "storage").rglob("*") if path.is_file())
+
+
+def overwrite(path: Path, content: bytes) -> None:
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def test_a_push_and_a_pull_give_the_same_bytes_and_nothing_is_left_to_run(release, tmp_path):
+    assert WHOLE in storage(release, "push").stdout
+    other = clone(release, tmp_path / "clone")
+    assert storage(other, "pull").returncode == 0
+    assert files.digests(other.folder / "packages") == files.digests(release.folder / "packages")
+    assert "Running stage" not in other.run("dvc", "repro").stdout
+
+
+@pytest.mark.parametrize("damage", ["removed", "changed"])
+@pytest.mark.parametrize("kind", [".dir", "member"])
+def test_what_is_damaged_on_the_remote_is_pushed_again(release, kind, damage):
+    storage(release, "push")
+    before = {path: path.read_bytes() for path in objects(release)}
+    path = next(path for path in before if path.name.endswith(".dir") == (kind == ".dir"))
+    path.unlink() if damage == "removed" else overwrite(path, b"damaged")
+    result = storage(release, "push")
+    assert result.returncode == 0, result.stderr
+    assert WHOLE in result.stdout
+    assert {path: path.read_bytes() for path in objects(release)} == before
+
+
+def test_what_is_nowhere_any_more_is_a_sentence(release):
+    storage(release, "push")
+    member = next(path for path in objects(release) if not path.name.endswith(".dir"))
+    member.unlink()
+    shutil.rmtree(release.folder / ".dvc/cache")
+    assert_sentence(storage(release, "push"), "the outputs are not on the remote")
+    shutil.rmtree(release.folder / "packages")
+    assert_sentence(storage(release, "pull"), "could not be pulled")
+
+
+def test_without_a_remote_it_says_how_to_name_one(release):
+    release.run("dvc", "remote", "remove", "storage")
+    for verb in ("push", "pull"):
+        assert_sentence(storage(release, verb), "no default remote", "`dvc remote add --default storage URL`")
+
+
+def test_a_full_or_forbidden_folder_is_a_sentence(release):
+    (release.folder.parent / "storage").symlink_to("/proc/1/none")
+    assert_sentence(storage(release, "push"), "the outputs are not on the remote")
+
+
+def test_what_dvc_says_of_its_own_mistakes_is_passed_on(release):
+    release.edit(".dvc/config", "[core]", "[core")
+    assert_sentence(storage(release, "push"), "onfig")
+
+
+@pytest.fixture
+def azurite(tmp_path):
+    with Azurite(tmp_path / "azurite") as server:
+        yield server
+
+
+def to_azure(project: Project, server: Azurite) -> None:
+    project.run("dvc", "remote", "add", "--force", "--default", "storage", "azure://models/press")
+    project.run("dvc", "remote", "modify", "--local", "storage", "connection_string", server.connection_string)
+
+
+def test_azure_round_trip_with_a_blob_deleted_on_the_server(release, azurite, tmp_path):
+    to_azure(release, azurite)
+    release.commit()
+    assert WHOLE in storage(release, "push").stdout
+    other = clone(release, tmp_path / "clone")
+    to_azure(other, azurite)
+    blobs = azurite.blobs()
+    listing = next(json.loads(azurite.read(name)) for name in blobs if name.endswith(".dir"))
+    digest = listing[0]["md5"]
+    azurite.delete(f"press/files/md5/{digest[:2]}/{digest[2:]}")
+    # DVC alone says that all is well.
+    assert "Everything is up to date" in release.run("dvc", "push").stdout
+    assert WHOLE in storage(release, "push").stdout
+    assert azurite.blobs() == blobs
+    assert storage(other, "pull").returncode == 0
+    assert files.digests(other.folder / "packages") == files.digests(release.folder / "packages")
+
+
+def test_azure_with_a_wrong_key_or_no_server_or_no_container_is_a_sentence(release, azurite):
+    to_azure(release, azurite)
+    key = "connection_string"
+    wrong = azurite.connection_string.replace(
+        "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq", "a" * 62
+    )
+    assert wrong != azurite.connection_string
+    release.run("dvc", "remote", "modify", "--local", "storage", key, wrong)
+    assert_sentence(storage(release, "push"), "remote")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        dead = azurite.connection_string.replace(f":{azurite.port}/", f":{free.getsockname()[1]}/")
+    release.run("dvc", "remote", "modify", "--local", "storage", key, dead)
+    assert_sentence(storage(release, "push", "--seconds", "5"), "the remote gave no answer in 5 s")
+    release.run("dvc", "remote", "modify", "--local", "storage", key, azurite.connection_string)
+    release.run("dvc", "remote", "modify", "storage", "url", "azure://nowhere/press")
+    assert_sentence(storage(release, "push"), "remote")
+
+
+def test_a_server_that_hangs_in_the_middle_is_given_up_and_taken_up_again(release, azurite):
+    rebuild(release, "weights " * 4_000_000)
+    to_azure(release, azurite)
+    process = release.start("python", "-m", "press.release.storage", "push", "--seconds", "6")
+    while not azurite.blobs():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    azurite.pause()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("error: ")
+    azurite.go_on()
+    assert WHOLE in storage(release, "push").stdout
+
+
+def test_a_push_that_is_killed_is_finished_by_the_next(release, azurite):
+    rebuild(release, "weights " * 4_000_000)
+    to_azure(release, azurite)
+    process = release.start("python", "-m", "press.release.storage", "push", start_new_session=True)
+    while not azurite.blobs():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert WHOLE in storage(release, "push").stdout
