@@ -17,13 +17,14 @@ STAGE ?=
 DRY_RUN ?=
 VERSION ?=
 TO ?=
+PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ask verify push pull publish promote versions fetch-model doctor check test bench lint lock clean
+.PHONY: help install repro ask verify push pull release verify-package signing-key publish promote versions fetch-model doctor check test bench lint lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the locked packages
 
@@ -52,7 +53,16 @@ push: $(INSTALLED) ## push all outputs to the DVC remote, and read them back
 pull: $(INSTALLED) ## bring back all outputs from the DVC remote
 	python -m press.release.storage pull
 
-publish: $(INSTALLED) ## push, and register the package as params.yaml says; DRY_RUN=1 only shows what would be done
+release: $(INSTALLED) ## put the package, its provenance and its signature into releases/, to be committed
+	python -m press.release release
+
+verify-package: $(INSTALLED) ## check files, provenance and signature of PACKAGE=folder
+	@python -m press.release check "$(PACKAGE)"
+
+signing-key: $(INSTALLED) ## make a key pair to sign releases with
+	@python -m press.release.signature
+
+publish: $(INSTALLED) ## push, and register the release as params.yaml says; DRY_RUN=1 only shows what would be done
 	python -m press.release publish $(if $(DRY_RUN),--dry-run)
 
 promote: $(INSTALLED) ## give STAGE=staging|prod to VERSION=...

@@ -49,7 +49,7 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
         print("interrupted: the previous outputs are intact; `dvc repro` goes on from here", file=sys.stderr)
         sys.exit(128 + 2)
     except Exception as error:
-        if _is_full_disk(error):
+        if is_full_disk(error):
             sys.exit("error: no space left on the disk; free some and run `dvc repro` again: nothing was lost")
         raise
 
@@ -71,7 +71,8 @@ def _check_libraries(main: Callable[..., None]) -> None:
         lock.check_installed(lock.read(listed))
 
 
-def _is_full_disk(error: BaseException | None) -> bool:
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error says, in whatever way, that there is no space left on the disk."""
     # Libraries written in Rust and C++ raise their own types, with the system's message inside.
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

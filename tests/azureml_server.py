@@ -3,7 +3,7 @@
 The real SDK talks to it unchanged: `AzureMl.environment` names a proxy that leads each of HOSTS to one local TLS
 server and refuses all others, so that nothing leaves the machine, and a CA that makes its clients trust that server.
 
-ROUTES says what is answered; a new call is a new row. A test breaks a call by a row in `AzureMl.faults`, which
+`routes` says what is answered; a new call is a new row. A test breaks a call by a row in `AzureMl.faults`, which
 come first: `azure.faults.append(Route("GET", rf"{DISCOVERY}/.*", lambda azure, request: Reply(503)))`
 """
 
@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 from xml.sax.saxutils import escape
@@ -31,7 +32,10 @@ LOGIN = "login.microsoftonline.com"
 DISCOVERY = "eastus.api.azureml.ms"
 DATA_PLANE = "cert-eastus.experiments.azureml.net"
 BLOBS = "pressstorage.blob.core.windows.net"
-HOSTS = (LOGIN, DISCOVERY, DATA_PLANE, BLOBS)
+# Of a workspace (azureml_workspace.py): Azure's resource manager, and the storage that Azurite gives.
+ARM = "management.azure.com"
+STORAGE = "devstoreaccount1.blob.core.windows.net"
+HOSTS = (LOGIN, DISCOVERY, DATA_PLANE, BLOBS, ARM, STORAGE)
 SECRET = "the secret that this server takes"
 
 
@@ -143,12 +147,14 @@ ROUTES = (
 class AzureMl(AbstractContextManager):
     """The running servers; `models` maps (registry, name, version) to the folder with the model's files."""
 
+    routes = ROUTES
+
     def __init__(self, scratch: Path) -> None:
         self.models: dict[tuple[str, str, str], Path] = {}
         self.faults: list[Route] = []
         self.closed = threading.Event()  # what a fault waits for that keeps its client waiting
         self.unexpected: list[str] = []
-        certificate = _certificate(scratch)
+        self.certificate = certificate = _certificate(scratch)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         handler = type("Handler", (_Handler,), {"azure": self})
@@ -183,10 +189,11 @@ class AzureMl(AbstractContextManager):
         return {path.relative_to(folder.parent).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
     def reply(self, request: Request) -> Reply:
-        """Answer by the first route that fits: faults, then ROUTES; the registry answers only with a token."""
-        if request.target.startswith((DISCOVERY, DATA_PLANE)) and "Bearer " not in request.headers["Authorization"]:
+        """Answer by the first route that fits, faults first; all but the login and blobs answer only with a token."""
+        guarded = request.target.startswith((DISCOVERY, DATA_PLANE, ARM))
+        if guarded and "Bearer " not in request.headers["Authorization"]:
             return Reply(401)
-        for route in (*self.faults, *ROUTES):
+        for route in (*self.faults, *self.routes):
             if (found := re.fullmatch(route.target, request.target)) and re.fullmatch(route.method, request.method):
                 return route.answer(self, replace(request, found=found.groupdict()))
         self.unexpected.append(f"{request.method} {request.target}")
@@ -239,7 +246,8 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 def _certificate(folder: Path) -> Path:
     """Write a certificate for HOSTS that vouches for itself, with its key; it serves as a CA bundle as well."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=press test CA")
-    names = x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS])
+    here = x509.IPAddress(ip_address("127.0.0.1"))
+    names = x509.SubjectAlternativeName([here, *(x509.DNSName(host) for host in HOSTS)])
     years = (datetime(year, 1, 1, tzinfo=UTC) for year in (2000, 2100))
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), *years)
     signed = builder.add_extension(names, critical=False).sign(key, hashes.SHA256())

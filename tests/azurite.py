@@ -31,19 +31,24 @@ def installed() -> Path:
 
 
 class Azurite(AbstractContextManager):
-    """A running server with one container."""
+    """A running server with one container, over TLS if it has a certificate (and its key, in the same file)."""
 
-    def __init__(self, folder: Path, *words: str) -> None:
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         command = ["node", str(installed()), "--blobHost", "127.0.0.1", "--blobPort", "0", "--location", str(folder)]
         # The SDK's version of the API is newer than Azurite knows.
-        command += ["--skipApiVersionCheck", "--disableTelemetry", *words]
+        command += ["--skipApiVersionCheck", "--disableTelemetry"]
+        if certificate:
+            command += ["--cert", str(certificate), "--key", str(certificate)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.port = self._port()
+        scheme = "https" if certificate else "http"
         self.connection_string = (
-            f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};"
-            f"BlobEndpoint=http://127.0.0.1:{self.port}/{ACCOUNT};"
+            f"DefaultEndpointsProtocol={scheme};AccountName={ACCOUNT};AccountKey={KEY};"
+            f"BlobEndpoint={scheme}://127.0.0.1:{self.port}/{ACCOUNT};"
         )
-        self.container = ContainerClient.from_connection_string(self.connection_string, CONTAINER)
+        self.container = ContainerClient.from_connection_string(
+            self.connection_string, CONTAINER, connection_verify=str(certificate) if certificate else True
+        )
         self.container.create_container()
 
     def _port(self) -> int:

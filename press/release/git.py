@@ -16,22 +16,21 @@ from press.release.settings import Git
 
 DIGEST = re.compile(r"^Manifest-SHA256: ([0-9a-f]{64})$", re.MULTILINE)
 METRICS = re.compile(r"^Metrics: (.*)$", re.MULTILINE)
-# Of a git command that may ask a server.
-SECONDS = 120
 
 
 class GitRegistry(Registry):
     """Tags of the repository in the working folder, pushed to a git remote if it has the one that is named."""
 
-    def __init__(self, params: Git) -> None:
+    def __init__(self, params: Git, seconds: float) -> None:
+        self.seconds = seconds
         self.name = params.artifact
         self.tag = f"{self.name}@v{params.version}"
         self.version = params.version
-        self.remote = params.remote if params.remote in _git("remote").splitlines() else None
+        self.remote = params.remote if params.remote in self._git("remote").splitlines() else None
 
     def describe(self, package: Package) -> str:
         where = f"pushed to {self.remote}" if self.remote else "in this repository alone: it has no such remote"
-        return f"the git tag {self.tag} at {_git('rev-parse', '--short', 'HEAD')}, {where}"
+        return f"the git tag {self.tag} at {self._git('rev-parse', '--short', 'HEAD')}, {where}"
 
     def versions(self) -> list[Version]:
         import gto.api
@@ -67,15 +66,19 @@ class GitRegistry(Registry):
         import gto.api
         from gto.exceptions import GTOException
 
-        figures = ", ".join(f"{name} {loss:.3f}" for name, loss in package.metrics.items())
-        message = f"{self.name} {self.version}\n\nManifest-SHA256: {package.digest}\nMetrics: {figures}"
+        message = f"{self.name} {self.version}\n\nManifest-SHA256: {package.digest}\nMetrics: {package.figures}"
         try:
             gto.api.register(".", self.name, "HEAD", version=f"v{self.version}", message=message)
         except GTOException as error:
             raise UserError(f"the version could not be tagged: {error}") from error
-        self.settle()
+        try:
+            self.settle(package)
+        except UserError:
+            # Nobody else can see it; somebody else may take the version.
+            self._git("tag", "--delete", self.tag)
+            raise
 
-    def settle(self) -> None:
+    def settle(self, package: Package) -> None:
         self._push(self.tag)
 
     def promote(self, version: str, stage: str) -> None:
@@ -88,40 +91,33 @@ class GitRegistry(Registry):
                 gto.api.assign(".", self.name, stage, version=f"v{version}")
             except GTOException as error:
                 raise UserError(f"{stage} could not be given: {error}") from error
-        tags = _git("tag", "--list", f"{self.name}#{stage}#*", "--sort=version:refname").splitlines()
+        tags = self._git("tag", "--list", f"{self.name}#{stage}#*", "--sort=version:refname").splitlines()
         self._push(tags[-1])
 
     def fetch(self, version: str, folder: Path) -> None:
         words = ["artifacts", "get", ".", self.name, "--rev", f"v{version}", "--out", str(folder)]
-        result = subprocess.run(
-            [sys.executable, "-m", "dvc", *words],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if result.returncode:
-            reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
-            raise UserError(f"{self.name} {version} could not be fetched: {reason}")
+        self._run([sys.executable, "-m", "dvc", *words], f"{self.name} {version} could not be fetched")
 
     def _fetch_tags(self) -> None:
-        """Learn of versions that were registered elsewhere."""
+        """Learn of versions that were registered elsewhere; they count, not a tag of the same name that never left."""
         if self.remote:
-            _git("fetch", "--quiet", self.remote, f"refs/tags/{self.name}*:refs/tags/{self.name}*")
+            self._git("fetch", "--quiet", self.remote, f"+refs/tags/{self.name}*:refs/tags/{self.name}*")
 
     def _push(self, tag: str) -> None:
         if self.remote:
-            _git("push", "--quiet", self.remote, f"refs/tags/{tag}")
+            self._git("push", "--quiet", self.remote, f"refs/tags/{tag}")
 
+    def _git(self, *words: str) -> str:
+        return self._run(["git", *words], f"`git {words[0]}` failed")
 
-def _git(*words: str) -> str:
-    try:
-        result = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=SECONDS)
-    except subprocess.TimeoutExpired:
-        raise UserError(
-            f"`git {words[0]}` had no end after {SECONDS} s: check the network, then run this again"
-        ) from None
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"`git {words[0]}` failed ({reason}): mend that, then run this again; nothing is lost")
-    return result.stdout.strip()
+    def _run(self, command: list[str], failed: str) -> str:
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=self.seconds)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"{failed}: no end after {self.seconds:.0f} s; check the network, then run this again"
+            ) from None
+        if result.returncode:
+            reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+            raise UserError(f"{failed}: {reason}; mend that, then run this again: nothing is lost")
+        return result.stdout.strip()

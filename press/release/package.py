@@ -13,6 +13,8 @@ from press.errors import UserError
 
 PACKAGES = Path("packages")
 MANIFEST = "manifest.json"
+# What a release adds to a package.
+ADDED = ("provenance.json", "model.sig")
 
 
 @dataclass(frozen=True)
@@ -24,12 +26,13 @@ class Package:
     digest: str
 
     @property
-    def metrics(self) -> dict[str, float]:
+    def figures(self) -> str:
         """The loss of each adapter in ONNX on its held-out answers."""
         scores = files.read_json(self.folder / "metrics.json")
-        return {
+        losses = {
             name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if isinstance(of, dict) and "onnx" in of
         }
+        return ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 
 def load(folder: Path) -> Package:
@@ -47,6 +50,8 @@ def load(folder: Path) -> Package:
         raise UserError(f"{path} is damaged: build or fetch the package again") from error
     present = files.digests(folder)
     digest = present.pop(MANIFEST)
+    for name in ADDED:
+        present.pop(name, None)
     for name in sorted(listed.keys() | present.keys()):
         if listed.get(name) != present.get(name):
             what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
@@ -76,9 +81,13 @@ def check_committed() -> None:
         raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
 
 
-def check_up_to_date() -> None:
-    """Refuse outputs that are not those of the code, data and parameters."""
-    stale = list(json.loads(_output(sys.executable, "-m", "dvc", "status", "--json")))
+def check_up_to_date(but: Path | None = None) -> None:
+    """Refuse outputs that are not those of the code, data and parameters.
+
+    :param but: a folder with outputs that may be of another state
+    """
+    names = json.loads(_output(sys.executable, "-m", "dvc", "status", "--json"))
+    stale = [name for name in names if not (but and Path(name).is_relative_to(but))]
     if stale:
         raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")
 

@@ -19,6 +19,8 @@ class Version:
     date: str
     metrics: str
     stages: list[str] = field(default_factory=list)
+    # Whether its publication came to an end.
+    whole: bool = True
 
 
 class Registry(ABC):
@@ -37,8 +39,8 @@ class Registry(ABC):
         """Register a package under the version of params.yaml, which is not registered yet."""
 
     @abstractmethod
-    def settle(self) -> None:
-        """Finish what a registration that was killed left undone: nothing, if nothing was."""
+    def settle(self, package: Package) -> None:
+        """Finish what a registration of this package that was killed left undone: nothing, if nothing was."""
 
     @abstractmethod
     def promote(self, version: str, stage: str) -> None:
@@ -49,12 +51,15 @@ class Registry(ABC):
         """Put the files of a registered version into a folder that does not exist yet."""
 
 
-def of(publish: Publish) -> Registry:
-    """Return the registry that params.yaml names."""
+def of(publish: Publish, seconds: float) -> Registry:
+    """Return the registry that params.yaml names.
+
+    :param seconds: time limit of each of its steps
+    """
     if publish.registry == "git":
         from press.release.git import GitRegistry
 
-        return GitRegistry(publish.git)
+        return GitRegistry(publish.git, seconds)
     from press.release.azureml import AzuremlRegistry
 
-    return AzuremlRegistry(publish.azureml)
+    return AzuremlRegistry(publish.azureml, seconds)

@@ -1,9 +1,9 @@
-"""The types of the block `publish` of params.yaml, which says nothing about what is built."""
+"""The types of the blocks `publish` and `signing` of params.yaml, which say nothing about what is built."""
 
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from press import mistakes, settings
 from press.errors import UserError
@@ -46,10 +46,46 @@ class Publish(Block):
         return self.git.version if self.registry == "git" else self.azureml.version
 
 
+class Key(Block):
+    private: str
+    public: str
+
+
+class Certificate(Block):
+    private: str
+    certificate: str
+    chain: list[str]
+
+
+class Sigstore(Block):
+    identity: str
+    issuer: str
+
+
+class Signing(Block):
+    """Who vouches for a release."""
+
+    required: bool
+    mode: Literal["key", "certificate", "sigstore"]
+    key: Key
+    certificate: Certificate
+    sigstore: Sigstore
+
+    @model_validator(mode="after")
+    def chosen_mode_is_complete(self) -> "Signing":
+        chosen = getattr(self, self.mode)
+        # A private key that is not named is the user's own.
+        empty = [name for name, value in chosen if not value and name != "private"]
+        if empty:
+            raise ValueError(f"signing.{self.mode}.{empty[0]} is empty, but signing.mode is {self.mode}: name it")
+        return self
+
+
 class Release(Block):
     """What params.yaml says about the release."""
 
     publish: Publish
+    signing: Signing
 
 
 def load() -> Release:

@@ -13,17 +13,18 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from press.errors import UserError
+from press.release import bounded
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
     from dvc_data.hashfile.db import HashFileDB
 
-MODULE = "press.release.storage"
+REMOTE = "the remote"
 TRIES = 3
 REACH_SECONDS = 60
 CHUNK = 1 << 20
@@ -60,7 +61,7 @@ def _try(seconds: float) -> str | None:
     reason = _dvc(["push"], seconds)
     try:
         # After a failure too: what is damaged on the remote keeps DVC from pushing, until it is removed.
-        wrong = _asked("verify", seconds)
+        wrong = bounded.call(verify, seconds=seconds, whom=REMOTE)
     except UserError as error:
         return reason or str(error)
     return reason or f"{', '.join(wrong)} not whole on the remote" if wrong else None
@@ -80,7 +81,7 @@ def pull(seconds: float) -> None:
 
 def _reach(seconds: float) -> list:
     """Refuse a remote that is not named or does not answer, which DVC alone would find out after minutes."""
-    found = _asked("reach", min(seconds, REACH_SECONDS))
+    found = bounded.call(reach, seconds=min(seconds, REACH_SECONDS), whom=REMOTE)
     if not found:
         raise UserError("there is no default remote: `dvc remote add --default storage URL`")
     return found
@@ -95,19 +96,6 @@ def _dvc(words: list[str], seconds: float) -> str | None:
         return f"no end after {seconds:.0f} s"
     lines = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
     return (lines or ["DVC gave no reason"])[0] if result.returncode else None
-
-
-def _asked(question: str, seconds: float) -> object:
-    """Return the remote's answer, asked in a process of its own, which can be given up."""
-    command = [sys.executable, "-m", MODULE, question]
-    try:
-        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        raise UserError(f"the remote gave no answer in {seconds:.0f} s: check the network") from None
-    reason, answer = json.loads((result.stdout.splitlines() or ['["it could not be asked", null]'])[-1])
-    if reason:
-        raise UserError(f"the remote could not be read: {reason}")
-    return answer
 
 
 def reach() -> tuple[str, str, int, int] | None:
@@ -177,28 +165,18 @@ def _sound(remote: "HashFileDB", oid: str) -> bytes | None:
     return b"".join(kept)
 
 
-def answer(question: Callable[[], object]) -> str:
-    """Return why a question to the remote failed, or its answer, as JSON."""
-    try:
-        return json.dumps([None, question()])
-    except Exception as error:  # noqa: BLE001 - each kind of remote has its own
-        return json.dumps([" ".join(f"{type(error).__name__}: {error}".split()), None])
-
-
 def main(verb: str, seconds: float) -> None:
     """Run one of the commands."""
     if verb == "push":
         push(seconds)
         print("the remote has all outputs, each with the digest that dvc.lock names")
-    elif verb == "pull":
-        pull(seconds)
     else:
-        print(answer({"reach": reach, "verify": verify}[verb]))
+        pull(seconds)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=("push", "pull", "reach", "verify"))
+    parser.add_argument("verb", choices=("push", "pull"))
     parser.add_argument("--seconds", type=float, default=1800, help="time limit of each step (default: 1800)")
     words = parser.parse_args()
     try:

