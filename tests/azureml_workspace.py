@@ -17,7 +17,7 @@ ID = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
 )
-# What Azure ML says, and the SDK knows.
+# What Azure ML says, and the SDK compares with.
 OTHER_PATH = "Asset paths cannot be updated."
 
 

@@ -148,19 +148,20 @@ def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new,
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "sentence"),
+    ("old", "new", "sentence", "started"),
     [
-        ("seed: 42", "sede: 42", "Parameters 'seed' are missing from 'params.yaml'"),
-        ("max_steps:", "max_step:", "params.yaml: adapters.travel.training.max_step is not a known key"),
+        # DVC's own sentence, since `check` names the blocks that it reads.
+        ("seed: 42", "sede: 42", "Parameters 'seed' are missing from 'params.yaml'", []),
+        ("max_steps:", "max_step:", "params.yaml: adapters.travel.training.max_step is not a known key", ["check"]),
     ],
 )
-def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy, old, new, sentence):
+def test_dvc_repro_ends_with_the_sentence_before_anything_runs(copy, old, new, sentence, started):
     copy.edit("params.yaml", old, new)
     result = copy.run("dvc", "repro", check=False)
     assert result.returncode == 255
     assert sentence in result.stderr
     assert "Traceback" not in result.stderr
-    assert re.findall(r"^Running stage '(.+)':$", result.stdout, re.MULTILINE) == ["check"]
+    assert re.findall(r"^Running stage '(.+)':$", result.stdout, re.MULTILINE) == started
 
 
 @pytest.mark.parametrize(

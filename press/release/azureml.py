@@ -73,8 +73,6 @@ class AzuremlRegistry(Registry):
 
     def settle(self, package: Package) -> None:
         version = self.params.version
-        if next(each for each in self.versions() if each.version == version).whole:
-            return
         wrong = self._differing(package)
         if wrong:
             print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
@@ -82,7 +80,8 @@ class AzuremlRegistry(Registry):
             wrong = self._differing(package)
         if wrong:
             raise UserError(f"{wrong[0]} is another file in {_where(self.params)} than here: run `make publish` again")
-        self._ask(_tag, version, {VERIFIED: "true"})
+        if not next(each for each in self.versions() if each.version == version).whole:
+            self._ask(_tag, version, {VERIFIED: "true"})
 
     def promote(self, version: str, stage: str) -> None:
         self._ask(_promote, version, stage)
@@ -128,10 +127,17 @@ def _listed(params: Azureml) -> list[Version]:
 def _register(params: Azureml, folder: Path, properties: dict[str, str], tags: dict[str, str]) -> None:
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Model
+    from azure.ai.ml.exceptions import AssetPathException
 
     with _workspace(params) as client:
         words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
-        client.models.create_or_update(Model(path=folder, properties=properties, tags=tags, **words))
+        try:
+            client.models.create_or_update(Model(path=folder, properties=properties, tags=tags, **words))
+        except AssetPathException as error:
+            raise UserError(
+                f"somebody else has just published {params.name} {params.version} with another content: raise "
+                "publish.azureml.version in params.yaml and commit it"
+            ) from error
 
 
 def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:

@@ -96,14 +96,19 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     place = registry.of(release.publish, seconds)
     found = _find(place, version, stage)
     with files.building(target) as scratch:
-        place.fetch(found.version, scratch / "release")
-        lines = bundle.describe(scratch / "release", release.signing)
-        came = package.load(scratch / "release")
-        if came.digest != found.digest:
-            raise UserError(
-                f"version {found.version} is {found.digest[:12]}, but {came.digest[:12]} came: publish it anew"
-            )
-        files.publish(scratch / "release", target)
+        try:
+            place.fetch(found.version, scratch / "release")
+            lines = bundle.describe(scratch / "release", release.signing)
+            came = package.load(scratch / "release").digest
+            if came != found.digest:
+                raise UserError(
+                    f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew"
+                )
+            files.publish(scratch / "release", target)
+        except UserError:
+            # Nobody wants to look at it, and git would see it.
+            files.remove(scratch)
+            raise
     print(f"{target}: version {found.version}", *lines, sep="\n")
 
 

@@ -40,7 +40,7 @@ class Registry(ABC):
 
     @abstractmethod
     def settle(self, package: Package) -> None:
-        """Finish what a registration of this package that was killed left undone: nothing, if nothing was."""
+        """Prove that the version holds this package; finish what a registration that was killed left undone."""
 
     @abstractmethod
     def promote(self, version: str, stage: str) -> None:

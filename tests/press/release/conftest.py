@@ -52,7 +52,7 @@ def published_from(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.folder.mkdir()
     # A key of the machine's user must not sign what tests make.
     home = {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(place / "config")}
-    project.environment |= home
+    project.environment |= home | {"DVC_NO_ANALYTICS": "1"}
     for name, text in (
         ("build.py", BUILD),
         ("gates.json", '[{"gate": "a.b <= 1", "passed": true, "reason": "0 against 1"}]'),

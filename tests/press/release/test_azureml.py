@@ -1,0 +1,245 @@
+"""A release in an Azure ML workspace: the real SDK, Azurite's blobs, and a resource manager on loopback."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import azureml_server as server
+import azureml_workspace as workspace
+import pytest
+from azureml_server import Reply, Route
+from azureml_workspace import AzureWorkspace
+from conftest import Project, assert_sentence
+
+from press import files
+
+from .conftest import clone, rebuild, run
+
+NAME = "ft-for-travel"
+VERSIONS = rf"{workspace.HERE}/models/[^/]+/versions"
+VERSION = rf"{workspace.HERE}/models/{server.VERSION}"
+PUBLISHED = "version 1 is published"
+
+
+@pytest.fixture
+def azure(release: Project, tmp_path: Path) -> Iterator[AzureWorkspace]:
+    """A workspace without models, the only Azure that the project can reach; its storage has all outputs already."""
+    release.edit("params.yaml", "registry: git ", "registry: azureml ")
+    release.commit()
+    release.run("dvc", "push", "--quiet")
+    with AzureWorkspace(tmp_path) as running:
+        release.environment |= running.environment
+        yield running
+    assert not running.unexpected
+
+
+def model(azure: AzureWorkspace, version: str = "1") -> dict:
+    return azure.versions[NAME, version]["properties"]
+
+
+def blob(azure: AzureWorkspace, name: str) -> str:
+    """Return the name of a file's blob in storage."""
+    (found,) = (each for each in azure.storage.blobs() if each.endswith(f"/{NAME}/{name}"))
+    return found
+
+
+def published(release: Project, *words: str) -> subprocess.CompletedProcess:
+    result = run(release, *words, "publish")
+    assert result.returncode == 0, result.stderr
+    return result
+
+
+def fail(azure: AzureWorkspace, method: str, target: str, answer) -> None:
+    azure.faults.append(Route(method, target, answer))
+
+
+def test_a_round_trip(release, azure, tmp_path):
+    dry = run(release, "publish", "--dry-run")
+    assert "the model ft-for-travel, version 1, in the workspace press-workspace of press-group" in dry.stdout
+    assert not azure.versions
+    assert PUBLISHED in published(release).stdout
+    digest = files.sha256(release.folder / "packages/cpu/manifest.json")
+    commit = release.run("git", "rev-parse", "HEAD~2").stdout.strip()
+    about = {"manifest_sha256": digest, "git_commit": commit, "base_model_sha256": "0" * 64}
+    assert model(azure)["properties"].items() >= about.items()
+    assert model(azure)["tags"] == about | {"metrics": "travel 1.500", "verified": "true"}
+    assert model(azure)["modelType"] == "custom_model"
+    other = clone(release, tmp_path / "clone")
+    assert run(other, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+    assert files.digests(other.folder / "fetched") == files.digests(release.folder / "releases/cpu")
+
+
+def test_stages_and_versions(release, azure):
+    published(release)
+    assert run(release, "promote", "--version", "1", "--stage", "prod").returncode == 0
+    rebuild(release, "better weights\n")
+    release.edit("params.yaml", 'version: "1"', 'version: "2"')
+    release.commit()
+    assert "version 2 is published" in published(release).stdout
+    for stage in ("staging", "prod", "prod"):
+        assert run(release, "promote", "--version", "2", "--stage", stage).returncode == 0
+    assert (model(azure)["tags"]["stage.prod"], model(azure, "2")["tags"]["stage.prod"]) == ("1", "2")
+    lines = run(release, "versions").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["1", "–"], ["2", "prod,"]]
+    digest = files.sha256(release.folder / "packages/cpu/manifest.json")
+    assert f"prod, staging  {digest[:12]}  travel 1.500" in lines[2]
+    assert run(release, "promote", "--version", "1", "--stage", "prod").returncode == 0
+    assert run(release, "fetch", "--stage", "prod", "--to", "fetched").returncode == 0
+    assert (release.folder / "fetched/model.onnx").read_text() == "the weights\n"
+    assert_sentence(
+        run(release, "fetch", "--version", "3", "--to", "x"), "no version 3, only 1 ['prod'], 2 ['staging']"
+    )
+
+
+def test_the_same_content_again_is_a_success_and_other_content_is_refused(release, azure):
+    published(release)
+    before = azure.storage.blobs(), repr(azure.versions)
+    assert "version 1 is already published with this content" in published(release).stdout
+    rebuild(release, "other weights\n")
+    assert_sentence(run(release, "publish"), "already published with another content", "raise publish.azureml.version")
+    assert (azure.storage.blobs(), repr(azure.versions)) == before
+
+
+def test_a_blob_deleted_on_the_server_is_found_and_mended(release, azure):
+    published(release)
+    name = blob(azure, "adapters/travel/adapter.onnx_adapter")
+    content = azure.storage.read(name)
+    azure.storage.delete(name)
+    assert_sentence(run(release, "fetch", "--version", "1", "--to", "fetched"), "adapter.onnx_adapter is missing")
+    assert not (release.folder / "fetched").exists()
+    assert "adapters/travel/adapter.onnx_adapter did not arrive whole: uploading again" in published(release).stdout
+    assert azure.storage.read(name) == content
+    assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+
+
+def test_the_next_version_of_a_folder_with_a_lost_blob_is_whole(release, azure):
+    """The SDK skips an upload when one file of the folder is there."""
+    published(release)
+    azure.storage.delete(blob(azure, "model.onnx"))
+    release.edit("params.yaml", 'version: "1"', 'version: "2"')
+    release.commit()
+    assert "version 2 is published" in published(release).stdout
+    assert run(release, "fetch", "--version", "2", "--to", "fetched").returncode == 0
+
+
+def test_a_publication_whose_proof_fails_is_unfinished_until_it_is_run_again(release, azure):
+    def refuse(azure, request) -> Reply:
+        azure.storage.pause()
+        return workspace.put_version(azure, request)
+
+    fail(azure, "PUT", VERSION, refuse)
+    assert_sentence(run(release, "--seconds", "12", "publish"), "gave no answer in 12 s")
+    azure.storage.go_on()
+    azure.faults.clear()
+    assert "verified" not in model(azure)["tags"]
+    assert re.search(r"^1 +unfinished", run(release, "versions").stdout, re.MULTILINE)
+    for words in (["promote", "--stage", "prod"], ["fetch", "--to", "fetched"]):
+        assert_sentence(run(release, *words, "--version", "1"), "the publication of version 1 did not end")
+    assert "version 1 is already published" in published(release).stdout
+    assert model(azure)["tags"]["verified"] == "true"
+
+
+@pytest.mark.parametrize("target", [VERSION, rf"{workspace.HERE}/datastores/.*"])
+def test_a_server_that_fails_in_the_middle_registers_nothing(release, azure, target):
+    fail(azure, "PUT|POST", target, lambda azure, request: Reply(500, {"error": {"message": "it fell over"}}))
+    assert_sentence(run(release, "--seconds", "60", "publish"), "the workspace press-workspace")
+    assert not azure.versions
+    azure.faults.clear()
+    assert PUBLISHED in published(release).stdout
+
+
+def test_storage_that_hangs_in_the_middle_of_an_upload_is_given_up(release, azure):
+    def hang(azure, request) -> Reply:
+        azure.storage.pause()
+        return workspace.secrets(azure, request)
+
+    fail(azure, "POST", rf"{workspace.HERE}/datastores/.*", hang)
+    assert_sentence(run(release, "--seconds", "12", "publish"), "gave no answer in 12 s", "run this again")
+    azure.storage.go_on()
+    azure.faults.clear()
+    assert not azure.versions
+    assert PUBLISHED in published(release).stdout
+
+
+def test_a_publication_that_is_killed_is_finished_by_the_next(release, azure):
+    def kill(azure, request) -> Reply:
+        reply = workspace.put_version(azure, request)
+        os.killpg(process.pid, signal.SIGKILL)
+        return reply
+
+    fail(azure, "PUT", VERSION, kill)
+    process = release.start("python", "-m", "press.release", "publish", start_new_session=True)
+    assert process.wait(120) == -signal.SIGKILL
+    azure.faults.clear()
+    assert "verified" not in model(azure)["tags"]
+    published(release)
+    assert model(azure)["tags"]["verified"] == "true"
+
+
+def test_two_publications_at_once_are_one_version(release, azure, tmp_path):
+    other = clone(release, tmp_path / "clone")
+    other.environment = dict(release.environment)
+    assert other.run("dvc", "pull", "--quiet").returncode == 0
+    both = [each.start("python", "-m", "press.release", "publish") for each in (release, other)]
+    for process in both:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+    assert list(azure.versions) == [(NAME, "1")]
+    assert run(other, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+
+
+def test_who_comes_second_with_another_content_is_refused(release, azure):
+    published(release)
+    first = repr(azure.versions)
+    rebuild(release, "other weights\n")
+
+    def not_yet(azure, request) -> Reply:
+        azure.faults.clear()
+        return workspace.missing("The model")
+
+    fail(azure, "GET", VERSIONS, not_yet)
+    assert_sentence(run(release, "publish"), "somebody else has just published ft-for-travel 1 with another content")
+    assert repr(azure.versions) == first
+    assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+
+
+def test_a_wrong_secret_a_missing_role_and_no_network_are_sentences(release, azure):
+    fail(azure, "GET", rf"{server.ARM}/.*", lambda azure, request: Reply(403, {"error": {"message": "no role"}}))
+    assert_sentence(run(release, "publish"), "Azure does not let you use the workspace press-workspace")
+    azure.faults.clear()
+    release.environment["AZURE_CLIENT_SECRET"] = "another"
+    assert_sentence(run(release, "publish"), "no Azure login worked for the workspace press-workspace", "`az login`")
+    release.environment |= azure.environment
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        azure.ports[server.ARM] = probe.getsockname()[1]
+    start = time.monotonic()
+    assert_sentence(run(release, "--seconds", "20", "publish"), "the workspace press-workspace")
+    assert time.monotonic() - start < 60
+    assert not azure.versions
+
+
+def test_a_workspace_that_is_not_named_or_not_there_is_a_sentence(release, azure):
+    release.environment["AZUREML_WORKSPACE_NAME"] = "other"
+    assert_sentence(run(release, "publish"), "the workspace other of press-group", "mend publish.azureml")
+    del release.environment["AZUREML_WORKSPACE_NAME"]
+    assert_sentence(run(release, "publish"), "publish.azureml.workspace is empty", "AZUREML_WORKSPACE_NAME")
+
+
+def test_a_full_disk_is_a_sentence(release, azure, tmp_path):
+    rebuild(release, "weights " * 1_000_000)
+    release.run("dvc", "push", "--quiet")
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["unshare", "--user", "--map-root-user", "--mount"]
+    if subprocess.run([*mount, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no file system can be mounted here without being root")
+    script = f"mount -t tmpfs -o size=1m tmpfs {small} || exit 98; TMPDIR={small} python -m press.release publish"
+    assert_sentence(release.run(*mount, "sh", "-c", script, check=False), "no space left on the disk")
+    assert not azure.versions
+    assert PUBLISHED in published(release).stdout
