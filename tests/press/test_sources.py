@@ -1,5 +1,6 @@
 """The base model comes from where params.yaml says, or a sentence says why not."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -157,6 +158,26 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     with pytest.raises(UserError, match=r"brings Python code of its own .* set base\.trust_remote_code to true"):
         fetch.check(folder, trust_remote_code=False)
     fetch.check(folder, trust_remote_code=True)
+
+
+def local(folder: Path) -> settings.Base:
+    params = settings.load(ROOT / "params.yaml").base
+    source = settings.LocalSource(path=str(folder), sha256=files.folder_digest(folder))
+    return params.model_copy(update={"source": "local", "local": source})
+
+
+@pytest.mark.parametrize(("model_type", "kept"), [("llama", False), ("other", True)])
+def test_code_for_what_transformers_has_itself_is_left_out(tmp_path, model_type, kept):
+    folder = built(tmp_path / "model")
+    config = files.read_json(folder / "config.json") | {"model_type": model_type}
+    files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
+    base = local(folder)
+    (folder / "modeling.py").write_text("", encoding="utf-8")
+    (tmp_path / "base").mkdir()
+    with pytest.raises(UserError, match="brings Python code") if kept else contextlib.nullcontext():
+        fetch.fetch(base, 0, tmp_path / "base")
+    assert ("auto_map" in files.read_json(tmp_path / "base/config.json")) is kept
+    assert not (tmp_path / "base/modeling.py").exists()
 
 
 @pytest.mark.parametrize(
