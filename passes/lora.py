@@ -25,11 +25,11 @@ LOG = "training_log.json"
 class LoRAOnQuantized(LoRA):
     """Train a LoRA adapter on a checkpoint that Olive quantized, which Olive's own pass refuses.
 
-    Every quantized linear is replaced by a frozen one with the dequantized weight, in `torch_dtype`: the same
-    function. On a GPU, if there is one; bfloat16 keeps the adapter in fp32 and multiplies in bf16. The
-    seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
-    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from
-    there; who calls the pass makes sure that it belongs to the same inputs.
+    Every quantized linear is replaced by a frozen one with the dequantized weight in `torch_dtype`: the same
+    function. It trains on a GPU if there is one; in bfloat16, products are in bf16 and the adapter's weights stay
+    in fp32. The seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
+    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from there; who
+    calls the pass makes sure that it belongs to the same inputs.
     """
 
     @classmethod
