@@ -131,6 +131,17 @@ MISTAKES = [
     ),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
     ({("targets",): {}}, "targets is empty, but must have at least one entry"),
+    # devices and methods
+    ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
+    (
+        {("adapters", "travel", "lora", "method"): "qlora"},
+        "adapters.travel.lora.method is 'qlora', but must be 'lora', 'rslora' or 'dora'",
+    ),
+    (
+        {("adapters", "packing", "lora", "method"): "dora"},
+        "adapters.packing.lora.method is dora, but every target takes adapters as two low-rank matrices a projection, "
+        "and dora also scales the rows of the base's weights: choose lora or rslora",
+    ),
     # names that become folders
     ({("adapters", "../x"): TRAVEL}, f"adapters has the key '../x', but a key must be {FOLDER_NAME}"),
     ({("adapters", "Travel"): TRAVEL}, f"adapters has the key 'Travel', but a key must be {FOLDER_NAME}"),
@@ -153,17 +164,6 @@ MISTAKES = [
         "DmlExecutionProvider or WebGpuExecutionProvider or NvTensorRTRTXExecutionProvider",
     ),
     ({("targets", "cpu", "precision"): "fp16"}, "targets.cpu.precision is 'fp16', but must be 'int4' or 'float'"),
-    # devices and methods
-    ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
-    (
-        {("adapters", "travel", "lora", "method"): "qlora"},
-        "adapters.travel.lora.method is 'qlora', but must be 'lora', 'rslora' or 'dora'",
-    ),
-    (
-        {("adapters", "packing", "lora", "method"): "dora"},
-        "adapters.packing.lora.method is dora, but every target takes adapters as two low-rank matrices a projection, "
-        "and dora also scales the rows of the base's weights: choose lora or rslora",
-    ),
     # sources
     (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),
     (base("hub"), "base.hub.id is empty, but base.source is hub: name a model, such as owner/model"),
