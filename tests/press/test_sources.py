@@ -1,6 +1,5 @@
 """The base model comes from where params.yaml says, or a sentence says why not."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -160,24 +159,39 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     fetch.check(folder, trust_remote_code=True)
 
 
-def local(folder: Path) -> settings.Base:
-    params = settings.load(ROOT / "params.yaml").base
-    source = settings.LocalSource(path=str(folder), sha256=files.folder_digest(folder))
-    return params.model_copy(update={"source": "local", "local": source})
-
-
-@pytest.mark.parametrize(("model_type", "kept"), [("llama", False), ("other", True)])
-def test_code_for_what_transformers_has_itself_is_left_out(tmp_path, model_type, kept):
-    folder = built(tmp_path / "model")
-    config = files.read_json(folder / "config.json") | {"model_type": model_type}
+def with_code(folder: Path, **changes: str) -> dict:
+    """Give a checkpoint Python code of its own; return its config as it was."""
+    config = files.read_json(folder / "config.json") | changes
     files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
-    base = local(folder)
     (folder / "modeling.py").write_text("", encoding="utf-8")
-    (tmp_path / "base").mkdir()
-    with pytest.raises(UserError, match="brings Python code") if kept else contextlib.nullcontext():
-        fetch.fetch(base, 0, tmp_path / "base")
-    assert ("auto_map" in files.read_json(tmp_path / "base/config.json")) is kept
-    assert not (tmp_path / "base/modeling.py").exists()
+    return config
+
+
+def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
+    folder = built(tmp_path / "model")
+    params = settings.load(ROOT / "params.yaml").base
+    source = settings.LocalSource(path=str(folder), sha256="")
+    config = with_code(folder)
+    # The digest is of what is kept, as the sentence says.
+    with pytest.raises(UserError, match="has the digest") as caught:
+        sources.from_folder(source, fetch.KEPT, fresh(tmp_path / "first"))
+    source = source.model_copy(update={"sha256": str(caught.value).partition("has the digest ")[2][:64]})
+    base = fresh(tmp_path / "base")
+    fetch.fetch(params.model_copy(update={"source": "local", "local": source}), 0, base)
+    assert files.read_json(base / "config.json") == config
+    assert not (base / "modeling.py").exists()
+
+
+def fresh(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
+    folder = built(tmp_path / "model")
+    with_code(folder, model_type="other")
+    fetch.forget_known_code(folder)
+    assert "auto_map" in files.read_json(folder / "config.json")
 
 
 @pytest.mark.parametrize(
