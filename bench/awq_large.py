@@ -21,12 +21,11 @@ import torch
 from olive.model import HfModelHandler
 from olive.passes.olive_pass import create_pass_from_dict
 from olive.passes.pytorch import quant_utils
-from transformers import AutoModelForCausalLM, Phi3Config
 
-from bench.shapes import PHI_3_5_MINI
+from bench.shapes import PHI_3_5_MINI, make_phi
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
-from press import command, files, sources
+from press import command, files
 
 PARTS = {
     "forward and Gram matrices": (calibration.LayerInputs, "advance"),
@@ -37,17 +36,6 @@ PARTS = {
     "packing": (quantization, "_quant_linear"),
     "saving": (awq, "finalize"),
 }
-
-
-def make_model(folder: Path, layers: int, device: torch.device) -> None:
-    """Save a random phi3 model in bf16."""
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.bfloat16)
-    with device:
-        model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **PHI_3_5_MINI))
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(folder)
-    sources.byte_tokenizer().save_pretrained(folder)
 
 
 def quantize(folder: Path, rows: int, device: torch.device) -> tuple[float, str]:
@@ -102,7 +90,7 @@ def main() -> None:
     device = torch.device(words.device)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "model"
-        make_model(folder, words.layers, device)
+        make_phi(folder, words.layers, words.device)
         gc.collect()
         quantize(folder, 8, device)
         if device.type == "cuda":

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from passes.activation_aware.calibration import choose_rows
 from passes.activation_aware.quantization import quantize_layers
+from press import device
 from press.errors import UserError
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
@@ -100,7 +101,7 @@ class Awq(Pass):
 
         :raises UserError: if the model, the calibration data or the device do not fit
         """
-        device = _device(config.device)
+        chosen = torch.device(device.resolve(config.device))
         hf_config = model.get_hf_model_config()
         _check_config(hf_config, config)
         rows = choose_rows(_batches(config.data_config), config.rows, config.row_tokens, config.seed)
@@ -109,8 +110,8 @@ class Awq(Pass):
         except AttributeError as error:
             raise UserError(f"awq cannot quantize a {hf_config.model_type} model: {error}") from error
         _check_widths(wrapper)
-        quantize_layers(wrapper, rows, config, device)
-        return finalize(model, output_model_path, wrapper, quantization_config, str(device))
+        quantize_layers(wrapper, rows, config, chosen)
+        return finalize(model, output_model_path, wrapper, quantization_config, str(chosen))
 
 
 def _check_config(hf_config: object, config: BasePassConfig) -> None:
@@ -137,11 +138,3 @@ def _batches(data_config: DataConfig | dict | None) -> Iterator[dict[str, torch.
         raise UserError("data_config is empty: awq needs calibration data")
     for inputs, *_ in validate_config(data_config, DataConfig).to_data_container().create_dataloader():
         yield inputs
-
-
-def _device(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device is cuda, but PyTorch finds no CUDA device here: choose auto or cpu")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

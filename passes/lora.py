@@ -3,7 +3,9 @@
 import math
 from copy import deepcopy
 from pathlib import Path
+from typing import Literal
 
+import torch
 import transformers
 from olive.hardware.accelerator import AcceleratorSpec
 from olive.model import HfModelHandler
@@ -14,7 +16,7 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
-from press import checkpoints, files
+from press import checkpoints, device, files
 from press.errors import UserError
 
 LOG = "training_log.json"
@@ -23,25 +25,44 @@ LOG = "training_log.json"
 class LoRAOnQuantized(LoRA):
     """Train a LoRA adapter on a checkpoint that Olive quantized, which Olive's own pass refuses.
 
-    Every quantized linear is replaced by a frozen one with the dequantized weight: the same function. The
-    seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
-    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from
-    there; who calls the pass makes sure that it belongs to the same inputs.
+    Every quantized linear is replaced by a frozen one with the dequantized weight in `torch_dtype`: the same
+    function. It trains on a GPU if there is one; in bfloat16, products are in bf16 and the adapter's weights stay
+    in fp32. The seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
+    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from there; who
+    calls the pass makes sure that it belongs to the same inputs.
     """
 
     @classmethod
     def _default_config(cls, accelerator_spec: AcceleratorSpec) -> dict[str, PassConfigParam]:
         return {
             **super()._default_config(accelerator_spec),
+            "method": PassConfigParam(
+                type_=Literal["lora", "rslora", "dora"],
+                default_value="lora",
+                description=(
+                    "lora, rslora (scaled by alpha / sqrt(r), arXiv 2312.03732) or dora (which also trains the norms of"
+                    " the weights' rows, arXiv 2402.09353; no graph with LoRA inputs can take it)."
+                ),
+            ),
             "seed": PassConfigParam(
                 type_=int, default_value=42, description="Seed of the initialisation, the data order and the dropout."
             ),
         }
 
     def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
-        """Load the quantized base and dequantize it in place."""
+        """Load the quantized base and dequantize it in place, on the device that the Trainer will take."""
         transformers.set_seed(config.seed)
-        return checkpoints.dequantize(checkpoints.load(Path(model_handler.model_name_or_path)))
+        packed = checkpoints.load(Path(model_handler.model_name_or_path)).to(device.resolve("auto"))
+        dtype = self.get_torch_dtype(config.torch_dtype)
+        return checkpoints.dequantize(packed, torch.float32 if dtype == torch.float16 else dtype)
+
+    @staticmethod
+    def get_peft_model(
+        model: transformers.PreTrainedModel, config: type[BasePassConfig], config_kwargs: dict | None = None
+    ) -> PeftModel:
+        """Add the branches of the chosen method."""
+        method = {"use_rslora": config.method == "rslora", "use_dora": config.method == "dora"}
+        return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method})
 
     @staticmethod
     def get_datasets(config: type[BasePassConfig]) -> tuple[list[dict], list[dict] | None]:
@@ -63,6 +84,10 @@ class LoRAOnQuantized(LoRA):
         :raises UserError: if the loss is not finite
         """
         train, heldout = self.get_datasets(config)
+        options = config.training_args.extra_args
+        options["use_cpu"] = device.resolve("auto") == "cpu"
+        options["bf16"] = config.torch_dtype == "bfloat16"
+        options["fp16"] = config.torch_dtype == "float16"
         arguments = config.training_args.create_training_args()
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = tokenizer.eos_token_id

@@ -49,6 +49,7 @@ Mean loss (nats a token) and perplexity of held-out answers, which no adapter wa
 {adapters}
 """
 
+METHODS = {"lora": "LoRA", "rslora": "rsLoRA"}
 RUNGS = (("pytorch", "base"), ("pytorch", "quantized"), ("pytorch", "adapter"), ("onnx", "bare"), ("onnx", "adapter"))
 
 
@@ -112,6 +113,6 @@ def _gate(result: gates.Result) -> str:
 def _adapter(name: str, adapter: settings.Adapter) -> str:
     lora, training = adapter.lora, adapter.training
     return (
-        f"- `{name}`: LoRA of rank {lora.rank} (alpha {lora.alpha:g}) on {', '.join(lora.target_modules)}; "
-        f"{training.max_steps} steps on {adapter.data}."
+        f"- `{name}`: {METHODS[lora.method]} of rank {lora.rank} (alpha {lora.alpha:g}) on "
+        f"{', '.join(lora.target_modules)}; {training.max_steps} steps on {adapter.data}."
     )

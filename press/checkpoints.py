@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from press.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -80,23 +81,28 @@ def load(folder: Path) -> "PreTrainedModel":
     return model
 
 
-def dequantize(model: "PreTrainedModel") -> "PreTrainedModel":
+def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
     """Replace every QuantLinear by an nn.Linear with the dequantized weight: the same function, in place.
 
     PEFT and the Trainer know nothing of Olive's quantized modules, and a training step is faster on plain
     weights than when it unpacks them anew.
+
+    :param dtype: of all weights; None keeps each one's own
     """
     import torch
     from olive.common.quant.nn import QuantLinear
 
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLinear):
-            weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros)
+            weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros).to(dtype)
             linear = torch.nn.Linear(module.cols, module.rows, bias=module.bias is not None, device="meta")
             linear.weight = torch.nn.Parameter(weight, requires_grad=False)
             if module.bias is not None:
                 linear.bias = torch.nn.Parameter(module.bias, requires_grad=False)
             model.set_submodule(name, linear)
+    # Not model.to(dtype), which would also round the frequencies of the rotary embedding.
+    for parameter in model.parameters():
+        parameter.data = parameter.data.to(dtype)
     model.is_quantized = False
     model.hf_quantizer = None
     model.quantization_method = None

@@ -25,6 +25,7 @@ def torch_losses(model: "PreTrainedModel", examples: Sequence[Example]) -> list[
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
+    where = next(model.parameters()).device
     losses = []
     for start in range(0, len(examples), BATCH):
         batch = examples[start : start + BATCH]
@@ -32,7 +33,7 @@ def torch_losses(model: "PreTrainedModel", examples: Sequence[Example]) -> list[
         ids = pad_sequence(rows, batch_first=True)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         with torch.inference_mode():
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits.float()
+            logits = model(input_ids=ids.to(where), attention_mask=mask.to(where), use_cache=False).logits.float().cpu()
         losses += [
             completion_losses(logits[index, : len(row)].numpy(), example)
             for index, (row, example) in enumerate(zip(rows, batch, strict=True))

@@ -126,6 +126,7 @@ class Quantize(Block):
 
 
 class Lora(Block):
+    method: Literal["lora", "rslora", "dora"]
     rank: Positive
     alpha: Annotated[float, Field(gt=0)]
     dropout: Fraction
@@ -136,6 +137,7 @@ class Training(Block):
     max_steps: Positive
     batch_size: Positive
     gradient_accumulation: Positive
+    gradient_checkpointing: bool
     learning_rate: Annotated[float, Field(gt=0)]
     schedule: Literal["constant", "linear", "cosine"]
     warmup_steps: Annotated[int, Field(ge=0)]
@@ -202,6 +204,7 @@ class Settings(Block):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Positive
+    device: Literal["auto", "cpu", "cuda"]
     base: Base
     quantize: Quantize
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]
@@ -215,6 +218,17 @@ class Settings(Block):
     def names_are_free(cls, adapters: dict[str, Adapter]) -> dict[str, Adapter]:
         for name in RESERVED & set(adapters):
             raise ValueError(f"{name!r} has a meaning of its own, in the chat or the metrics: choose another name")
+        return adapters
+
+    @field_validator("adapters")
+    @classmethod
+    def graphs_take_them(cls, adapters: dict[str, Adapter]) -> dict[str, Adapter]:
+        for name, adapter in adapters.items():
+            if adapter.lora.method == "dora":
+                raise ValueError(
+                    f"adapters.{name}.lora.method is dora, but every target takes adapters as two low-rank matrices a "
+                    "projection, and dora also scales the rows of the base's weights: choose lora or rslora"
+                )
         return adapters
 
     def adapter(self, name: str) -> Adapter:

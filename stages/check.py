@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, files, gates, lock, olive_run, settings
+from press import command, device, files, gates, lock, olive_run, settings
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -119,8 +119,18 @@ def check_files(params: settings.Settings) -> None:
         raise UserError(f"{settings.PARAMS}: quantize.calibration.data names {calibration}, which is not a file")
 
 
+def check_device(params: settings.Settings) -> None:
+    """Refuse a device that is not here; PyTorch is loaded only where one is asked for."""
+    if params.device == "cuda":
+        try:
+            device.resolve(params.device)
+        except UserError as error:
+            raise UserError(f"{settings.PARAMS}: {error}") from error
+
+
 def main() -> None:
     params = settings.load()
+    check_device(params)
     check_files(params)
     check_gates(params)
     locked = lock.read()

@@ -1,13 +1,13 @@
 """Evaluate one target's model, bare and with each adapter, against PyTorch.
 
-in:  adapters, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
+in:  adapters, device, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
      models/adapters, models/captured/TARGET, models/converted/TARGET, prepared
 out: reports/evaluate/TARGET, metrics.json and answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import answers, checkpoints, command, examples, files, machine, scoring, settings
+from press import answers, checkpoints, command, device, examples, files, machine, scoring, settings
 from press.examples import Example
 
 BASE = Path("models/base")
@@ -17,12 +17,16 @@ CAPTURED = Path("models/captured")
 CONVERTED = Path("models/converted")
 PREPARED = Path("prepared")
 REPORTS = Path("reports/evaluate")
+KNOBS = "adapters.*.max_seq_len"
 
 Scores = dict[str, dict[str, dict[str, float]]]
 
 
-def score_pytorch(heldout: dict[str, list[Example]]) -> Scores:
-    """Score the base, the quantized base and each adapter on it, on each adapter's held-out examples."""
+def score_pytorch(heldout: dict[str, list[Example]], where: str) -> Scores:
+    """Score the base, the quantized base and each adapter on it, on each adapter's held-out examples.
+
+    :param where: cpu or cuda
+    """
     from peft import PeftModel
 
     scores: Scores = {name: {} for name in heldout}
@@ -32,8 +36,8 @@ def score_pytorch(heldout: dict[str, list[Example]]) -> Scores:
             print(f"scoring {rung} in PyTorch on {name}", flush=True)
             scores[name][rung] = scoring.score(scoring.torch_losses(model, heldout[name]))
 
-    add(checkpoints.load(BASE), "base", list(heldout))
-    quantized = checkpoints.dequantize(checkpoints.load(QUANTIZED))
+    add(checkpoints.load(BASE).to(where), "base", list(heldout))
+    quantized = checkpoints.dequantize(checkpoints.load(QUANTIZED).to(where))
     add(quantized, "quantized", list(heldout))
     for name in heldout:
         model = PeftModel.from_pretrained(quantized, ADAPTERS / name).eval()
@@ -93,7 +97,9 @@ def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
     names = list(params.adapters)
     heldout = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in names}
     captured, converted = CAPTURED / target, CONVERTED / target
-    metrics: dict = {name: {"pytorch": scores} for name, scores in score_pytorch(heldout).items()}
+    with device.explained(KNOBS):
+        pytorch = score_pytorch(heldout, device.resolve(params.device))
+    metrics: dict = {name: {"pytorch": scores} for name, scores in pytorch.items()}
     table = {}
     provider = params.target(target).provider
     if provider in ort.get_available_providers():

@@ -47,7 +47,24 @@ def fetch(base: settings.Base, seed: int, building: Path) -> None:
             sources.from_azureml(base.azureml, kept, building)
         case "random":
             sources.from_random(base.random, seed, building)
+    if not base.trust_remote_code:
+        forget_known_code(building)
     check(building, base.trust_remote_code)
+
+
+def forget_known_code(folder: Path) -> None:
+    """Take the names of Python files (auto_map) out of the config of an architecture that transformers has itself.
+
+    Phi-3.5's hub repository, for one, still brings the code that transformers lacked when it came out.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    path = folder / "config.json"
+    config = files.read_json(path) if path.exists() else {}
+    if "auto_map" in config and config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        del config["auto_map"]
+        files.write_json(path, config)
+        print(f"note: the base model's own Python code is left out; transformers has {config['model_type']} itself")
 
 
 def check(folder: Path, trust_remote_code: bool) -> None:

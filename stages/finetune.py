@@ -1,6 +1,6 @@
 """Train one LoRA adapter on the quantized base through Olive.
 
-in:  adapters.ADAPTER.{lora,training}, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
+in:  adapters.ADAPTER.{lora,training}, device, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
 out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
      reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config;
      reports/machine/finetune/ADAPTER.json, what it ran on
@@ -11,8 +11,9 @@ A killed run goes on from its last checkpoint as long as its inputs are the same
 import hashlib
 import json
 from pathlib import Path
+from typing import Literal
 
-from press import checkpoints, command, files, machine, olive_run, settings
+from press import checkpoints, command, device, files, machine, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/quantized")
@@ -20,11 +21,24 @@ ADAPTERS = Path("models/adapters")
 REPORTS = Path("reports/finetune")
 ENVIRONMENT = Path("reports/environment/finetune.txt")
 CODE = (Path("passes/data.py"), Path("passes/lora.py"))
+KNOBS = (
+    "adapters.{0}.training.batch_size (and raise .gradient_accumulation), adapters.{0}.max_seq_len or "
+    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true"
+)
 
 
-def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, building: Path, resumed: Path) -> Path:
+def finetune(
+    name: str,
+    adapter: settings.Adapter,
+    seed: int,
+    base: Path,
+    building: Path,
+    resumed: Path,
+    where: Literal["cpu", "cuda"] = "cpu",
+) -> Path:
     """Train an adapter on the prepared examples; return its folder, below `building`.
 
+    :param where: cpu trains in fp32, cuda in bf16
     :param resumed: folder of the training checkpoints, which outlives a kill
     :raises UserError: if the base has no such modules, or the loss diverges
     """
@@ -34,11 +48,12 @@ def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, buildi
     trainer = {
         "type": "LoRAOnQuantized",
         "seed": seed,
+        "method": adapter.lora.method,
         "r": adapter.lora.rank,
         "alpha": adapter.lora.alpha,
         "lora_dropout": adapter.lora.dropout,
         "target_modules": adapter.lora.target_modules,
-        "torch_dtype": "float32",
+        "torch_dtype": "bfloat16" if where == "cuda" else "float32",
         "train_data_config": _data_config("train", prepared / "train.jsonl", training.response_only),
         "eval_data_config": _data_config("heldout", prepared / "heldout.jsonl", training.response_only),
         "training_args": {
@@ -49,7 +64,7 @@ def finetune(name: str, adapter: settings.Adapter, seed: int, base: Path, buildi
             "per_device_train_batch_size": training.batch_size,
             "per_device_eval_batch_size": training.batch_size,
             "gradient_accumulation_steps": training.gradient_accumulation,
-            "gradient_checkpointing": False,
+            "gradient_checkpointing": training.gradient_checkpointing,
             "learning_rate": training.learning_rate,
             "lr_scheduler_type": training.schedule,
             "warmup_ratio": 0.0,
@@ -136,8 +151,10 @@ def main(adapter: str) -> None:
     torch.set_num_threads(params.threads)
     output = ADAPTERS / adapter
     resumed = ADAPTERS / f".{adapter}.checkpoints"
+    where = device.confine(params.device)
     with files.building(output) as building, files.replaced(REPORTS / adapter) as curves:
-        result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed)
+        with device.explained(KNOBS.format(adapter)):
+            result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed, where)
         write_curves(result / "training_log.json", curves)
         files.remove(result / "training_log.json")
         files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})

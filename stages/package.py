@@ -62,7 +62,7 @@ def inputs(target: str, params: settings.Settings) -> dict:
     return {
         "params": {
             **params.model_dump(
-                include={"seed", "threads", "base", "quantize", "adapters", "evaluate", "gates", "package"}
+                include={"seed", "threads", "device", "base", "quantize", "adapters", "evaluate", "gates", "package"}
             ),
             "targets": {target: params.target(target).model_dump()},
         },

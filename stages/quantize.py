@@ -1,17 +1,18 @@
 """Quantize the base model's linear layers through Olive.
 
-in:  quantize, seed, threads (params.yaml), models/base, the calibration text
+in:  device, quantize, seed, threads (params.yaml), models/base, the calibration text
 out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config;
      reports/machine/quantize.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import checkpoints, command, files, machine, olive_run, settings
+from press import checkpoints, command, device, files, machine, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/base")
 OUTPUT = Path("models/quantized")
+KNOBS = "quantize.calibration.rows or .row_tokens"
 PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 
 
@@ -69,7 +70,8 @@ def main() -> None:
 
     params = settings.load()
     torch.set_num_threads(params.threads)
-    with files.building(OUTPUT) as building:
+    device.confine(params.device)
+    with files.building(OUTPUT) as building, device.explained(KNOBS):
         files.publish(quantize(params.quantize, BASE, building, params.seed), OUTPUT)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize")

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 from conftest import assert_sentence, stage, stages_run, stale
 
 from press import files
@@ -145,6 +146,16 @@ def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new,
     assert files.folder_digest(copy.folder / "models") == before
     copy.edit("params.yaml", new, old)
     assert not stale(copy)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+@pytest.mark.parametrize("words", ["check", "quantize", "finetune travel", "evaluate cpu"])
+def test_a_gpu_that_is_not_there_is_one_sentence_and_loses_nothing(copy, words):
+    copy.edit("params.yaml", "device: auto", "device: cuda")
+    before = [files.folder_digest(copy.folder / folder) for folder in ("models", "reports")]
+    result = copy.run(*stage(words), check=False)
+    assert_sentence(result, "device is cuda, but PyTorch finds no CUDA device here: choose auto or cpu")
+    assert [files.folder_digest(copy.folder / folder) for folder in ("models", "reports")] == before
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["s
 OTHERS = {
     "seed": 7,
     "threads": 1,
+    "device": "cpu",
     "base.source": "local",
     "base.package": {"name": "other", "version": "9", "sha256": "0" * 64, "gguf": "other.gguf"},
     "base.local": {"path": "other", "sha256": "0" * 64},
@@ -51,11 +52,12 @@ OTHERS = {
     "adapters.*.heldout": 0.5,
     "adapters.*.response_schema": {"type": "string"},
     "adapters.*.samples": ["other"],
-    "adapters.*.lora": {"rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
+    "adapters.*.lora": {"method": "rslora", "rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
     "adapters.*.training": {
         "max_steps": 1,
         "batch_size": 1,
         "gradient_accumulation": 3,
+        "gradient_checkpointing": True,
         "learning_rate": 1.0,
         "schedule": "constant",
         "warmup_steps": 0,

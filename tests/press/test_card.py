@@ -73,6 +73,13 @@ def test_the_card_names_base_model_quantization_and_adapters(metrics):
     assert f'adapters.load("cpu/adapters/{first}/adapter.onnx_adapter", "{first}")' in text
 
 
+def test_the_card_names_the_method(metrics):
+    travel = PARAMS.adapter("travel")
+    travel = travel.model_copy(update={"lora": travel.lora.model_copy(update={"method": "rslora"})})
+    params = PARAMS.model_copy(update={"adapters": {**PARAMS.adapters, "travel": travel}})
+    assert f"- `travel`: rsLoRA of rank {travel.lora.rank}" in card.render("cpu", params, metrics, [])
+
+
 def test_a_description_with_a_full_stop_or_braces_is_kept_as_it_is(metrics):
     package = PARAMS.package.model_copy(update={"description": "A {tiny} model."})
     text = card.render("cpu", PARAMS.model_copy(update={"package": package}), metrics, [])

@@ -138,6 +138,13 @@ def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository,
     assert preset.overlay(copy.deepcopy(values), own) == values
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_says_how_it_is_run_and_stands_in_the_readme(name):
+    header = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
+    assert header.splitlines()[-1] == f"#   make repro PRESET={name}"
+    assert f"\n| `{name}` | " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
 def test_an_edited_preset_does_not_lock_out_the_next(repository):
     preset.write(preset.apply("quick"))
     Path("presets/quick.yaml").write_text("seed: 8\n", encoding="utf-8")

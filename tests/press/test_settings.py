@@ -67,12 +67,10 @@ def base(source: str, **block: str) -> dict:
 
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
 FOLDER_NAME = "a folder name: lower-case letters, digits, - and _"
+KEYS = "seed, threads, device, base, quantize, adapters, targets, evaluate, gates, package"
 MISTAKES = [
     # unknown and missing keys
-    (
-        {("sed",): 1},
-        "sed is not a known key, only seed, threads, base, quantize, adapters, targets, evaluate, gates, package",
-    ),
+    ({("sed",): 1}, f"sed is not a known key, only {KEYS}"),
     ({("base", "hub", "branch"): "main"}, "base.hub.branch is not a known key, only id, revision"),
     (
         {("quantize", "calibration", "file"): ""},
@@ -80,7 +78,7 @@ MISTAKES = [
     ),
     (
         {("adapters", "travel", "lora", "r"): 8},
-        "adapters.travel.lora.r is not a known key, only rank, alpha, dropout, target_modules",
+        "adapters.travel.lora.r is not a known key, only method, rank, alpha, dropout, target_modules",
     ),
     (
         {("targets", "cpu", "threads"): 8},
@@ -133,6 +131,17 @@ MISTAKES = [
     ),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
     ({("targets",): {}}, "targets is empty, but must have at least one entry"),
+    # devices and methods
+    ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
+    (
+        {("adapters", "travel", "lora", "method"): "qlora"},
+        "adapters.travel.lora.method is 'qlora', but must be 'lora', 'rslora' or 'dora'",
+    ),
+    (
+        {("adapters", "packing", "lora", "method"): "dora"},
+        "adapters.packing.lora.method is dora, but every target takes adapters as two low-rank matrices a projection, "
+        "and dora also scales the rows of the base's weights: choose lora or rslora",
+    ),
     # names that become folders
     ({("adapters", "../x"): TRAVEL}, f"adapters has the key '../x', but a key must be {FOLDER_NAME}"),
     ({("adapters", "Travel"): TRAVEL}, f"adapters has the key 'Travel', but a key must be {FOLDER_NAME}"),
@@ -254,9 +263,12 @@ def test_a_long_value_is_shown_in_short(tmp_path):
         ("seed: 42 # Flåm\n".encode("latin-1"), "is not UTF-8 text (byte 14)"),
         (
             b"- seed\n- threads\n",
-            "must be a block of keys: seed, threads, base, quantize, adapters, targets, evaluate, gates, package",
+            f"must be a block of keys: {KEYS}",
         ),
-        (b"", "must be a block of keys: seed, threads, base, quantize, adapters, targets, evaluate, gates, package"),
+        (
+            b"",
+            f"must be a block of keys: {KEYS}",
+        ),
     ],
 )
 def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, content, sentence):

@@ -159,6 +159,41 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     fetch.check(folder, trust_remote_code=True)
 
 
+def with_code(folder: Path, **changes: str) -> dict:
+    """Give a checkpoint Python code of its own; return its config as it was."""
+    config = files.read_json(folder / "config.json") | changes
+    files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
+    (folder / "modeling.py").write_text("", encoding="utf-8")
+    return config
+
+
+def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
+    folder = built(tmp_path / "model")
+    params = settings.load(ROOT / "params.yaml").base
+    source = settings.LocalSource(path=str(folder), sha256="")
+    config = with_code(folder)
+    # The digest is of what is kept, as the sentence says.
+    with pytest.raises(UserError, match="has the digest") as caught:
+        sources.from_folder(source, fetch.KEPT, fresh(tmp_path / "first"))
+    source = source.model_copy(update={"sha256": str(caught.value).partition("has the digest ")[2][:64]})
+    base = fresh(tmp_path / "base")
+    fetch.fetch(params.model_copy(update={"source": "local", "local": source}), 0, base)
+    assert files.read_json(base / "config.json") == config
+    assert not (base / "modeling.py").exists()
+
+
+def fresh(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
+    folder = built(tmp_path / "model")
+    with_code(folder, model_type="other")
+    fetch.forget_known_code(folder)
+    assert "auto_map" in files.read_json(folder / "config.json")
+
+
 @pytest.mark.parametrize(
     ("removed", "reason"),
     [

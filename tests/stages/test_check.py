@@ -4,6 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
+import torch
 
 from press import lock, settings
 from press.errors import UserError
@@ -94,6 +95,18 @@ def test_a_missing_calibration_text_is_named_since_the_pipeline_depends_on_it(pr
         check.check_files(params)
     assert str(caught.value) == (
         "params.yaml: quantize.calibration.data names data/calibration.jsonl, which is not a file"
+    )
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_a_gpu_that_is_not_there_is_named():
+    params = settings.load(ROOT / "params.yaml")
+    for device in ("auto", "cpu"):
+        check.check_device(params.model_copy(update={"device": device}))
+    with pytest.raises(UserError) as caught:
+        check.check_device(params.model_copy(update={"device": "cuda"}))
+    assert str(caught.value) == (
+        "params.yaml: device is cuda, but PyTorch finds no CUDA device here: choose auto or cpu"
     )
 
 

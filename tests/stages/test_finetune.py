@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
-from press import checkpoints, examples, files, settings
+from press import checkpoints, device, examples, files, settings
 from press.errors import UserError
 from stages import finetune, prepare
 
@@ -30,13 +32,13 @@ def prepared(in_root: Path, tiny_base: Path) -> Path:
     return in_root
 
 
-def train(root: Path, base: Path, name: str, **changes) -> Path:
+def train(root: Path, base: Path, name: str, where: str = "cpu", **changes) -> Path:
     """Train into a folder of the given name, and return the adapter."""
-    lora = LORA.model_copy(update={key: changes.pop(key) for key in ("target_modules",) if key in changes})
+    lora = LORA.model_copy(update={key: changes.pop(key) for key in ("method", "target_modules") if key in changes})
     adapter = ADAPTER.model_copy(update={"lora": lora, "training": TRAINING.model_copy(update=changes)})
     building = root / name
     building.mkdir()
-    return finetune.finetune("tiny", adapter, 0, base, building, root / "checkpoints")
+    return finetune.finetune("tiny", adapter, 0, base, building, root / "checkpoints", where)
 
 
 def test_a_run_that_was_killed_after_its_last_step_trains_no_step_more(prepared, tiny_quantized):
@@ -105,3 +107,54 @@ def test_the_trained_base_is_the_quantized_one(tiny_quantized):
     model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
     assert not hasattr(model.config, "quantization_config")
     assert {type(module) for name, module in model.named_modules() if name.endswith("_proj")} == {torch.nn.Linear}
+
+
+def weights(adapter: Path) -> dict[str, np.ndarray]:
+    return load_file(adapter / "adapter_model.safetensors")
+
+
+def test_gradient_checkpointing_computes_the_same_gradients(prepared, tiny_quantized):
+    kept = weights(train(prepared, tiny_quantized, "kept"))
+    files.remove(prepared / "checkpoints")
+    computed = weights(train(prepared, tiny_quantized, "computed", gradient_checkpointing=True))
+    for name, expected in kept.items():
+        np.testing.assert_allclose(computed[name], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["lora", "rslora", "dora"])
+def test_each_method_trains_what_its_configuration_says(prepared, tiny_quantized, method):
+    folder = train(prepared, tiny_quantized, "adapter", method=method)
+    config = files.read_json(folder / "adapter_config.json")
+    assert (config["use_rslora"], config["use_dora"]) == (method == "rslora", method == "dora")
+    norms = [name for name in weights(folder) if name.endswith("lora_magnitude_vector")]
+    assert bool(norms) is (method == "dora")
+
+
+def test_the_methods_differ_in_what_they_learn(prepared, tiny_quantized):
+    curves = []
+    for method in ("lora", "rslora"):
+        folder = train(prepared, tiny_quantized, f"by {method}", method=method)
+        curves.append(files.read_json(folder / "training_log.json")["train"])
+    # B starts at zero, so that the branch's scale shows only after the first step.
+    assert curves[0][0] == curves[1][0]
+    assert curves[0][-1] != curves[1][-1]
+
+
+def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_in_fp32(prepared, tiny_quantized):
+    folder = train(prepared, tiny_quantized, "adapter", "cuda", max_steps=30, checkpoint_every=30, learning_rate=0.01)
+    assert {array.dtype for array in weights(folder).values()} == {np.dtype(np.float32)}
+    curve = files.read_json(folder / "training_log.json")["train"]
+    assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_full_gpu_ends_in_a_sentence(prepared, tiny_quantized):
+    torch.cuda.set_per_process_memory_fraction(1e-6)
+    try:
+        with (
+            pytest.raises(UserError, match=r"the GPU's memory is full: at least .* GiB were needed .*batch_size"),
+            device.explained(finetune.KNOBS.format("tiny")),
+        ):
+            train(prepared, tiny_quantized, "adapter", "cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)

@@ -1,0 +1,221 @@
+"""Run the pipeline's stages on a random model of exactly Phi-3.5-mini's shape; time, memory and floor of each.
+
+    python -m bench.phi_shape [--device cuda] [--layers 32] [--steps 100] [--batch-size 8] [--tokens 256] [--rows 32]
+
+3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
+Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
+finetune (rank 16 on all projections, gradient checkpointing), capture and convert (for the CPU). The floor of a stage
+is the longest of its arithmetic, its traffic to the device's memory and its files, at the rates that the machine
+reaches in a plain product, copy and write, which are measured first. It needs no network: on a machine that reaches no
+package registry, put the wheels of requirements.lock into a folder on PYTHONPATH.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from bench.shapes import LONG_ROPE, PHI_3_5_MINI, make_phi
+from press import checkpoints, command, device, examples, files, settings, sources
+
+ROOT = Path(__file__).parents[1]
+ADAPTER, TARGET = "travel", "cpu"
+GROUP_SIZE, RANK = 128, 16
+MODULES = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
+BASE, QUANTIZED = Path("models/base"), Path("models/quantized")
+TRAINED, CAPTURED = Path("models/adapters") / ADAPTER, Path("models/captured") / TARGET
+CONVERTED = Path("models/converted") / TARGET / ADAPTER
+OUTPUTS = {"quantize": QUANTIZED, "finetune": TRAINED, "capture": CAPTURED, "convert": CONVERTED}
+
+
+def parameters(words: argparse.Namespace) -> settings.Settings:
+    """Return params.yaml with this bench's values."""
+    params = settings.load(ROOT / "params.yaml")
+    calibration = params.quantize.calibration.model_copy(update={"rows": words.rows})
+    adapter = params.adapter(ADAPTER)
+    training = {"max_steps": words.steps, "checkpoint_every": words.steps, "batch_size": words.batch_size}
+    changes = {
+        "max_seq_len": words.tokens,
+        "too_long": "truncate",
+        "lora": adapter.lora.model_copy(update={"rank": RANK, "target_modules": MODULES}),
+        "training": adapter.training.model_copy(update={**training, "gradient_checkpointing": True}),
+    }
+    return params.model_copy(
+        update={
+            "quantize": params.quantize.model_copy(update={"group_size": GROUP_SIZE, "calibration": calibration}),
+            "adapters": {ADAPTER: adapter.model_copy(update=changes)},
+        }
+    )
+
+
+def make_inputs(words: argparse.Namespace) -> None:
+    """Make the base model and the prepared examples."""
+    from stages import prepare
+
+    tokenizer = sources.byte_tokenizer()
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    make_phi(BASE, words.layers, words.device, **ids)
+    # As the hub has it: what transformers writes names the rope otherwise.
+    config = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "torch_dtype": "bfloat16"}
+    config |= {"num_hidden_layers": words.layers, **PHI_3_5_MINI, **LONG_ROPE, **ids}
+    files.write_json(BASE / "config.json", config)
+    adapter = parameters(words).adapter(ADAPTER)
+    prepared = prepare.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE))
+    folder = Path("prepared") / ADAPTER
+    folder.mkdir(parents=True)
+    examples.write(folder / "train.jsonl", prepared.train)
+    examples.write(folder / "heldout.jsonl", prepared.heldout)
+    files.write_json(folder / "adapter.json", {"template": adapter.template})
+
+
+def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
+    """Run one stage's function; return the folder of its result."""
+    from stages import capture, convert, finetune, quantize
+
+    params = parameters(words)
+    if name == "quantize":
+        return quantize.quantize(params.quantize, BASE, building, params.seed)
+    if name == "finetune":
+        resumed = building / "checkpoints"
+        result = finetune.finetune(
+            ADAPTER, params.adapter(ADAPTER), params.seed, QUANTIZED, building, resumed, words.device
+        )
+    elif name == "capture":
+        result = capture.capture(params.target(TARGET), QUANTIZED, building)
+    else:
+        return convert.convert(TARGET, ADAPTER, building)
+    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(QUANTIZED)})
+    return result
+
+
+def measure(name: str, words: argparse.Namespace) -> dict:
+    """Run one step in this process; return its seconds and its peaks of memory in bytes."""
+    start = time.perf_counter()
+    if name == "inputs":
+        make_inputs(words)
+    elif name == "rates":
+        return rates(words.device)
+    else:
+        with files.building(OUTPUTS[name]) as building:
+            files.publish(run_stage(name, words, building), OUTPUTS[name])
+    return {
+        "seconds": time.perf_counter() - start,
+        "gpu": torch.cuda.max_memory_allocated() if words.device == "cuda" else 0,
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
+
+
+def rates(where: str) -> dict[str, float]:
+    """Measure a matrix product (FLOP/s) in the type that the stages compute in, a copy and a write (bytes/s)."""
+    size, dtype, count = (8192, torch.bfloat16, 2**31) if where == "cuda" else (2048, torch.float32, 2**28)
+    left, right = torch.randn(2, size, size, dtype=dtype, device=where)
+    source, target = torch.empty(2, count // 2, dtype=dtype, device=where)
+    file = Path("rate")
+    block = bytes(2**30)
+    return {
+        "flops": 2 * size**3 / fastest(lambda: left @ right, where),
+        "memory": 2 * source.numel() * source.itemsize / fastest(lambda: target.copy_(source), where),
+        "files": len(block) / fastest(lambda: file.write_bytes(block), where, 3),
+    }
+
+
+def fastest(function: "callable", where: str, times: int = 10) -> float:
+    """Return the seconds of a function's fastest run."""
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        function()
+        if where == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float]:
+    """Return the least seconds that each stage's arithmetic, memory traffic and files take, whichever takes longest."""
+    hidden, inner = PHI_3_5_MINI["hidden_size"], PHI_3_5_MINI["intermediate_size"]
+    layers = words.layers * (4 * hidden**2 + 3 * hidden * inner)
+    head = PHI_3_5_MINI["vocab_size"] * hidden
+    calibration = words.rows * parameters(words).quantize.calibration.row_tokens
+    # Both triangles of the Gram matrix of what each of a layer's four groups of linears reads.
+    gram = words.layers * (3 * hidden**2 + inner**2)
+    train, heldout = (
+        [len(example["input_ids"]) for example in examples.read(Path("prepared") / ADAPTER / f"{split}.jsonl")]
+        for split in ("train", "heldout")
+    )
+    tokens = sum(train) / len(train) * words.batch_size * words.steps
+    # The frozen weights work forward, forward again for the checkpoints, and backward to the inputs; once more for the
+    # held-out examples.
+    passes = 2 * (tokens * (3 * layers + 2 * head) + sum(heldout) * (layers + head))
+    width = 2 if words.device == "cuda" else 4
+    work = {
+        "quantize": (2 * calibration * (layers + gram), 2 * layers, files.size(QUANTIZED)),
+        "finetune": (passes, width * words.steps * (3 * layers + 2 * head), 0),
+        "capture": (0, 0, files.size(CAPTURED)),
+        "convert": (0, 0, files.size(CONVERTED)),
+    }
+    return {
+        name: max(amount / rate[kind] for amount, kind in zip(amounts, ("flops", "memory", "files"), strict=True))
+        for name, amounts in work.items()
+    }
+
+
+def in_its_own_process(name: str, words: argparse.Namespace) -> dict:
+    """Run one step as a stage runs, in a new process, and return what it measured."""
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key != "step"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    subprocess.run([sys.executable, "-m", "bench.phi_shape", f"--step={name}", *options], env=environment, check=True)
+    return json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+
+
+def main() -> None:
+    """Run all steps and print the table, or run one of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default=device.resolve("auto"))
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=100)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--tokens", type=int, default=256, help="tokens of the longest example; here a token is a byte")
+    parser.add_argument("--rows", type=int, default=32, help="calibration rows of 512 tokens")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    if words.step:
+        device.confine(words.device)
+        files.write_json(Path(f"{words.step}.json"), measure(words.step, words))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        os.chdir(scratch)
+        for name in ("passes", "data"):
+            Path(name).symlink_to(ROOT / name)
+        rate = in_its_own_process("rates", words)
+        in_its_own_process("inputs", words)
+        measured = {name: in_its_own_process(name, words) for name in OUTPUTS}
+        report(measured, floors(words, rate), rate)
+        os.chdir(ROOT)
+
+
+def report(measured: dict[str, dict], least: dict[str, float], rate: dict[str, float]) -> None:
+    """Print the table, the sizes and what the training learned."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    print(f"{name}: {rate['flops'] / 1e12:.1f} TFLOP/s, memory {rate['memory'] / 1e9:.0f} GB/s", end="")
+    print(f", files {rate['files'] / 1e9:.1f} GB/s\n")
+    print("| stage | seconds | floor | peak GPU memory, GB | peak host memory, GB | output, GB |")
+    print("|---|---|---|---|---|---|")
+    for stage, of in measured.items():
+        sizes = f"{of['gpu'] / 1e9:.1f} | {of['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
+        print(f"| {stage} | {of['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
+    curves = files.read_json(TRAINED / "training_log.json")
+    first, last = (curves["train"][index]["loss"] for index in (0, -1))
+    print(f"\nTraining loss: {first:.3f} at the first step, {last:.3f} at the last; held out {curves['heldout']}")
+
+
+if __name__ == "__main__":
+    os.environ.update(command.ENVIRONMENT)
+    main()
