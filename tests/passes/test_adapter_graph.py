@@ -113,12 +113,13 @@ def test_an_adapter_file_has_the_same_bytes_each_time(adapters, captured, tmp_pa
     assert len(digests) == 1
 
 
-def test_the_shared_int4_table_is_all_that_the_shipped_precision_changes(tiny_quantized, in_root):
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_the_shared_table_is_all_that_a_precision_changes(tiny_quantized, in_root, precision):
     building = in_root / "building"
     building.mkdir()
-    result = capture.capture(TARGET.model_copy(update={"precision": "int4"}), tiny_quantized, building)
+    result = capture.capture(TARGET.model_copy(update={"precision": precision}), tiny_quantized, building)
     model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
-    table = torch.from_numpy(int4_table(result / "model.onnx"))
+    table = torch.from_numpy(shared_table(result / "model.onnx", precision))
     model.get_input_embeddings().weight.data = table
     model.get_output_embeddings().weight.data = table
     ids = PROMPTS[1]
@@ -127,9 +128,12 @@ def test_the_shared_int4_table_is_all_that_the_shipped_precision_changes(tiny_qu
     assert np.abs(Runtime(result, {}, threads=2).logits(ids, None) - expected).max() < TOLERANCE
 
 
-def int4_table(path: Path) -> np.ndarray:
-    """Dequantize the head: two codes a byte, low one first, symmetric around 8, one scale a block."""
+def shared_table(path: Path, precision: str) -> np.ndarray:
+    """Dequantize the head: symmetric around the middle code, one scale a block; int4 two a byte, low one first."""
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-    packed, scales = tensors["lm_head.MatMul.weight_Q4"], tensors["lm_head.MatMul.weight_scales"]
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1).astype(np.float32)
-    return ((codes - 8) * scales.reshape(*codes.shape[:2], 1)).reshape(codes.shape[0], -1)
+    if precision == "int8":
+        codes, scales = tensors["lm_head.weight_Q8"].astype(np.float32) - 128, tensors["lm_head.weight_scales"]
+    else:
+        packed, scales = tensors["lm_head.MatMul.weight_Q4"], tensors["lm_head.MatMul.weight_scales"]
+        codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1).astype(np.float32) - 8
+    return (codes * scales.reshape(*codes.shape[:2], 1)).reshape(codes.shape[0], -1)
