@@ -24,8 +24,30 @@ SHAPE = {
     "eos_token_id": TOKENIZER.eos_token_id,
 }
 LOCAL_AND_GLOBAL = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+LONG_ROPE = {
+    "original_max_position_embeddings": 48,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0 + 0.1 * index for index in range(8)],
+        "long_factor": [2.0 + 0.5 * index for index in range(8)],
+        "original_max_position_embeddings": 48,
+    },
+}
+SHORT_ROPE = {"original_max_position_embeddings": SHAPE["max_position_embeddings"]}
 ARCHITECTURES = {
     "llama": {},
+    "llama with llama3 rope": {
+        "model_type": "llama",
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
     "llama with biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
     "mistral": {"sliding_window": 16},
     "qwen2": {},
@@ -34,8 +56,8 @@ ARCHITECTURES = {
     "gemma3_text": LOCAL_AND_GLOBAL,
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0},
     "smollm3": {"no_rope_layers": [1, 0]},
-    "phi3": {"num_key_value_heads": 4},
-    "phi3 with grouped queries": {"model_type": "phi3"},
+    "phi3": {"num_key_value_heads": 4, **LONG_ROPE},
+    "phi3 with grouped queries": {"model_type": "phi3", **SHORT_ROPE},
     "stablelm": {"use_qkv_bias": True},  # its norms have biases
 }
 
