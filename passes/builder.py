@@ -51,6 +51,8 @@ class GenAIBuilder(Pass):
     ) -> ONNXModelHandler:
         from onnxruntime_genai.models import builder
 
+        from passes import builder_repairs
+
         logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
         output = Path(output_model_path)
         checkpoint = model.model_name_or_path
@@ -58,11 +60,16 @@ class GenAIBuilder(Pass):
         cache = str(output / "cache")
         arguments = (checkpoint, checkpoint, str(output), "int4", provider, cache)
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
+        # A cache as long as the window fails where a prompt is longer or the longest answer shorter than the window.
+        options.append("windowed_kv_cache=false")
         if checkpoints.trust(Path(checkpoint)):
             options.append("hf_remote=true")
         if config.precision == "float":
             options += ["shared_embeddings=false", "nodes_to_exclude=/lm_head/MatMul"]
-        builder.create_model(*arguments, **builder.parse_extra_options(*arguments, options))
+        parsed = builder.parse_extra_options(*arguments, options)
+        builder_repairs.prepare(parsed["hf_details"]["hf_config"])
+        with builder_repairs.applied():
+            builder.create_model(*arguments, **parsed)
         _forget_repository(output / MODEL)
         extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
         return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})

@@ -6,7 +6,7 @@ CARD = """---
 language: en
 library_name: onnxruntime-genai
 pipeline_tag: text-generation
-tags: [onnx, {precision}, lora]
+tags: [onnx, int{bits}, lora]
 ---
 
 # {name} ({target})
@@ -30,7 +30,8 @@ generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's 
 
 ## Base model
 
-{base}, quantized to {bits} bits by {algorithm} (group size {group_size}). See LICENSE for its terms.
+{base}, quantized to {bits} bits by {algorithm} (group size {group_size}), embedding and lm_head in {precision}.
+See LICENSE for its terms.
 
 ## Quality
 
@@ -64,12 +65,12 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         target=target,
         description=params.package.description.removesuffix("."),
         provider=spec.provider,
-        precision=spec.precision,
         first=next(iter(params.adapters)),
         base=source(params.base),
         bits=params.quantize.bits,
         algorithm=params.quantize.algorithm,
         group_size=params.quantize.group_size,
+        precision={"float": "floats"}.get(spec.precision, spec.precision),
         rows="\n".join(row for name in params.adapters for row in _score_rows(name, metrics[name])),
         shares=_shares(params, metrics),
         gates="\n".join(map(_gate, results)) or "None.",

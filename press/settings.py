@@ -34,6 +34,9 @@ PROVIDERS = {
     "NvTensorRTRTXExecutionProvider": "gpu",
 }
 
+# The others have no kernel that looks an embedding up in int8.
+INT8_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider")
+
 PATTERNS = {
     NAME: "a folder name: lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
@@ -176,7 +179,7 @@ class Adapter(Block):
 class Target(Block):
     device: Literal["cpu", "gpu"]
     provider: Literal[tuple(PROVIDERS)]
-    precision: Literal["int4", "float"]
+    precision: Literal["int8", "int4", "float"]
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Annotated[int, Field(ge=0, le=4)]
 
@@ -186,6 +189,15 @@ class Target(Block):
             fitting = [provider for provider, device in PROVIDERS.items() if device == self.device]
             raise ValueError(
                 f"provider is {self.provider}, but device {self.device} can have only {' or '.join(fitting)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def provider_has_kernels(self) -> "Target":
+        if self.precision == "int8" and self.provider not in INT8_PROVIDERS:
+            raise ValueError(
+                f"precision is int8, but {self.provider} has no kernel for an embedding in int8, only "
+                f"{', '.join(INT8_PROVIDERS[:-1])} and {INT8_PROVIDERS[-1]} have: choose int4 or float"
             )
         return self
 

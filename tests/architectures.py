@@ -1,4 +1,4 @@
-"""Tiny random models of every architecture that the awq pass knows, with norms and biases that do something."""
+"""Tiny random models of every architecture, with norms and biases that do something."""
 
 from pathlib import Path
 
@@ -24,6 +24,18 @@ SHAPE = {
     "eos_token_id": TOKENIZER.eos_token_id,
 }
 LOCAL_AND_GLOBAL = {"sliding_window": 16, "layer_types": ["sliding_attention", "full_attention"]}
+SWITCH = 48  # tokens up to which the short factors of a long rope hold
+LONG_ROPE = {
+    "original_max_position_embeddings": SWITCH,
+    "rope_parameters": {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "short_factor": [1.0 + 0.1 * index for index in range(8)],
+        "long_factor": [2.0 + 0.5 * index for index in range(8)],
+        "original_max_position_embeddings": SWITCH,
+    },
+}
+SHORT_ROPE = {"original_max_position_embeddings": SHAPE["max_position_embeddings"]}
 ARCHITECTURES = {
     "llama": {},
     "llama with biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
@@ -34,16 +46,48 @@ ARCHITECTURES = {
     "gemma3_text": LOCAL_AND_GLOBAL,
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0},
     "smollm3": {"no_rope_layers": [1, 0]},
-    "phi3": {"num_key_value_heads": 4},
-    "phi3 with grouped queries": {"model_type": "phi3"},
+    "phi3": {"num_key_value_heads": 4, **LONG_ROPE},
+    "phi3 with grouped queries": {"model_type": "phi3", **SHORT_ROPE},
     "stablelm": {"use_qkv_bias": True},  # its norms have biases
+}
+
+# What matters to the graph and not to a quantizer.
+ROPES_AND_WINDOWS = {
+    "llama with llama3 rope": {
+        "model_type": "llama",
+        "rope_parameters": {
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 32,
+        },
+    },
+    "llama with wide heads": {"model_type": "llama", "head_dim": 32},
+    "qwen2 with a window": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 16,
+        "max_window_layers": 1,
+    },
+    "qwen3 with wide heads": {"model_type": "qwen3", "head_dim": 32},
+    "phi3 with a window": {"model_type": "phi3", "sliding_window": 16, **SHORT_ROPE},
+    "phi3 with partial rotation": {
+        "model_type": "phi3",
+        "hidden_size": 128,
+        "head_dim": 32,
+        "original_max_position_embeddings": SWITCH,
+        "partial_rotary_factor": 0.5,
+        "rope_parameters": {**LONG_ROPE["rope_parameters"], "partial_rotary_factor": 0.5},
+    },
 }
 
 
 def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: object) -> PreTrainedModel:
     """Build the model. Norms have gains from 0.5 to 1.5 that every type can hold, also halved and quartered."""
     torch.manual_seed(0)
-    config = {"model_type": name, **SHAPE, **ARCHITECTURES.get(name, {}), **changes}
+    config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
     offset = 1 if config["model_type"].startswith("gemma") else 0
     for path, parameter in model.named_parameters():

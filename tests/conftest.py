@@ -34,6 +34,11 @@ TINY_LLAMA = {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests/test_architectures.py keep what it measures, for `python -m bench.architecture_table`."""
+    parser.addoption("--architectures-report", metavar="FOLDER", help="where to keep what is measured, a file a test")
+
+
 def pytest_configure() -> None:
     """Import PyTorch only now: its threads read the environment once, when it is loaded."""
     import torch

@@ -68,7 +68,7 @@ OTHERS = {
     "targets.*.device": "gpu",
     "targets.*.provider": "CUDAExecutionProvider",
     "targets.*.precision": "float",
-    "targets.*.block_size": 64,
+    "targets.*.block_size": 128,
     "targets.*.accuracy_level": 1,
     "evaluate.max_new_tokens": 1,
     "gates": [],

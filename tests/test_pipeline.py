@@ -102,7 +102,7 @@ def renamed_block(copy: Project, name: str, new: str) -> str:
 def test_a_target_touches_its_own_stages(copy):
     text = (copy.folder / "params.yaml").read_text(encoding="utf-8")
     block = re.search(r"^  cpu:\n(?:    .*\n)+", text, re.MULTILINE)[0]
-    better = block.replace("cpu:", "better:", 1).replace("precision: int4", "precision: float")
+    better = block.replace("cpu:", "better:", 1).replace("precision: int8", "precision: float")
     copy.edit("params.yaml", block, block + better)
     own = {f"{name}@better" for name in ("capture", "evaluate", "package")}
     own |= {f"convert@better-{adapter}" for adapter in ("travel", "packing")}

@@ -1,30 +1,19 @@
-"""Parity: the captured graph, bare and with adapters, against PyTorch + PEFT in fp32 on the dequantized weights.
+"""Parity: the captured graph of a tiny llama, bare and with adapters, against PyTorch + PEFT.
 
-The graph is captured with `accuracy_level: 1` (fp32 activations) and an fp32 embedding and head, so that both
-sides compute the same function from the same int4 codes; what is left is the order of fp32 additions. Logits
-are of size ~1 to 10; with some hundred additions of such terms a chain differs by about 1e-5. TOLERANCE
-allows ten times that, and a wrong or missing branch, scale or head changes logits by more than 0.1.
+tests/test_architectures.py does the same for every architecture, and parity.py says how near is near enough.
 """
 
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 
-from passes import adapter_file
-from press import checkpoints, files, settings
+from press import files
 from press.runtime import Runtime
-from stages import capture
 
-TOLERANCE = 1e-4
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PROMPTS = ([65, 66, 67], list(range(32, 122)) * 2)
-TARGET = settings.Target(
-    device="cpu", provider="CPUExecutionProvider", precision="float", block_size=32, accuracy_level=1
-)
 
 
 @pytest.fixture(scope="module")
@@ -33,40 +22,7 @@ def captured(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / "passes").symlink_to(Path(__file__).parents[2] / "passes")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        building = folder / "building"
-        building.mkdir()
-        return capture.capture(TARGET, tiny_quantized, building)
-
-
-def random_adapter(quantized: Path, folder: Path, rank: int, modules: list[str], **options) -> Path:
-    """An adapter whose A and B are both random: a fresh one would have B = 0 and change nothing."""
-    torch.manual_seed(rank)
-    model = checkpoints.dequantize(checkpoints.load(quantized))
-    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=modules, task_type="CAUSAL_LM", **options)
-    peft = get_peft_model(model, config)
-    for name, parameter in peft.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.2)
-    peft.save_pretrained(folder, save_embedding_layers=False)
-    return folder
-
-
-def converted(adapter: Path, layout: Path, target: Path) -> Path:
-    tensors = adapter_file.graph_inputs(
-        LoraConfig.from_pretrained(adapter),
-        adapter_file.load_file(adapter / "adapter_model.safetensors"),
-        files.read_json(layout),
-    )
-    adapter_file.write(tensors, target)
-    return target
-
-
-def pytorch_logits(quantized: Path, adapter: Path | None, ids: list[int]) -> np.ndarray:
-    model = checkpoints.dequantize(checkpoints.load(quantized))
-    if adapter:
-        model = PeftModel.from_pretrained(model, adapter).eval()
-    with torch.inference_mode():
-        return model(input_ids=torch.tensor([ids])).logits[0].float().numpy()
+        return captured_to(folder, tiny_quantized)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +50,7 @@ def runtime(captured: Path, adapters: dict[str, Path], tmp_path_factory: pytest.
 @pytest.mark.parametrize("name", [None, "rank4", "rank16", "some", "rslora"])
 def test_the_graph_computes_what_pytorch_and_peft_compute(runtime, tiny_quantized, adapters, name, ids):
     expected = pytorch_logits(tiny_quantized, name and adapters[name], ids)
-    assert np.abs(runtime.logits(ids, name) - expected).max() < TOLERANCE
+    assert distance(runtime.logits(ids, name), expected) < TOLERANCE
 
 
 def test_adapters_of_different_rank_take_turns_on_one_graph(runtime):
@@ -103,8 +59,8 @@ def test_adapters_of_different_rank_take_turns_on_one_graph(runtime):
     again = {name: runtime.logits(ids, name) for name in ("rank16", None, "rank4")}
     for name, logits in first.items():
         np.testing.assert_array_equal(logits, again[name])
-    assert np.abs(first["rank4"] - first[None]).max() > 100 * TOLERANCE
-    assert np.abs(first["rank4"] - first["rank16"]).max() > 100 * TOLERANCE
+    assert distance(first["rank4"], first[None]) > 100 * TOLERANCE
+    assert distance(first["rank4"], first["rank16"]) > 100 * TOLERANCE
 
 
 def test_an_adapter_file_has_the_same_bytes_each_time(adapters, captured, tmp_path):
@@ -113,23 +69,8 @@ def test_an_adapter_file_has_the_same_bytes_each_time(adapters, captured, tmp_pa
     assert len(digests) == 1
 
 
-def test_the_shared_int4_table_is_all_that_the_shipped_precision_changes(tiny_quantized, in_root):
-    building = in_root / "building"
-    building.mkdir()
-    result = capture.capture(TARGET.model_copy(update={"precision": "int4"}), tiny_quantized, building)
-    model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
-    table = torch.from_numpy(int4_table(result / "model.onnx"))
-    model.get_input_embeddings().weight.data = table
-    model.get_output_embeddings().weight.data = table
-    ids = PROMPTS[1]
-    with torch.inference_mode():
-        expected = model(input_ids=torch.tensor([ids])).logits[0].numpy()
-    assert np.abs(Runtime(result, {}, threads=2).logits(ids, None) - expected).max() < TOLERANCE
-
-
-def int4_table(path: Path) -> np.ndarray:
-    """Dequantize the head: two codes a byte, low one first, symmetric around 8, one scale a block."""
-    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(path).graph.initializer}
-    packed, scales = tensors["lm_head.MatMul.weight_Q4"], tensors["lm_head.MatMul.weight_scales"]
-    codes = np.stack([packed & 15, packed >> 4], axis=-1).reshape(*packed.shape[:2], -1).astype(np.float32)
-    return ((codes - 8) * scales.reshape(*codes.shape[:2], 1)).reshape(codes.shape[0], -1)
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_the_shared_table_is_all_that_a_precision_changes(tiny_quantized, in_root, precision):
+    result = captured_to(in_root, tiny_quantized, precision)
+    expected = pytorch_logits(tiny_quantized, None, PROMPTS[1], head(result / "model.onnx", precision))
+    assert distance(Runtime(result, {}, threads=2).logits(PROMPTS[1], None), expected) < TOLERANCE

@@ -30,12 +30,12 @@ def front_matter(text: str) -> dict:
     return yaml.safe_load(block)
 
 
-def test_the_front_matter_is_yaml_with_the_target_s_precision(metrics):
+def test_the_front_matter_is_yaml_with_the_bits_of_a_weight(metrics):
     assert front_matter(card.render("cpu", PARAMS, metrics, [])) == {
         "language": "en",
         "library_name": "onnxruntime-genai",
         "pipeline_tag": "text-generation",
-        "tags": ["onnx", PARAMS.target("cpu").precision, "lora"],
+        "tags": ["onnx", f"int{PARAMS.quantize.bits}", "lora"],
     }
 
 

@@ -163,7 +163,15 @@ MISTAKES = [
         "targets.cpu: provider is CPUExecutionProvider, but device gpu can have only CUDAExecutionProvider or "
         "DmlExecutionProvider or WebGpuExecutionProvider or NvTensorRTRTXExecutionProvider",
     ),
-    ({("targets", "cpu", "precision"): "fp16"}, "targets.cpu.precision is 'fp16', but must be 'int4' or 'float'"),
+    (
+        {("targets", "cpu", "precision"): "fp16"},
+        "targets.cpu.precision is 'fp16', but must be 'int8', 'int4' or 'float'",
+    ),
+    (
+        {("targets", "cpu", "device"): "gpu", ("targets", "cpu", "provider"): "DmlExecutionProvider"},
+        "targets.cpu: precision is int8, but DmlExecutionProvider has no kernel for an embedding in int8, only "
+        "CPUExecutionProvider, CUDAExecutionProvider and WebGpuExecutionProvider have: choose int4 or float",
+    ),
     # sources
     (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),
     (base("hub"), "base.hub.id is empty, but base.source is hub: name a model, such as owner/model"),

@@ -1,0 +1,83 @@
+"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures, made right.
+
+Each repair leaves alone what is right already. tests/test_architectures.py fails without any one of them.
+"""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from unittest import mock
+
+import torch
+from onnxruntime_genai.models import builder
+from onnxruntime_genai.models.builders.smollm import SmolLM3Model
+from transformers import PretrainedConfig
+
+PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Let the builder run with the repairs of its code."""
+    olive = _loaders().OliveModel
+    repack = olive.repack_quantized_tensors
+
+    def split_and_repack(model: object, *arguments: object, **options: object) -> None:
+        split_zeros(model)
+        repack(model, *arguments, **options)
+
+    with (
+        mock.patch.object(builder, "SmolLM3Model", SmolLM3),
+        mock.patch.object(olive, "repack_quantized_tensors", split_and_repack),
+    ):
+        yield
+
+
+def prepare(config: PretrainedConfig) -> None:
+    """Put into a config what the builder looks for, in place.
+
+    transformers 5 renamed or moved rope parameters: Phi-3's `type` is `rope_type`, and Gemma 3 has a block of
+    them for each kind of layer. And where a config has a window but no list of layers, as Mistral's and Phi-3's,
+    every layer has it; the builder takes it that none has.
+    """
+    rope = getattr(config, "rope_parameters", None) or {}
+    if "full_attention" in rope:
+        config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
+        config.rope_parameters = rope["full_attention"]
+    elif "rope_type" in rope:
+        rope.setdefault("type", rope["rope_type"])
+    if getattr(config, "sliding_window", None) and getattr(config, "layer_types", None) is None:
+        config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+
+
+class SmolLM3(SmolLM3Model):
+    """Layers without a rotary embedding: the builder only moves the rotation from the attention to before it."""
+
+    def make_attention(self, layer_id: int, *arguments: object, **options: object) -> None:
+        rotates = self.attention_attrs["rope"]
+        self.attention_attrs["rope"] = bool(self.no_rope_layers[layer_id])
+        super().make_attention(layer_id, *arguments, **options)
+        self.attention_attrs["rope"] = rotates
+
+
+def split_zeros(model: object) -> None:
+    """Hand the zero points of packed projections to the parts whose rows they belong to, in place.
+
+    The builder splits them as if rows were packed two a byte, but columns are.
+    """
+    for layer in model.layers:
+        for block, names in PACKED:
+            parts = [getattr(getattr(layer, block), name) for name in names]
+            if all(part.qzeros is not None and part.qzeros.numel() for part in parts):
+                zeros = torch.cat([part.qzeros for part in parts])
+                for part, own in zip(parts, zeros.split([len(part.qweight) for part in parts]), strict=True):
+                    part.qzeros = own
+
+
+def _loaders() -> ModuleType:
+    """Return the builder's module of checkpoint loaders, by the name by which it imports it itself."""
+    try:
+        return importlib.import_module("loaders.quant_model")
+    except ImportError:
+        return importlib.import_module("onnxruntime_genai.models.loaders.quant_model")

@@ -1,0 +1,139 @@
+"""Every architecture that the pipeline takes, from a checkpoint to logits: README's table is made of what this finds.
+
+For a tiny random model of each: quantized by each algorithm, adapters on all linear modules of attention and MLP, one
+of them trained by the pass, captured and converted; and the ONNX model's logits are PyTorch's, on prompts shorter and
+longer than a window (16 tokens) and than the switch of a long rope (48).
+"""
+
+from pathlib import Path
+
+import pytest
+from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
+from conftest import ROOT
+from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
+
+from bench import architecture_table
+from press import architectures, checkpoints, examples, files, settings
+from press.runtime import Runtime
+from stages import finetune, prepare, quantize
+
+PARAMS = settings.load(ROOT / "params.yaml")
+ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
+PROMPTS = (list(range(40, 52)), (list(range(32, 122)) * 2)[:100])
+MODELS = {
+    name: options.get("model_type", name)
+    for name, options in (ARCHITECTURES | ROPES_AND_WINDOWS).items()
+    if options.get("model_type", name) in architectures.SUPPORTED
+}
+
+
+@pytest.fixture
+def found(request: pytest.FixtureRequest) -> dict:
+    """What a test measured; it is kept where `--architectures-report FOLDER` says."""
+    result = {"test": request.node.name}
+    yield result
+    folder = request.config.getoption("--architectures-report")
+    if folder:
+        files.write_json(Path(folder) / f"{request.node.name.replace('/', '-')}.json", result)
+
+
+def quantized(root: Path, name: str, algorithm: str, **changes: object) -> Path:
+    """Build and quantize a model as the stages do; return the checkpoint's folder."""
+    base, building = save(random_model(name, **changes), root / "base"), root / "quantizing"
+    building.mkdir()
+    rows = PARAMS.quantize.calibration.model_copy(
+        update={"data": str(ROOT / PARAMS.quantize.calibration.data), "rows": 2, "row_tokens": 64}
+    )
+    params = PARAMS.quantize.model_copy(update={"algorithm": algorithm, "calibration": rows})
+    return quantize.quantize(params, base, building, 0)
+
+
+def linear_modules(checkpoint: Path) -> list[str]:
+    """Return the names of all linear modules of a checkpoint's layers."""
+    return sorted({name.rpartition(".")[2] for name in checkpoints.module_rows(checkpoint) if ".layers." in name})
+
+
+def trained_adapter(root: Path, checkpoint: Path) -> Path:
+    """Train an adapter of rank 4 on all linear modules for two large steps."""
+    some = [prepare.tokenize(TOKENIZER, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(6)]
+    folder, building = root / "prepared/tiny", root / "finetuning"
+    folder.mkdir(parents=True)
+    building.mkdir()
+    examples.write(folder / "train.jsonl", some[:4])
+    examples.write(folder / "heldout.jsonl", some[4:])
+    adapter = PARAMS.adapter("travel")
+    lora = adapter.lora.model_copy(update={"rank": 4, "target_modules": linear_modules(checkpoint)})
+    steps = {"max_steps": 2, "warmup_steps": 0, "checkpoint_every": 2, "learning_rate": 0.1}
+    adapter = adapter.model_copy(update={"lora": lora, "training": adapter.training.model_copy(update=steps)})
+    return finetune.finetune("tiny", adapter, 0, checkpoint, building, root / "checkpoints")
+
+
+def largest_distance(runtime: Runtime, checkpoint: Path, adapters: dict[str | None, Path | None]) -> float:
+    """Return how far the logits are from PyTorch's at most, over all prompts and adapters."""
+    return max(
+        distance(runtime.logits(ids, name), pytorch_logits(checkpoint, adapter, ids))
+        for name, adapter in adapters.items()
+        for ids in PROMPTS
+    )
+
+
+def test_every_supported_architecture_is_tested_and_in_the_table():
+    assert set(MODELS.values()) == set(architectures.SUPPORTED)
+    assert set(architecture_table.read()["architectures"]) == set(architectures.SUPPORTED)
+
+
+def test_readme_has_the_table_of_the_last_report():
+    text = architecture_table.README.read_text(encoding="utf-8")
+    assert architecture_table.inserted(text, architecture_table.read()) == text
+
+
+def test_the_report_is_of_the_locked_versions():
+    assert architecture_table.read()["versions"] == architecture_table.versions()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bare_and_with_adapters_the_graph_computes_what_pytorch_does(in_root, found, name):
+    checkpoint = quantized(in_root, name, "rtn")
+    captured = captured_to(in_root, checkpoint)
+    modules = linear_modules(checkpoint)
+    adapters = {
+        "rank4": trained_adapter(in_root, checkpoint),
+        "rank16": random_adapter(checkpoint, in_root / "rank16", 16, modules),
+    }
+    layout = captured / "lora_inputs.json"
+    paths = {key: converted(path, layout, in_root / f"{key}.onnx_adapter") for key, path in adapters.items()}
+    runtime = Runtime(captured, paths, threads=2)
+    bare, *others = (runtime.logits(PROMPTS[0], key) for key in (None, *adapters))
+    assert all(distance(other, bare) > 100 * TOLERANCE for other in others)
+    found |= {
+        "model_type": MODELS[name],
+        "algorithm": "rtn",
+        "modules": modules,
+        "bare": largest_distance(runtime, checkpoint, {None: None}),
+        "adapters": largest_distance(runtime, checkpoint, adapters),
+    }
+    assert max(found["bare"], found["adapters"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("algorithm", [each for each in ALGORITHMS if each != "rtn"])
+@pytest.mark.parametrize("name", architectures.SUPPORTED)
+def test_each_quantizer_s_checkpoint_comes_out_of_the_graph(in_root, found, name, algorithm):
+    checkpoint = quantized(in_root, name, algorithm)
+    runtime = Runtime(captured_to(in_root, checkpoint), {}, threads=2)
+    found |= {
+        "model_type": name,
+        "algorithm": algorithm,
+        "bare": largest_distance(runtime, checkpoint, {None: None}),
+    }
+    assert found["bare"] < TOLERANCE
+
+
+@pytest.mark.parametrize("name", architectures.SUPPORTED)
+def test_a_tied_embedding_and_head_share_an_int8_table(in_root, found, name):
+    checkpoint = quantized(in_root, name, "rtn", tie_word_embeddings=True)
+    captured = captured_to(in_root, checkpoint, "int8")
+    runtime = Runtime(captured, {}, threads=2)
+    table = head(captured / "model.onnx", "int8")
+    expected = pytorch_logits(checkpoint, None, PROMPTS[1], table)
+    found |= {"model_type": name, "int8": distance(runtime.logits(PROMPTS[1], None), expected)}
+    assert found["int8"] < TOLERANCE
