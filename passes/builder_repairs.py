@@ -4,13 +4,15 @@ Each repair leaves alone what is right already. tests/test_architectures.py fail
 """
 
 import importlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partialmethod
 from types import ModuleType
 from unittest import mock
 
 import torch
 from onnxruntime_genai.models import builder
+from onnxruntime_genai.models.builders.base import Model
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 
@@ -27,10 +29,13 @@ def applied() -> Iterator[None]:
         split_zeros(model)
         repack(model, *arguments, **options)
 
-    with (
-        mock.patch.object(builder, "SmolLM3Model", SmolLM3),
-        mock.patch.object(olive, "repack_quantized_tensors", split_and_repack),
-    ):
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(builder, "SmolLM3Model", SmolLM3))
+        patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
+        # The builder imports its own modules by two names.
+        for model in {builder.LlamaModel.__base__, Model}:
+            pack = partialmethod(pack_with_or_without_zeros, model.make_packed_matmul_int4_class)
+            patches.enter_context(mock.patch.object(model, "make_packed_matmul_int4_class", pack))
         yield
 
 
@@ -73,6 +78,20 @@ def split_zeros(model: object) -> None:
                 zeros = torch.cat([part.qzeros for part in parts])
                 for part, own in zip(parts, zeros.split([len(part.qweight) for part in parts]), strict=True):
                     part.qzeros = own
+
+
+def pack_with_or_without_zeros(model: object, pack: Callable, *projections: object) -> object:
+    """Pack q, k and v also where they have no zero points: the builder joins these without a look.
+
+    Symmetric quantization leaves none; projections that are not quantized have no such field.
+    """
+    if any(getattr(each, "qzeros", True) is not None for each in projections):
+        return pack(model, *projections)
+    for each in projections:
+        each.qzeros = torch.empty(0)
+    packed = pack(model, *projections)
+    packed.qzeros = None
+    return packed
 
 
 def _loaders() -> ModuleType:

@@ -7,6 +7,7 @@ longer than a window (16 tokens) and than the switch of a long rope (48).
 
 from pathlib import Path
 
+import onnx
 import pytest
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
 from conftest import ROOT
@@ -37,14 +38,15 @@ def found(request: pytest.FixtureRequest) -> dict:
         files.write_json(Path(folder) / f"{request.node.name.replace('/', '-')}.json", result)
 
 
-def quantized(root: Path, name: str, algorithm: str, **changes: object) -> Path:
+def quantized(root: Path, name: str, algorithm: str, *, symmetric: bool = False, **changes: object) -> Path:
     """Build and quantize a model as the stages do; return the checkpoint's folder."""
     base, building = save(random_model(name, **changes), root / "base"), root / "quantizing"
     building.mkdir()
     rows = PARAMS.quantize.calibration.model_copy(
         update={"data": str(ROOT / PARAMS.quantize.calibration.data), "rows": 2, "row_tokens": 64}
     )
-    params = PARAMS.quantize.model_copy(update={"algorithm": algorithm, "calibration": rows})
+    some = {"algorithm": algorithm, "symmetric": symmetric, "calibration": rows}
+    params = PARAMS.quantize.model_copy(update=some)
     return quantize.quantize(params, base, building, 0)
 
 
@@ -126,6 +128,15 @@ def test_each_quantizer_s_checkpoint_comes_out_of_the_graph(in_root, found, name
         "bare": largest_distance(runtime, checkpoint, {None: None}),
     }
     assert found["bare"] < TOLERANCE
+
+
+@pytest.mark.parametrize("name", ["llama", "phi3", "gemma3_text"])
+def test_symmetric_codes_need_no_zero_points(in_root, name):
+    checkpoint = quantized(in_root, name, "awq", symmetric=True)
+    captured = captured_to(in_root, checkpoint)
+    names = {tensor.name for tensor in onnx.load(captured / "model.onnx", load_external_data=False).graph.initializer}
+    assert not [each for each in names if "proj" in each and "qzeros" in each]
+    assert largest_distance(Runtime(captured, {}, threads=2), checkpoint, {None: None}) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", architectures.SUPPORTED)

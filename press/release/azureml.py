@@ -36,6 +36,7 @@ ANSWER_SECONDS = 30
 DIGEST, COMMIT, BASE, METRICS, VERIFIED, STAGE = (
     *("manifest_sha256", "git_commit", "base_model_sha256", "metrics", "verified", "stage."),
 )
+OTHER_CONTENT = "Asset paths cannot be updated"
 PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/paths/(?P<folder>.+?)/?$")
 
 
@@ -128,12 +129,16 @@ def _register(params: Azureml, folder: Path, properties: dict[str, str], tags: d
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Model
     from azure.ai.ml.exceptions import AssetPathException
+    from azure.core.exceptions import HttpResponseError
 
     with _workspace(params) as client:
         words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
         try:
             client.models.create_or_update(Model(path=folder, properties=properties, tags=tags, **words))
-        except AssetPathException as error:
+        except (AssetPathException, HttpResponseError) as error:
+            # The SDK knows the server's sentence only where nothing follows it.
+            if not isinstance(error, AssetPathException) and OTHER_CONTENT not in str(error):
+                raise
             raise UserError(
                 f"somebody else has just published {params.name} {params.version} with another content: raise "
                 "publish.azureml.version in params.yaml and commit it"
