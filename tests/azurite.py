@@ -1,5 +1,7 @@
 """Azurite, the real blob API of Azure on loopback, started and stopped by the tests."""
 
+import fcntl
+import os
 import shutil
 import signal
 import subprocess
@@ -21,12 +23,16 @@ KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr
 def installed() -> Path:
     """Return Azurite's script, installed by npm from npm/package-lock.json; skip the test without npm."""
     script = HERE / "node_modules/azurite/dist/src/blob/main.js"
+    if not (shutil.which("npm") and shutil.which("node")):
+        pytest.skip("Azurite needs npm and node")
+    descriptor = os.open(HERE, os.O_RDONLY)
+    # The test processes beside this one want it as well.
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
     if not script.exists():
-        if not (shutil.which("npm") and shutil.which("node")):
-            pytest.skip("Azurite needs npm and node")
         command = ["npm", "ci", "--silent", "--no-audit", "--no-fund"]
         result = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False, timeout=300)
         assert result.returncode == 0, result.stderr
+    os.close(descriptor)
     return script
 
 
