@@ -119,5 +119,6 @@ def _find(place: registry.Registry, version: str, stage: str) -> registry.Versio
             if not each.whole:
                 raise UserError(f"the publication of version {each.version} did not end: run `make publish` again")
             return each
-    names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in found) or "none"
-    raise UserError(f"there is no version {version or 'that is ' + stage}, only {names}")
+    names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in found)
+    there = f"only {names}" if found else "and none at all yet: `make publish` registers one"
+    raise UserError(f"there is no version {version or 'that is ' + stage}, {there}")

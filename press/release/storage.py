@@ -11,6 +11,7 @@ each folder included, is read back from the remote and its MD5 compared. What is
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,7 +134,7 @@ def verify() -> list[str]:
 def _cached(repo: "Repo") -> Iterator[tuple[str, str]]:
     for out in repo.index.outs:
         if out.use_cache and out.hash_info:
-            yield out.def_path, out.hash_info.value
+            yield os.path.relpath(out.fs_path, repo.root_dir), out.hash_info.value
 
 
 def _is_whole(remote: "HashFileDB", oid: str) -> bool:
