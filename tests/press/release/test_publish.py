@@ -160,7 +160,7 @@ def test_two_publications_at_once_are_one(release):
 
 
 def test_a_version_that_does_not_exist_is_a_sentence_with_those_that_do(release):
-    assert_sentence(run(release, "promote", "--version", "1.0.0", "--stage", "prod"), "no version 1.0.0, and none at all")
+    assert_sentence(run(release, "fetch", "--version", "1.0.0", "--to", "x"), "no version 1.0.0, and none at all yet")
     run(release, "publish")
     assert_sentence(run(release, "fetch", "--version", "9.9.9", "--to", "x"), "no version 9.9.9, only 0.1.0")
     assert_sentence(run(release, "fetch", "--stage", "prod", "--to", "x"), "no version that is prod, only 0.1.0")
