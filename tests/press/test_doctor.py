@@ -72,8 +72,8 @@ def test_outside_of_git_it_says_so(project, tmp_path, monkeypatch):
     ],
 )
 def test_a_remote_is_reached_or_not(project, url, verdict, part):
-    if url:
-        project.run("dvc", "remote", "add", "--default", "storage", url)
+    words = ["add", "--force", "--default", "storage", url] if url else ["remove", "storage"]
+    project.run("dvc", "remote", *words)
     row = rows("remote")["remote"]
     assert row.verdict == verdict, row
     assert part in row.found
@@ -93,6 +93,7 @@ def test_too_little_disk_and_memory_are_found(project, monkeypatch):
 
 def test_another_class_of_machine_and_a_missing_provider_are_notes(project):
     project.edit("params.yaml", "device: cpu  ", "device: gpu  ")
+    project.edit("params.yaml", "precision: int8", "precision: int4")
     project.edit("params.yaml", "provider: CPUExecutionProvider", "provider: DmlExecutionProvider")
     recorded = project.folder / machine.REPORTS / "capture/cpu.json"
     recorded.parent.mkdir(parents=True, exist_ok=True)
