@@ -42,7 +42,7 @@ def load(folder: Path) -> Package:
     """
     path = folder / MANIFEST
     if not path.exists():
-        raise UserError(f"{path} is missing: {folder} is not a package; `make repro` builds one")
+        raise UserError(f"{path} is missing: {folder} is neither a package (`make repro` builds one) nor a release")
     try:
         manifest = files.read_json(path)
         listed = manifest["files"]
