@@ -134,7 +134,7 @@ def test_a_publication_whose_proof_fails_is_unfinished_until_it_is_run_again(rel
         return workspace.put_version(azure, request)
 
     fail(azure, "PUT", VERSION, refuse)
-    assert_sentence(run(release, "--seconds", "12", "publish"), "gave no answer in 12 s")
+    assert_sentence(run(release, "--seconds", "25", "publish"), "gave no answer in 25 s")
     azure.storage.go_on()
     azure.faults.clear()
     assert "verified" not in model(azure)["tags"]
@@ -160,7 +160,7 @@ def test_storage_that_hangs_in_the_middle_of_an_upload_is_given_up(release, azur
         return workspace.secrets(azure, request)
 
     fail(azure, "POST", rf"{workspace.HERE}/datastores/.*", hang)
-    assert_sentence(run(release, "--seconds", "12", "publish"), "gave no answer in 12 s", "run this again")
+    assert_sentence(run(release, "--seconds", "25", "publish"), "gave no answer in 25 s", "run this again")
     azure.storage.go_on()
     azure.faults.clear()
     assert not azure.versions
@@ -221,7 +221,8 @@ def test_a_wrong_secret_a_missing_role_and_no_network_are_sentences(release, azu
         azure.ports[server.ARM] = probe.getsockname()[1]
     start = time.monotonic()
     assert_sentence(run(release, "--seconds", "20", "publish"), "the workspace press-workspace")
-    assert time.monotonic() - start < 60
+    # The SDK alone would go on for twenty minutes.
+    assert time.monotonic() - start < 300
     assert not azure.versions
 
 
