@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -126,7 +127,7 @@ def rates(where: str) -> dict[str, float]:
     }
 
 
-def fastest(function: "callable", where: str, times: int = 10) -> float:
+def fastest(function: Callable, where: str, times: int = 10) -> float:
     """Return the seconds of a function's fastest run."""
     seconds = []
     for _ in range(times):

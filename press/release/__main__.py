@@ -51,7 +51,7 @@ def main(words: argparse.Namespace) -> None:
             with publishing.alone():
                 bundle.make(release)
         case "check":
-            print(*bundle.describe(words.folder, release.signing), sep="\n")
+            print(*bundle.describe(*bundle.check(words.folder, release.signing)), sep="\n")
         case "publish":
             with publishing.alone():
                 publishing.publish(release, words.seconds, dry_run=words.dry_run)

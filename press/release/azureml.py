@@ -90,7 +90,7 @@ class AzuremlRegistry(Registry):
             folder = Path(scratch) / "downloaded"
             self._ask(_download, self.params.version, folder)
             came = files.digests(folder)
-        sent = files.digests(package.folder)
+        sent = package.digests
         return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
 
     def _ask(self, function: Callable, *arguments: object) -> object:

@@ -5,7 +5,6 @@ commit that holds its digest, and no two signatures are alike.
 """
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -37,8 +36,7 @@ def make(release: Release) -> None:
             provenance.write(provenance.state(built), building)
             _sign(building, release.signing)
     _track(folder)
-    for line in describe(folder, release.signing):
-        print(line)
+    print(*describe(*check(folder, release.signing)), sep="\n")
     print(f"{folder}: commit {folder}.dvc and {RELEASES}/.gitignore, then `make publish`")
 
 
@@ -50,21 +48,16 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
         signature does not hold; or if there is no signature where params.yaml requires one
     """
     found = package.load(folder)
-    digests = {name: digest for name, digest in files.digests(folder).items() if name not in package.ADDED}
-    commit = provenance.check(folder, digests)
-    if (folder / signature.SIGNATURE).exists():
+    commit = provenance.check(found)
+    if package.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
     if signing.required:
         raise UserError(f"{folder} is not signed, but signing.required is true in params.yaml: `make release` signs it")
     return found, commit, None
 
 
-def describe(folder: Path, signing: Signing) -> list[str]:
-    """Check a release and say in lines what holds.
-
-    :raises UserError: as `check` does
-    """
-    found, commit, signer = check(folder, signing)
+def describe(found: Package, commit: str, signer: str | None) -> list[str]:
+    """Say in lines what `check` found to hold."""
     return [
         f"manifest    {len(found.manifest['files'])} files, each with the SHA-256 that it names; digest {found.digest}",
         f"provenance  built from commit {commit}; about the same files",
@@ -72,8 +65,8 @@ def describe(folder: Path, signing: Signing) -> list[str]:
     ]
 
 
-def check_released(built: Package, folder: Path, signing: Signing) -> None:
-    """Refuse a release that is missing, damaged, of another package, or not signed as it must be.
+def check_released(built: Package, folder: Path, signing: Signing) -> Package:
+    """Return a release; refuse one that is missing, damaged, of another package, or not signed as it must be.
 
     :raises UserError: with what to do
     """
@@ -82,14 +75,15 @@ def check_released(built: Package, folder: Path, signing: Signing) -> None:
     found, _, _ = check(folder, signing)
     if found.digest != built.digest:
         raise UserError(f"{folder} is another package than {built.folder}: `make release`, commit, then publish")
+    return found
 
 
 def _is_released(built: Package, folder: Path, signing: Signing) -> bool:
     try:
-        check_released(built, folder, signing)
+        found = check_released(built, folder, signing)
     except UserError:
         return False
-    return (folder / signature.SIGNATURE).exists() or not signature.can_sign(signing)
+    return package.SIGNATURE in found.digests or not signature.can_sign(signing)
 
 
 def _sign(building: Path, signing: Signing) -> None:
@@ -105,8 +99,4 @@ def _sign(building: Path, signing: Signing) -> None:
 
 
 def _track(folder: Path) -> None:
-    words = ["add", "--quiet", str(folder)]
-    result = subprocess.run([sys.executable, "-m", "dvc", *words], capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
-        raise UserError(f"DVC could not take {folder} up: {reason}")
+    package.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))

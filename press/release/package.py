@@ -14,16 +14,21 @@ from press.errors import UserError
 PACKAGES = Path("packages")
 MANIFEST = "manifest.json"
 # What a release adds to a package.
-ADDED = ("provenance.json", "model.sig")
+PROVENANCE, SIGNATURE = "provenance.json", "model.sig"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package folder with its manifest; `digest` is the SHA-256 of the manifest, which names every file's."""
+    """A package folder with its manifest, and the SHA-256 of every file that is there."""
 
     folder: Path
     manifest: dict
-    digest: str
+    digests: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the manifest, which names every file's."""
+        return self.digests[MANIFEST]
 
     @property
     def figures(self) -> str:
@@ -48,15 +53,13 @@ def load(folder: Path) -> Package:
         listed = manifest["files"]
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: build or fetch the package again") from error
-    present = files.digests(folder)
-    digest = present.pop(MANIFEST)
-    for name in ADDED:
-        present.pop(name, None)
+    digests = files.digests(folder)
+    present = {name: digest for name, digest in digests.items() if name not in (MANIFEST, PROVENANCE, SIGNATURE)}
     for name in sorted(listed.keys() | present.keys()):
         if listed.get(name) != present.get(name):
             what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
             raise UserError(f"{folder / name} is {what}: build or fetch the package again")
-    return Package(folder, manifest, digest)
+    return Package(folder, manifest, digests)
 
 
 def check_gates(package: Package) -> None:
@@ -76,7 +79,7 @@ def check_gates(package: Package) -> None:
 
 def check_committed() -> None:
     """Refuse a working tree that differs from HEAD: nobody else could rebuild the package."""
-    changed = _output("git", "status", "--porcelain").splitlines()
+    changed = output("git", "status", "--porcelain").splitlines()
     if changed:
         raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
 
@@ -86,7 +89,7 @@ def check_up_to_date(but: Path | None = None) -> None:
 
     :param but: a folder with outputs that may be of another state
     """
-    names = json.loads(_output(sys.executable, "-m", "dvc", "status", "--json"))
+    names = json.loads(output(sys.executable, "-m", "dvc", "status", "--json"))
     stale = [name for name in names if not (but and Path(name).is_relative_to(but))]
     if stale:
         raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")
@@ -103,10 +106,13 @@ def check_artifact(name: str, folder: Path) -> None:
         raise UserError(f"dvc.yaml says that {name} is {artifacts[name]['path']}, but publish.target means {folder}")
 
 
-def _output(*command: str) -> str:
+def output(*command: str) -> str:
+    """Run a command to its end and return what it printed.
+
+    :raises UserError: with its last line of error if it fails
+    """
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise UserError(
-            f"`{' '.join(command[-3:])}` failed: {(result.stderr.strip().splitlines() or ['no reason'])[-1]}"
-        )
+        reason = (result.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("ERROR: ")
+        raise UserError(f"`{' '.join(command[-3:])}` failed: {reason}")
     return result.stdout.rstrip()

@@ -6,17 +6,15 @@ https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md, https://s
 import json
 import os
 import platform
-import subprocess
-from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from press import files, lock
 from press.errors import UserError
-from press.release.package import Package
+from press.release import package
+from press.release.package import PROVENANCE, SIGNATURE, Package
 
-PROVENANCE = "provenance.json"
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
 BUILD = "urn:olive-press:dvc-repro:v1"
@@ -27,16 +25,15 @@ BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
 RECORDED = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), lock.LOCK)
 
 
-def state(package: Package) -> dict:
+def state(built: Package) -> dict:
     """Return the statement about a package that was built from the commit at HEAD, ready for JSON.
 
     Its subjects are all files of the package, the manifest included, with their SHA-256.
     """
-    inputs = package.manifest["inputs"]
-    digests = files.digests(package.folder)
+    inputs = built.manifest["inputs"]
     return {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in digests.items()],
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in built.digests.items()],
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
@@ -50,11 +47,9 @@ def state(package: Package) -> dict:
     }
 
 
-def check(folder: Path, digests: Mapping[str, str]) -> str:
+def check(release: Package) -> str:
     """Check a release's statement; return the commit that it names.
 
-    :param folder: the release
-    :param digests: the SHA-256 of each file that is there, but for the statement's and the signature's
     :raises UserError: if it is not such a statement, or about other files, naming the first one
     """
     from google.protobuf import json_format
@@ -62,7 +57,7 @@ def check(folder: Path, digests: Mapping[str, str]) -> str:
     from in_toto_attestation.v1 import statement_pb2
     from in_toto_attestation.v1.statement import Statement
 
-    path = folder / PROVENANCE
+    path = release.folder / PROVENANCE
     if not path.exists():
         raise UserError(f"{path} is missing: `make release` makes a release of a package")
     try:
@@ -75,10 +70,11 @@ def check(folder: Path, digests: Mapping[str, str]) -> str:
     except (json_format.ParseError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no SLSA provenance ({reason}): make the release anew") from error
+    present = {name: digest for name, digest in release.digests.items() if name not in (PROVENANCE, SIGNATURE)}
     stated = {subject.name: subject.digest["sha256"] for subject in statement.subject}
-    for name in sorted(stated.keys() | digests.keys()):
-        if stated.get(name) != digests.get(name):
-            raise UserError(f"{folder / name} is not what {PROVENANCE} says: build or fetch the release again")
+    for name in sorted(stated.keys() | present.keys()):
+        if stated.get(name) != present.get(name):
+            raise UserError(f"{release.folder / name} is not what {PROVENANCE} says: build or fetch the release again")
     return commit
 
 
@@ -97,12 +93,11 @@ def _commit() -> dict:
 
 
 def _dependencies(inputs: dict) -> list[dict]:
-    base = {"name": "base model", "uri": _base_uri(inputs["params"]["base"]), "sha256": inputs["base_model_sha256"]}
-    data = [{"uri": name, "sha256": digest} for name, digest in inputs["data_sha256"].items()]
-    recorded = [{"uri": str(path), "sha256": files.sha256(path)} for path in RECORDED]
+    base = {"name": "base model", "uri": _base_uri(inputs["params"]["base"])}
+    others = inputs["data_sha256"] | {str(path): files.sha256(path) for path in RECORDED}
     return [
-        {**{key: value for key, value in each.items() if key != "sha256"}, "digest": {"sha256": each["sha256"]}}
-        for each in (base, *data, *recorded)
+        {**base, "digest": {"sha256": inputs["base_model_sha256"]}},
+        *({"uri": name, "digest": {"sha256": digest}} for name, digest in others.items()),
     ]
 
 
@@ -137,7 +132,7 @@ def _origin() -> str:
 
 
 def _git(*words: str) -> str:
-    return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+    return package.output("git", *words)
 
 
 def write(statement: dict, folder: Path) -> None:

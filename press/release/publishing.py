@@ -40,8 +40,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     package.check_artifact(spec.git.artifact, folder)
     built = package.load(package.PACKAGES / spec.target)
     package.check_gates(built)
-    bundle.check_released(built, folder, release.signing)
-    released = package.load(folder)
+    released = bundle.check_released(built, folder, release.signing)
     place = registry.of(spec, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:
@@ -98,8 +97,8 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     with files.building(target) as scratch:
         try:
             place.fetch(found.version, scratch / "release")
-            lines = bundle.describe(scratch / "release", release.signing)
-            came = package.load(scratch / "release").digest
+            checked = bundle.check(scratch / "release", release.signing)
+            came = checked[0].digest
             if came != found.digest:
                 raise UserError(
                     f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew"
@@ -109,7 +108,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
             # Nobody wants to look at it, and git would see it.
             files.remove(scratch)
             raise
-    print(f"{target}: version {found.version}", *lines, sep="\n")
+    print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
 
 
 def _find(place: registry.Registry, version: str, stage: str) -> registry.Version:

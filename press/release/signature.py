@@ -14,9 +14,8 @@ import platformdirs
 
 from press.errors import UserError
 from press.release import settings
+from press.release.package import SIGNATURE
 from press.release.settings import Signing
-
-SIGNATURE = "model.sig"
 
 
 def private_key(signing: Signing) -> Path:
