@@ -1,0 +1,232 @@
+"""The figures of a report, out of its files: the ladder, answers, sizes and speed, in the order in which they are told.
+
+What a build has not (a runtime for its target, benchmarks, tasks) is left out, not guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from press import answers
+from press.report.inputs import Inputs
+
+GENERAL = "general"
+SCORES = ("loss", "perplexity", "kl", "agreement")
+BARE_RUNGS = (
+    ("base", "pytorch", "base"),
+    ("quantized", "pytorch", "quantized"),
+    ("+ target's head", "pytorch", "head"),
+    ("ONNX, bare", "onnx", "bare"),
+)
+ADAPTER_RUNGS = (("adapter", "pytorch", "adapter"), ("ONNX, adapter", "onnx", "adapter"))
+ATTRIBUTION = {
+    "weights": "weights",
+    "lm_head": "embedding and head",
+    "activations": "activations",
+    "adapter_conversion": "adapter's conversion",
+}
+SHARES = {
+    "ended": "answers that end by themselves",
+    "looping": "answers that loop",
+    "valid": "held-out answers that satisfy the schema",
+}
+# Label, key among a contestant's figures for prompts of a length, and factor to the label's unit.
+SPEEDS = (
+    ("first token, ms", "ttft_s", 1000),
+    ("prompt, tokens/s", "prompt_tokens_per_s", 1),
+    ("decode, tokens/s", "decode_tokens_per_s", 1),
+)
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A model's scores on a text; nats a token, and shares."""
+
+    label: str
+    # pytorch | onnx
+    engine: str
+    adapted: bool
+    loss: float
+    perplexity: float
+    # None of the base itself, to which others are compared, and where they were not measured
+    kl: float | None
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """All rungs on one text, and what each step down cost (nats a token)."""
+
+    text: str
+    rungs: list[Rung]
+    attribution: dict[str, float]
+
+    @property
+    def compared(self) -> bool:
+        """Whether rungs were compared with the base, token by token."""
+        return any(rung.kl is not None for rung in self.rungs)
+
+
+@dataclass(frozen=True)
+class Answer:
+    text: str
+    # What is to be said about it, and whether that is good.
+    remark: str
+    good: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A prompt without its template, and what the bare model and the adapter make of it."""
+
+    prompt: str
+    bare: Answer
+    adapter: Answer
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline figure."""
+
+    label: str
+    value: str
+    note: str
+
+
+def ladders(inputs: Inputs) -> list[Ladder]:
+    """Return the ladder of each text that was scored: the general one, then each adapter's held-out answers."""
+    names = [name for name in (GENERAL, *inputs.adapters) if "pytorch" in inputs.metrics.get(name, {})]
+    return [_ladder(inputs, name) for name in names]
+
+
+def _ladder(inputs: Inputs, text: str) -> Ladder:
+    metrics = inputs.metrics
+    rungs = _rungs(metrics[text], BARE_RUNGS, adapted=False)
+    if text == GENERAL:
+        for name in inputs.adapters:
+            labels = ((name, "pytorch", "adapter"), (f"ONNX, {name}", "onnx", "adapter"))
+            rungs += _rungs(metrics[name].get(GENERAL, {}), labels, adapted=True)
+    else:
+        rungs += _rungs(metrics[text], ADAPTER_RUNGS, adapted=True)
+    costs = metrics[text].get("attribution", {})
+    return Ladder(text, rungs, {label: costs[key] for key, label in ATTRIBUTION.items() if key in costs})
+
+
+def _rungs(scores: Mapping, labels: tuple[tuple[str, str, str], ...], *, adapted: bool) -> list[Rung]:
+    found = [(label, engine, scores.get(engine, {}).get(rung)) for label, engine, rung in labels]
+    return [Rung(label, engine, adapted, *map(of.get, SCORES)) for label, engine, of in found if of]
+
+
+def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
+    """Return what share of an adapter's answers is how, of the bare model and of the adapter."""
+    of = inputs.metrics[adapter]
+    return [(label, of[key]["bare"], of[key]["adapter"]) for key, label in SHARES.items() if key in of]
+
+
+def samples(inputs: Inputs, adapter: str) -> tuple[list[Sample], list[Sample]]:
+    """Return the answers to the samples of params.yaml, and those to held-out prompts."""
+    params = inputs.params["adapters"][adapter]
+    all_of_them = [
+        Sample(
+            _prompt(row["prompt"], params["template"]),
+            _answer(row["bare"], params["response_schema"]),
+            _answer(row["adapter"], params["response_schema"]),
+        )
+        for row in inputs.answers.get(adapter, [])
+    ]
+    first = len(params["samples"])
+    return all_of_them[:first], all_of_them[first:]
+
+
+def _prompt(text: str, template: str) -> str:
+    """Take the template off a prompt that fills its only field."""
+    before, _, after = template.partition("{response}")[0].partition("{prompt}")
+    return text[len(before) : len(text) - len(after)] if text.startswith(before) and text.endswith(after) else text
+
+
+def _answer(text: str, schema: dict | None) -> Answer:
+    if answers.loops(text):
+        return Answer(text, "loops", False)
+    if schema is None:
+        return Answer(text, "", True)
+    complaint = answers.complaint(text, schema)
+    return Answer(text, complaint or "satisfies the schema", complaint is None)
+
+
+def sizes(inputs: Inputs) -> list[tuple[str, int]]:
+    """Return the bytes of each model on disk, in the order in which they are made."""
+    of = inputs.metrics["bytes"]
+    return [
+        ("base", of["base"]),
+        ("quantized", of["quantized"]),
+        ("ONNX graph", of["captured"]),
+        *((f"adapter {name}", of["adapters"][name]) for name in inputs.adapters),
+        ("package", inputs.metrics["package"]["bytes"]),
+    ]
+
+
+def tiles(inputs: Inputs) -> list[Tile]:
+    """Return the headline figures."""
+    metrics = inputs.metrics
+    found = [Tile("Package", size(metrics["package"]["bytes"]), f"base model {size(metrics['bytes']['base'])}")]
+    for name in inputs.adapters:
+        onnx, pytorch = metrics[name].get("onnx"), metrics[name]["pytorch"]
+        if onnx:
+            note = f"bare {onnx['bare']['perplexity']:.2f}, in PyTorch {pytorch['adapter']['perplexity']:.2f}"
+            found.append(Tile(f"Perplexity of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
+        if "valid" in metrics[name]:
+            valid = metrics[name]["valid"]
+            found.append(Tile(f"Valid answers of {name}", share(valid["adapter"]), f"bare {share(valid['bare'])}"))
+    bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
+    if "kl" in bare:
+        note = f"top-1 agreement {share(bare['agreement'])}" if "agreement" in bare else "on general text"
+        found.append(Tile("KL divergence of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}"))
+    if inputs.bench and (speeds := decoding(inputs.bench)):
+        name, by_length = next(iter(speeds.items()))
+        found.append(Tile("tokens a second, decoding", f"{max(by_length.values()):.1f}", f"{name}, at best"))
+    return found
+
+
+def lengths(bench: Mapping) -> list[str]:
+    """Return the prompt lengths of a benchmark, in tokens, from short to long."""
+    return sorted({key for of in bench["contestants"].values() for key in of if key.isdigit()}, key=int)
+
+
+def decoding(bench: Mapping) -> dict[str, dict[str, float]]:
+    """Map each contestant to the tokens a second that it decodes after prompts of each length."""
+    found = {}
+    for name, of in bench["contestants"].items():
+        speeds = {length: of.get(length, {}).get("decode_tokens_per_s") for length in lengths(bench)}
+        found[name] = {length: speed for length, speed in speeds.items() if speed is not None}
+    return {name: speeds for name, speeds in found.items() if speeds}
+
+
+def tasks(inputs: Inputs) -> list[tuple[str, str, dict[str, float]]]:
+    """Return task, metric and the model's results (bare, then by adapter) of lm-eval."""
+    return [
+        (task, metric, results)
+        for task, by_metric in inputs.metrics.get("tasks", {}).items()
+        for metric, results in by_metric.items()
+    ]
+
+
+def machines(inputs: Inputs) -> list[tuple[str, list[str]]]:
+    """Return each kind of machine that took part, in words, with the stages that ran on it."""
+    found: dict[str, list[str]] = {}
+    for stage, of in inputs.machines.items():
+        gpu = f", {of['gpu']}" if of.get("gpu") else ""
+        kind = f"{of['architecture']} {of.get('vendor', '')}, {of.get('torch', '')}{gpu}"
+        found.setdefault(kind, []).append(stage)
+    return list(found.items())
+
+
+def size(number: float) -> str:
+    """Return bytes in the unit that suits them."""
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= of:
+            return f"{number / of:.{2 if unit == 'GB' else 1}f}\N{NO-BREAK SPACE}{unit}"
+    return f"{number:.0f} B"
+
+
+def share(number: float) -> str:
+    """Return a share in percent, with a decimal where whole percents hide that it is not all or nothing."""
+    return f"{number:.1%}" if 0 < number < 0.01 or 0.99 < number < 1 else f"{number:.0%}"

@@ -1,0 +1,180 @@
+"""What a report is made of: the files that the pipeline, the benchmarks and a release left, read once."""
+
+import csv
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from press import files
+from press.errors import UserError
+
+PACKAGES = Path("packages")
+REPORTS = Path("reports")
+RELEASES = Path("releases")
+BENCH = REPORTS / "bench" / "runtime.json"
+BIN = re.compile(r"(\d+)-(\d+)")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What an adapter learned from: the losses of its training, and the lengths of its examples."""
+
+    # (step, loss in nats a token)
+    train: list[tuple[int, float]]
+    heldout: list[tuple[int, float]]
+    # (fewest tokens, most tokens, examples)
+    lengths: list[tuple[int, int, int]]
+    # reports/prepare/ADAPTER/report.json
+    counts: dict
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a report of a target says, still in the form of its files."""
+
+    target: str
+    manifest: dict
+    manifest_sha256: str
+    metrics: dict
+    # adapter: [{"prompt", "bare", "adapter"}]
+    answers: dict[str, list[dict[str, str]]]
+    training: dict[str, Training]
+    # stage: what it ran on
+    machines: dict[str, dict]
+    # package: version, of every stage's libraries
+    libraries: dict[str, str]
+    # None where `make bench` or `make release` did not run
+    bench: dict | None
+    release: dict | None
+    # Whether reports/evaluate is of the same build as the package
+    current: bool
+
+    @property
+    def params(self) -> dict:
+        """The parameters that the package was built with."""
+        return self.manifest["inputs"]["params"]
+
+    @property
+    def adapters(self) -> list[str]:
+        return list(self.params["adapters"])
+
+
+def collect(target: str) -> Inputs:
+    """Read what there is about a target, from the working folder.
+
+    :raises UserError: if its package is not built, or a file is damaged
+    """
+    folder = PACKAGES / target
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        raise UserError(f"{folder} is not built: run `dvc repro` (or `dvc checkout`, if dvc.lock has it), then again")
+    try:
+        return _collect(target, manifest, _json(manifest))
+    except KeyError as error:
+        raise UserError(f"{manifest} does not say {error}: build the package again with `dvc repro`") from error
+
+
+def _collect(target: str, path: Path, manifest: dict) -> Inputs:
+    packaged = _json(path.parent / "metrics.json")
+    evaluated = REPORTS / "evaluate" / target
+    measured = {name: value for name, value in packaged.items() if name != "package"}
+    return Inputs(
+        target=target,
+        manifest=manifest,
+        manifest_sha256=files.sha256(path),
+        metrics=packaged,
+        answers=_json(evaluated / "answers.json"),
+        training={name: _training(name) for name in manifest["inputs"]["params"]["adapters"]},
+        machines=_machines(manifest["inputs"]["machines"]),
+        libraries=_libraries(),
+        bench=_json(BENCH) if BENCH.exists() else None,
+        release=_release(RELEASES / target),
+        current=_json(evaluated / "metrics.json") == measured,
+    )
+
+
+def _training(adapter: str) -> Training:
+    prepared = REPORTS / "prepare" / adapter
+    plots = REPORTS / "finetune" / adapter / "plots" / "metrics"
+    return Training(
+        train=_curve(plots / "train" / "loss.tsv"),
+        heldout=_curve(plots / "heldout" / "loss.tsv"),
+        lengths=_lengths(prepared / "lengths.csv"),
+        counts=_json(prepared / "report.json"),
+    )
+
+
+def _curve(path: Path) -> list[tuple[int, float]]:
+    return [(int(row["step"]), float(row["loss"])) for row in _rows(path, "\t", ("step", "loss"))]
+
+
+def _lengths(path: Path) -> list[tuple[int, int, int]]:
+    bins = []
+    for row in _rows(path, ",", ("tokens", "examples")):
+        match = BIN.fullmatch(row["tokens"])
+        if not match:
+            raise UserError(f"{path} has the bin {row['tokens']!r}, where 0016-0031 is the form: run `dvc repro`")
+        bins.append((int(match[1]), int(match[2]), int(row["examples"])))
+    return bins
+
+
+def _rows(path: Path, delimiter: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    rows = list(csv.DictReader(_text(path).splitlines(), delimiter=delimiter))
+    if any(row.get(column) is None for row in rows for column in columns):
+        raise UserError(f"{path} must have the columns {' and '.join(columns)}: run `dvc repro`")
+    return rows
+
+
+def _machines(tree: Mapping, prefix: str = "") -> dict[str, dict]:
+    """Return the machines of a manifest by stage, such as finetune@travel."""
+    found = {}
+    for name, value in tree.items():
+        if "architecture" in value:
+            found[prefix + name] = dict(value)
+        else:
+            found |= _machines(value, f"{prefix}{name}@")
+    return found
+
+
+def _libraries() -> dict[str, str]:
+    versions = {}
+    for path in sorted((REPORTS / "environment").glob("*.txt")):
+        versions |= dict(line.split("==", 1) for line in _text(path).splitlines() if "==" in line)
+    return versions
+
+
+def _release(folder: Path) -> dict | None:
+    """Return what a release's provenance says of commit, builder and manifest, and whether it is signed."""
+    path = folder / "provenance.json"
+    if not path.exists():
+        return None
+    statement = _json(path)
+    try:
+        predicate = statement["predicate"]
+        subjects = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
+        return {
+            "commit": predicate["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"],
+            "builder": predicate["runDetails"]["builder"]["id"],
+            "manifest_sha256": subjects["manifest.json"],
+            "signed": (folder / "model.sig").exists(),
+        }
+    except (KeyError, IndexError, TypeError) as error:
+        raise UserError(f"{path} is no provenance of a release: run `make release` again") from error
+
+
+def _json(path: Path) -> dict:
+    try:
+        return json.loads(_text(path))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: run `dvc repro` (or, if it is of a benchmark, `make bench`)") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: run `dvc repro`") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1}): run `dvc repro`") from error
