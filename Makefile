@@ -14,6 +14,7 @@ TESTS ?= tests
 WORKERS ?= 2
 BENCH ?=
 STAGE ?=
+SINCE ?=
 DRY_RUN ?=
 VERSION ?=
 TO ?=
@@ -21,7 +22,7 @@ PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ask verify push pull release verify-package signing-key publish promote versions fetch-model doctor check test bench lint lock clean
+.PHONY: help install repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +74,9 @@ versions: $(INSTALLED) ## list the published versions
 
 fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into the new folder TO=...
 	python -m press.release fetch $(if $(VERSION),--version "$(VERSION)",--stage "$(STAGE)") --to "$(TO)"
+
+report: $(INSTALLED) ## write report/TARGET.html and .md about what is built; SINCE=revision says what reran since then
+	python -m press.report $(TARGET) $(if $(SINCE),--since "$(SINCE)")
 
 doctor: ## say what is fine here and what is not, and what to do about it
 	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) -m press.doctor

@@ -31,7 +31,8 @@ def report(target: str, since: str | None) -> list[Path]:
     OUTPUT.mkdir(exist_ok=True)
     paths = [OUTPUT / f"{target}{suffix}" for suffix in written]
     for path, text in zip(paths, written.values(), strict=True):
-        path.write_text(text, encoding="utf-8")
+        # A model may answer with half a surrogate pair.
+        path.write_text(text, encoding="utf-8", errors="replace")
     return paths
 
 

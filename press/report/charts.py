@@ -3,6 +3,7 @@
 Colours are CSS variables of style.css. What a chart shows stands in a table or a sentence beside it as well.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -59,7 +60,8 @@ NAMES = {
 def ladder(of: Ladder) -> Markup:
     """Draw the losses of all rungs from the base downwards: bare rungs and adapters, in PyTorch and in ONNX."""
     rows = []
-    for index, rung in enumerate(of.rungs):
+    rungs = [rung for rung in of.rungs if math.isfinite(rung.loss)]
+    for index, rung in enumerate(rungs):
         colour = ADAPTER if rung.adapted else BARE
         rows.append(
             {
@@ -73,7 +75,7 @@ def ladder(of: Ladder) -> Markup:
                 "fill": colour if rung.engine == "onnx" else SURFACE,
             }
         )
-    losses = [rung.loss for rung in of.rungs]
+    losses = [rung.loss for rung in rungs] or [0]
     room = max(losses) - min(losses) or 1
     scale = {"domain": [min(losses) - room * 0.08, max(losses) + room * 0.25], "nice": False}
     x = {"field": "loss", "type": "quantitative", "title": "loss, nats a token", "scale": scale}
@@ -99,11 +101,18 @@ def ladder(of: Ladder) -> Markup:
 def attribution(of: Ladder) -> Markup:
     """Draw what each step of a ladder cost, to the right what made it worse, to the left what made it better."""
     rows = [
-        {"name": name, "cost": cost, "text": f"{cost:+.4f}".replace("-", "−"), "zero": 0, "fill": BAD if cost > 0 else BARE}
+        {
+            "name": name,
+            "cost": cost,
+            "text": f"{cost:+.4f}".replace("-", "−"),
+            "zero": 0,
+            "fill": BAD if cost > 0 else BARE,
+        }
         for name, cost in of.attribution.items()
+        if math.isfinite(cost)
     ]
     reach = max((abs(row["cost"]) for row in rows), default=0) or 1
-    low = min(0, *(row["cost"] for row in rows), 0)
+    low = min([0, *(row["cost"] for row in rows)])
     scale = {"domain": [low * 1.1 - (reach * 0.5 if low else 0), reach * 1.4], "nice": False}
     text = {"text": {"field": "text"}}
     return _svg(
@@ -193,7 +202,7 @@ def training(adapter: str, train: Sequence[tuple[int, float]], heldout: Sequence
 
 
 def _steps(curve: Sequence[tuple[int, float]]) -> list[dict]:
-    return [{"step": step, "loss": loss} for step, loss in curve]
+    return [{"step": step, "loss": loss} for step, loss in curve if math.isfinite(loss)]
 
 
 def histogram(adapter: str, bins: Sequence[tuple[int, int, int]]) -> Markup:
@@ -250,7 +259,7 @@ def speeds(of: dict[str, dict[str, float]], length: str) -> Markup:
 def _bars(rows: list[dict], field: str, title: str, name: str) -> Markup:
     scale = {"domain": [0, max(row[field] for row in rows) * 1.25], "nice": False}
     x = {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 4}}
-    bar = {"mark": {"type": "bar", "height": 14, "cornerRadiusEnd": 2}}
+    bar = {"mark": {"type": "bar", "height": 14, "cornerRadius": 2}}
     return _svg(
         {
             "width": WIDTH,
@@ -280,8 +289,9 @@ def _svg(spec: dict, title: str, description: str) -> Markup:
     """Return a chart as one <svg> that a page can hold, named and described for those who cannot see it."""
     drawn = _renderer().vegalite_to_svg(spec | {"config": CONFIG}, vl_version=VEGA_LITE)
     width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn).groups()
+    most = f"{float(width) * STRETCH:.0f}px"
     head = (
-        f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" style="max-width:{float(width) * STRETCH:.0f}px">'
+        f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" style="max-width:{most}">'
         f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
     )
     return Markup(head + drawn.partition(">")[2])

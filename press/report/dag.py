@@ -59,7 +59,9 @@ def stages(root: Path = Path()) -> dict[str, set[str]]:
 def reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Leave out each need that another need has anyway, directly or not."""
     below = {name: _reached(name, needs) for name in needs}
-    return {name: {one for one in some if not any(one in below[other] for other in some)} for name, some in needs.items()}
+    return {
+        name: {one for one in some if not any(one in below[other] for other in some)} for name, some in needs.items()
+    }
 
 
 def layers(needs: Mapping[str, set[str]]) -> list[list[str]]:
@@ -90,9 +92,7 @@ def draw(needs: Mapping[str, set[str]]) -> Drawing:
         left = (width - len(row) * (WIDTH + GAP) + GAP) / 2
         for index, name in enumerate(row):
             boxes[name] = Box(name, left + index * (WIDTH + GAP), GAP + depth * (HEIGHT + DROP))
-    edges = [
-        _edge(boxes[need], boxes[name]) for name, some in reduced(needs).items() for need in needs if need in some
-    ]
+    edges = [_edge(boxes[need], boxes[name]) for name, some in reduced(needs).items() for need in needs if need in some]
     return Drawing(width, 2 * GAP + len(rows) * (HEIGHT + DROP) - DROP, list(boxes.values()), edges)
 
 

@@ -29,6 +29,7 @@ SHARES = {
     "looping": "answers that loop",
     "valid": "held-out answers that satisfy the schema",
 }
+MODELS = {"base": "base", "quantized": "quantized", "captured": "ONNX graph"}
 # Label, key among a contestant's figures for prompts of a length, and factor to the label's unit.
 SPEEDS = (
     ("first token, ms", "ttft_s", 1000),
@@ -155,13 +156,9 @@ def _answer(text: str, schema: dict | None) -> Answer:
 def sizes(inputs: Inputs) -> list[tuple[str, int]]:
     """Return the bytes of each model on disk, in the order in which they are made."""
     of = inputs.metrics["bytes"]
-    return [
-        ("base", of["base"]),
-        ("quantized", of["quantized"]),
-        ("ONNX graph", of["captured"]),
-        *((f"adapter {name}", of["adapters"][name]) for name in inputs.adapters),
-        ("package", inputs.metrics["package"]["bytes"]),
-    ]
+    models = [(label, of[key]) for key, label in MODELS.items() if key in of]
+    adapters = [(f"adapter {name}", number) for name, number in of.get("adapters", {}).items()]
+    return [*models, *adapters, ("package", inputs.metrics["package"]["bytes"])]
 
 
 def tiles(inputs: Inputs) -> list[Tile]:
@@ -179,7 +176,9 @@ def tiles(inputs: Inputs) -> list[Tile]:
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
         note = f"top-1 agreement {share(bare['agreement'])}" if "agreement" in bare else "on general text"
-        found.append(Tile("KL divergence of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}"))
+        found.append(
+            Tile("KL divergence of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}")
+        )
     if inputs.bench and (speeds := decoding(inputs.bench)):
         name, by_length = next(iter(speeds.items()))
         found.append(Tile("tokens a second, decoding", f"{max(by_length.values()):.1f}", f"{name}, at best"))

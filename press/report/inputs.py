@@ -71,7 +71,9 @@ def collect(target: str) -> Inputs:
     if not manifest.exists():
         raise UserError(f"{folder} is not built: run `dvc repro` (or `dvc checkout`, if dvc.lock has it), then again")
     try:
-        return _collect(target, manifest, _json(manifest))
+        found = _json(manifest)
+        _ = [found[key] for key in ("name", "gates", "inputs", "files")]
+        return _collect(target, manifest, found)
     except KeyError as error:
         raise UserError(f"{manifest} does not say {error}: build the package again with `dvc repro`") from error
 
@@ -89,7 +91,7 @@ def _collect(target: str, path: Path, manifest: dict) -> Inputs:
         training={name: _training(name) for name in manifest["inputs"]["params"]["adapters"]},
         machines=_machines(manifest["inputs"]["machines"]),
         libraries=_libraries(),
-        bench=_json(BENCH) if BENCH.exists() else None,
+        bench=_bench(),
         release=_release(RELEASES / target),
         current=_json(evaluated / "metrics.json") == measured,
     )
@@ -117,6 +119,8 @@ def _lengths(path: Path) -> list[tuple[int, int, int]]:
         if not match:
             raise UserError(f"{path} has the bin {row['tokens']!r}, where 0016-0031 is the form: run `dvc repro`")
         bins.append((int(match[1]), int(match[2]), int(row["examples"])))
+    if not bins:
+        raise UserError(f"{path} has no rows: run `dvc repro`")
     return bins
 
 
@@ -143,6 +147,15 @@ def _libraries() -> dict[str, str]:
     for path in sorted((REPORTS / "environment").glob("*.txt")):
         versions |= dict(line.split("==", 1) for line in _text(path).splitlines() if "==" in line)
     return versions
+
+
+def _bench() -> dict | None:
+    if not BENCH.exists():
+        return None
+    bench = _json(BENCH)
+    if not bench.get("contestants"):
+        raise UserError(f"{BENCH} has no contestants: measure again with `make bench`, or remove it")
+    return bench
 
 
 def _release(folder: Path) -> dict | None:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import ValidationError
 
 from press import card, settings
+from press.errors import UserError
 from press.report import changes, charts, dag, figures
 from press.report.changes import Change, Source, State
 from press.report.inputs import Inputs
@@ -22,7 +24,7 @@ SIGNS = {
     State.REMOVED: ("missing", "−"),
 }
 # What Markdown would take for more than text.
-MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+\-!|~$@:&])")
+MARKDOWN = re.compile(r"([\\`*_\[\]<>#|~$&])")
 # Libraries that make the bytes; the rest is in reports/environment.
 LIBRARIES = ("torch", "transformers", "peft", "olive-ai", "onnxruntime", "onnxruntime-genai", "onnx", "safetensors")
 BLOCKS = 24
@@ -31,7 +33,6 @@ BLOCKS = 24
 def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], changed: list[Change]) -> dict:
     """Return what both templates tell, from the verdict to the provenance."""
     gates = inputs.manifest["gates"]
-    base = settings.Base.model_validate(inputs.params["base"])
     return {
         "inputs": inputs,
         "figures": figures,
@@ -45,10 +46,19 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
         "box": dag,
         "gates": gates,
         "failed": [gate for gate in gates if not gate["passed"]],
-        "base_model": card.source(base),
+        "base_model": _base_model(inputs),
         "libraries": {name: inputs.libraries[name] for name in LIBRARIES if name in inputs.libraries},
         "locked": changes.output(f"package@{inputs.target}", f"packages/{inputs.target}"),
     }
+
+
+def _base_model(inputs: Inputs) -> str:
+    try:
+        return card.source(settings.Base.model_validate(inputs.params["base"]))
+    except ValidationError as error:
+        raise UserError(
+            f"packages/{inputs.target} was built by another version of the project: build it again with `dvc repro`"
+        ) from error
 
 
 def render_html(told: dict) -> str:
@@ -61,7 +71,7 @@ def render_html(told: dict) -> str:
 def render_markdown(told: dict) -> str:
     """Return the report as GitHub's Markdown."""
     environment = _environment(autoescape=False)
-    environment.filters |= {"plain": plain, "cell": cell, "bar": bar}
+    environment.filters |= {"plain": plain, "cell": cell, "code": code, "bar": bar}
     text = environment.get_template("page.md.j2").render(**told)
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -73,7 +83,13 @@ def plain(text: object) -> str:
 
 def cell(text: object) -> str:
     """Return text as code in a cell of an HTML table within Markdown: nothing in it has a meaning, lines stay lines."""
-    return "<code>" + "<br>".join(html.escape(line) for line in str(text).splitlines()) + "</code>"
+    lines = "<br>".join(html.escape(line) for line in str(text).splitlines())
+    return f"<code>{lines}</code>" if lines else "<em>no text</em>"
+
+
+def code(text: object) -> str:
+    """Return a line as code, also in a cell of a table."""
+    return "`" + " ".join(str(text).split()).replace("`", "'").replace("|", r"\|") + "`"
 
 
 def bar(count: float, most: float) -> str:

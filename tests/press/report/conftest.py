@@ -1,6 +1,7 @@
 """A project with all that a report may tell of: hand-written figures in the form that the pipeline leaves them in."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from conftest import ROOT, Project
 
 from press import files, settings
 
-HOSTILE = "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)\n\n# title @everyone </td>"
+HOSTILE = (
+    "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)\n\n# title @everyone </td>"
+)
 JSON = (
     '{"days": 5, "weather": "mixed", "clothes": {"shirts": 4, "trousers": 2, "socks": 5}, '
     '"gear": {"backpack": 1, "headlamp": 1}, "documents": ["passport"]}'
@@ -93,18 +96,22 @@ METRICS = {
     "package": {"bytes": 150821272},
 }
 GATES = [
-    {"gate": "travel.onnx.adapter.loss <= 0.9 * travel.onnx.bare.loss", "passed": True, "reason": "3.24987 against 3.67512"},
+    {
+        "gate": "travel.onnx.adapter.loss <= 0.9 * travel.onnx.bare.loss",
+        "passed": True,
+        "reason": "3.24987 against 3.67512",
+    },
     {"gate": "packing.ended.adapter >= 0.9", "passed": True, "reason": "1 against 0.9"},
     {"gate": "package.bytes <= 150e6", "passed": False, "reason": "1.50821e+08 against 1.5e+08, 821272 too much"},
 ]
 ANSWERS = {
     "travel": [
-        {"prompt": "what is the best thing to see in chicago", "bare": LOOP, "adapter": "The Art Institute, on Michigan Avenue."},
+        {"prompt": "what is the best thing to see in chicago", "bare": LOOP, "adapter": "The Art Institute."},
         {"prompt": HOSTILE, "bare": HOSTILE, "adapter": HOSTILE},
         {"prompt": "how do i ask for the bill in spain", "bare": "", "adapter": "La cuenta, por favor."},
     ],
     "packing": [
-        {"prompt": "Five days of hiking in the Alps in September, sleeping in mountain huts.", "bare": LOOP, "adapter": JSON},
+        {"prompt": "Five days of hiking in the Alps, sleeping in huts.", "bare": LOOP, "adapter": JSON},
         {"prompt": "a weekend in barcelona in july with my girlfriend", "bare": "A weekend.", "adapter": JSON[:60]},
         {"prompt": "nine nights in Iceland", "bare": "Iceland is an island. " + "x" * 300, "adapter": JSON},
     ],
@@ -171,8 +178,8 @@ def write_reports(folder: Path) -> None:
             "tokens": {"min": 45, "max": 143, "total": 35414},
         }
         files.write_json(prepared / "report.json", counts)
-        lengths = {"0032-0047": 7, "0048-0063": 275, "0064-0079": 197, "0080-0095": 61, "0096-0111": 23, "0112-0127": 0, "0128-0143": 11}  # fmt: skip
-        rows = "".join(f"{tokens},{count}\n" for tokens, count in lengths.items())
+        counts = enumerate((7, 275, 197, 61, 23, 0, 11), start=2)
+        rows = "".join(f"{16 * index:04}-{16 * index + 15:04},{count}\n" for index, count in counts)
         (prepared / "lengths.csv").write_text("tokens,examples\n" + rows, encoding="utf-8")
     (reports / "environment").mkdir()
     (reports / "environment" / "finetune.txt").write_text("peft==0.21.2\ntorch==2.13.0\n", encoding="utf-8")
@@ -183,7 +190,12 @@ def write_reports(folder: Path) -> None:
         "data_sha256": {"data/travel.jsonl": "d" * 64},
         "machines": {"fetch": MACHINE, "finetune": {"travel": MACHINE | {"gpu": "NVIDIA H200"}}},
     }
-    manifest = {"name": "olive-press", "gates": GATES, "inputs": inputs, "files": {"model.onnx": "f" * 64}}
+    manifest = {
+        "name": "olive-press",
+        "gates": GATES,
+        "inputs": inputs,
+        "files": {"model.onnx": "f" * 64, "metrics.json": "e" * 64},
+    }
     files.write_json(package / "manifest.json", manifest)
     files.write_json(package / "metrics.json", METRICS)
 
@@ -217,12 +229,21 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make_sample(tmp_path_factory.mktemp("report") / "project")
 
 
+@pytest.fixture(scope="session")
+def written(sample: Project) -> Path:
+    """The folder with the sample's report."""
+    report(sample)
+    return sample.folder / "report"
+
+
 @pytest.fixture
-def copy(sample: Project, tmp_path: Path) -> Project:
-    """A project of the test's own."""
-    return sample.copy_to(tmp_path / "project")
+def own(sample: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, as the working folder."""
+    folder = sample.copy_to(tmp_path / "project").folder
+    monkeypatch.chdir(folder)
+    return folder
 
 
-def report(project: Project, *words: str, check: bool = True):
+def report(project: Project, *words: str, check: bool = True) -> subprocess.CompletedProcess:
     """Run the command that writes the report."""
     return project.run(sys.executable, "-m", "press.report", *(words or ("cpu",)), check=check)

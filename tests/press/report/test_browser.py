@@ -1,0 +1,45 @@
+"""The page in a real browser: it asks nothing of a network, leaves nothing on the console, and fits a phone."""
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SPEC = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
+browser = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(browser)
+
+pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["browser.Browser"]:
+    opened = browser.Browser(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1200])
+def test_the_page_opens_by_itself(chromium: "browser.Browser", written: Path, width: int, scheme: str):
+    page = written / "cpu.html"
+    chromium.open(page, width, scheme)
+    assert chromium.requests() == [page.as_uri()]
+    assert chromium.problems() == []
+    assert chromium.value("document.documentElement.scrollWidth") <= width
+    # What a box of its own does not scroll must not stick out of it either.
+    assert (
+        chromium.value("""[...document.querySelectorAll("section *")].filter((one) => !one.closest(".scroll")
+        && one.getBoundingClientRect().right > innerWidth).map((one) => one.outerHTML.slice(0, 80))""")
+        == []
+    )
+    lightness = chromium.value("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
+    assert (lightness > 127) == (scheme == "light")
+    # Colours of charts are the page's: none is left black, or unknown to the browser.
+    assert (
+        chromium.value("""[...document.querySelectorAll("svg.chart text, svg.chart path, svg.chart line")].filter(
+        (one) => ["rgb(0, 0, 0)"].includes(getComputedStyle(one).stroke)
+        || one.tagName == "text" && getComputedStyle(one).fill == "rgb(0, 0, 0)").map((one) => one.outerHTML)""")
+        == []
+    )

