@@ -258,8 +258,9 @@ def speeds(of: dict[str, dict[str, float]], length: str) -> Markup:
 
 def _bars(rows: list[dict], field: str, title: str, name: str) -> Markup:
     scale = {"domain": [0, max(row[field] for row in rows) * 1.25], "nice": False}
-    x = {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": {"tickCount": 4}}
-    bar = {"mark": {"type": "bar", "height": 14, "cornerRadius": 2}}
+    axis = {"axis": {"tickCount": 4}, "stack": None}
+    x = {"field": field, "type": "quantitative", "title": title, "scale": scale} | axis
+    bar = {"mark": {"type": "bar", "height": 14, "cornerRadiusEnd": 2}}
     return _svg(
         {
             "width": WIDTH,
