@@ -191,6 +191,8 @@ def training(adapter: str, train: Sequence[tuple[int, float]], heldout: Sequence
                     "layer": [
                         {"mark": {"type": "line", "color": ADAPTER, "strokeWidth": 1.5, "strokeDash": [4, 3]}},
                         points,
+                        # First in the page's colour and wider, so that the curves behind do not run through it.
+                        {"mark": label | {"stroke": SURFACE, "strokeWidth": 4}, "encoding": written},
                         {"mark": label, "encoding": written},
                     ],
                 },

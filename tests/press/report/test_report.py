@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import Project, assert_sentence
 
+from press import files
 from press.errors import UserError
 from press.report import __main__ as command
 from press.report import changes
@@ -147,6 +148,31 @@ def test_what_was_not_measured_is_left_out_or_said(own: Path):
     for form in (text, markdown):
         assert "59.28" in form
         assert "ONNX, bare" not in form
+
+
+def test_a_release_is_told_by_its_provenance(own: Path):
+    manifest = files.sha256(Path("packages/cpu/manifest.json"))
+    statement = {
+        "subject": [{"name": "manifest.json", "digest": {"sha256": manifest}}],
+        "predicate": {
+            "buildDefinition": {"resolvedDependencies": [{"digest": {"gitCommit": "c" * 40}}]},
+            "runDetails": {"builder": {"id": "urn:olive-press:local"}},
+        },
+    }
+    path = Path("releases/cpu/provenance.json")
+    files.write_json(path, statement)
+    told = "built at commit " + "c" * 40 + " by urn:olive-press:local, not signed"
+    assert told in markup_free(command.report("cpu", None)[0])
+    statement["subject"][0]["digest"]["sha256"] = "0" * 64
+    files.write_json(path, statement)
+    assert "of another package than this one" in markup_free(command.report("cpu", None)[0])
+    files.write_json(path, {"predicate": {}})
+    with pytest.raises(UserError, match=r"releases/cpu/provenance\.json is no provenance"):
+        command.report("cpu", None)
+
+
+def markup_free(page: Path) -> str:
+    return " ".join(re.sub(r"<[^>]+>", "", page.read_text(encoding="utf-8")).split())
 
 
 def test_a_diverged_training_and_half_a_character_do_not_stop_it(own: Path):
