@@ -147,7 +147,7 @@ def test_weights_other_than_safetensors_are_refused(tmp_path, name, reason):
     (tmp_path / name).touch()
     with pytest.raises(UserError) as caught:
         fetch.check(tmp_path, trust_remote_code=False)
-    assert str(caught.value) == f"{tmp_path} {reason}; a checkpoint in safetensors format is needed"
+    assert str(caught.value) == f"the base model {reason}; a checkpoint in safetensors format is needed"
 
 
 def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
