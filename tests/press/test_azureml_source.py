@@ -131,6 +131,38 @@ def test_download_that_breaks_off(azure: AzureMl, target: Path) -> None:
     assert "1000 bytes read" in refusal(target)
 
 
+def test_disk_that_is_too_small_is_known_before_the_download(azure: AzureMl, small_disk: Path) -> None:
+    with (azure.models["press", "tiny", "3"] / "tokenizer.model").open("wb") as sparse:
+        sparse.truncate(10**10)
+    azure.faults.append(Route("GET", WEIGHTS, unexpected))
+    (small_disk / "target").mkdir()
+    sentence = refusal(small_disk / "target")
+    assert sentence.startswith(f"{URI} needs 10.0 GB of disk in {parts(small_disk / 'target')}/registries--press")
+
+
+def unexpected(azure: AzureMl, request: Request) -> Reply:
+    azure.unexpected.append(request.target)
+    return Reply(500)
+
+
+def test_download_goes_on_where_it_was(azure: AzureMl, target: Path) -> None:
+    registered = azure.models["press", "tiny", "3"]
+    folder = parts(target) / "registries--press--models--tiny--versions--3"
+    folder.mkdir(parents=True)
+    content = (registered / "model.safetensors").read_bytes()
+    files.partial(folder / "model.safetensors").write_bytes(content[:1000])
+    asked = []
+
+    def note(azure: AzureMl, request: Request) -> Reply:
+        asked.append(request.headers["x-ms-range"])
+        return server.blob(azure, request)
+
+    azure.faults.append(Route("GET", WEIGHTS, note))
+    fetch(target)
+    assert [span.partition("-")[0] for span in asked] == ["bytes=1000"]
+    assert files.digests(target) == files.digests(registered)
+
+
 def test_break_that_heals_is_survived(azure: AzureMl, target: Path) -> None:
     def break_off_once(azure: AzureMl, request: Request) -> Reply:
         azure.faults.clear()
