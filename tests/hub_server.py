@@ -1,7 +1,8 @@
 """The Hugging Face hub for tests: the part of its REST API on loopback that the hub's client needs to read models.
 
-`Hub.environment` leads the real client here. Every repository has one revision, REVISION; each file is stored as the
-hub stores it, weights and other large files by their SHA-256, the others in git.
+`Hub.environment` leads the real client here. Every repository has one revision, REVISION. As on the hub, small files
+are in git; weights and other large files have a SHA-256 and lie in a store under another host name, which takes no
+token, and to which the hub redirects.
 """
 
 import hashlib
@@ -24,6 +25,7 @@ ROUTES = {
     rf"{MODEL}/revision/(?P<revision>[^/]+)": "info",
     rf"{MODEL}/tree/(?P<revision>[^/]+)": "tree",
     r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)": "resolve",
+    r"/store/(?P<repo>[^/]+/[^/]+)/(?P<revision>[^/]+)/(?P<name>.+)": "store",
 }
 
 
@@ -51,13 +53,15 @@ class Repository:
 class Hub(AbstractContextManager):
     """The running server; `repositories` maps OWNER/MODEL to what it serves.
 
-    :param requests: the method, path and Range header of each request
+    :param requests: the path of each request
+    :param sent: the name and the Range header of each file that was sent
     :param cut: after how many bytes of a large file the connection breaks, or None
     :param stalls: whether it falls silent there instead
     """
 
     repositories: dict[str, Repository] = field(default_factory=dict)
-    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
+    sent: list[tuple[str, str | None]] = field(default_factory=list)
     cut: int | None = None
     stalls: bool = False
 
@@ -74,12 +78,12 @@ class Hub(AbstractContextManager):
     @property
     def environment(self) -> dict[str, str]:
         """The variables that lead a client here, past any proxy."""
-        endpoint = f"http://127.0.0.1:{self.server.server_port}"
-        return {"HF_ENDPOINT": endpoint, "HF_HUB_OFFLINE": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+        direct = dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost")
+        return {"HF_ENDPOINT": f"http://127.0.0.1:{self.server.server_port}", "HF_HUB_OFFLINE": "0", **direct}
 
-    def downloads(self, pattern: str) -> list[str | None]:
-        """Return the Range headers of the downloads of files whose name has a pattern."""
-        return [span for method, path, span in self.requests if method == "GET" and re.search(pattern, path)]
+    def weights(self) -> list[tuple[str, str | None]]:
+        """Return the name and the Range header of each file of weights that was sent."""
+        return [(name, span) for name, span in self.sent if name.endswith(".safetensors")]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -87,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)
-        self.hub.requests.append((self.command, url.path, self.headers["Range"]))
+        self.hub.requests.append(url.path)
         if self.headers["Authorization"] not in (None, f"Bearer {TOKEN}"):
             return self.refuse(401, None, "Invalid credentials in Authorization header")
         for pattern, answer in ROUTES.items():
@@ -108,31 +112,44 @@ class _Handler(BaseHTTPRequestHandler):
         if name is None:
             entries = [repository.entry(path) for path in sorted(repository.folder.iterdir())]
             return self.reply({"info": info(repo, entries), "tree": entries}[answer])
+        if answer == "store":
+            return self.store(repository.folder / name)
+        return self.resolve(repository, repository.folder / name, repo)
+
+    def resolve(self, repository: Repository, path: Path, repo: str) -> None:
+        """Send a file, or say where it is stored."""
         if repository.gated and not self.headers["Authorization"]:
             return self.refuse(401, "GatedRepo", f"Access to model {repo} is restricted.")
-        if not (repository.folder / name).exists():
+        if not path.exists():
             return self.refuse(404, "EntryNotFound", "Entry not found")
-        return self.send_file(repository.folder / name, repository.entry(repository.folder / name))
+        entry, headers = repository.entry(path), {"X-Repo-Commit": REVISION}
+        if "lfs" not in entry:
+            return self.send_file(path, None, {**headers, "ETag": f'"{entry["oid"]}"'})
+        store = f"http://localhost:{self.hub.server.server_port}/store/{repo}/{REVISION}/{path.name}"
+        linked = {"X-Linked-Size": str(entry["size"]), "X-Linked-ETag": f'"{entry["lfs"]["oid"]}"'}
+        return self.begin(302, {**headers, **linked, "Location": store, "Content-Length": "0"})
 
-    def send_file(self, path: Path, entry: dict) -> None:
-        """Send a file from where the client wants it."""
-        content = path.read_bytes()
-        first = int(re.findall(r"\d+", self.headers["Range"] or "0")[0])
-        etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
-        headers = {"ETag": f'"{etag}"', "X-Repo-Commit": REVISION, "Content-Type": "application/octet-stream"}
-        if "lfs" in entry:
-            headers |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{etag}"'}
-        if first:
-            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
-        cut = self.hub.cut if "lfs" in entry else None
-        self.begin(206 if first else 200, {**headers, "Content-Length": str(len(content) - first)})
-        if self.command == "HEAD":
-            return
-        self.wfile.write(content[first:cut])
-        if cut is not None:
+    def store(self, path: Path) -> None:
+        """Send a file from the store, as far as the connection is to hold."""
+        if self.headers["Authorization"]:
+            return self.refuse(400, None, "No token here")
+        self.send_file(path, self.hub.cut, {})
+        if self.hub.cut is not None:
             if self.hub.stalls:
                 self.hub.closed.wait()
             self.close_connection = True
+        return None
+
+    def send_file(self, path: Path, end: int | None, headers: dict[str, str]) -> None:
+        """Send a file from where the client wants it."""
+        content = path.read_bytes()
+        first = int(re.findall(r"\d+", self.headers["Range"] or "0")[0])
+        if first:
+            headers["Content-Range"] = f"bytes {first}-{len(content) - 1}/{len(content)}"
+        self.begin(206 if first else 200, {**headers, "Content-Length": str(len(content) - first)})
+        if self.command == "GET":
+            self.hub.sent.append((path.name, self.headers["Range"]))
+            self.wfile.write(content[first:end])
 
     def reply(self, value: object) -> None:
         content = json.dumps(value).encode()
