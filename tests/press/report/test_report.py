@@ -95,9 +95,10 @@ def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
 
 
 def test_what_a_model_says_is_text_and_no_markup(page: Page, markdown: str):
-    assert page.text.count(HOSTILE) == 3
-    assert "<script" not in markdown
-    outside = re.sub(r"<code>.*?</code>", "", markdown)
+    # As a prompt with two answers, and as the reason of a gate in the verdict and among the gates.
+    assert page.text.count(HOSTILE) == 5
+    assert "<script" not in re.sub(r"`[^`\n]*`", "", markdown)
+    outside = re.sub(r"<code>.*?</code>|`[^`\n]*`", "", markdown)
     assert "evil.example" in markdown
     assert "evil.example" not in outside
     assert "@everyone" not in outside
