@@ -19,8 +19,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     params = settings.load(ROOT / "params.yaml")
     Path("data").mkdir()
-    for path in (params.quantize.calibration.data, *(adapter.data for adapter in params.adapters.values())):
-        Path(path).touch()
+    for block in (params.quantize.calibration, params.evaluate.general, *params.adapters.values()):
+        Path(block.data).touch()
     return tmp_path
 
 
