@@ -47,8 +47,6 @@ same token for the likeliest. "PyTorch, lm_head" is the quantized model with thi
 
 What each step costs, in nats a token (below 0, it gains):
 
-| text | {steps} |
-|---|---|---|---|---|
 {attribution}
 
 {remarks}
@@ -78,10 +76,10 @@ RUNGS = {
     "onnx.adapter": "ONNX, adapter",
 }
 STEPS = {
-    "weights": "int{bits} weights",
-    "lm_head": "{precision} embedding and lm_head",
-    "activations": "ONNX's activations",
-    "adapter_conversion": "adapter in ONNX",
+    "weights": "the weights in int{bits}",
+    "lm_head": "embedding and lm_head in {precision}",
+    "activations": "what ONNX rounds besides, its activations",
+    "adapter_conversion": "the adapter's conversion",
 }
 SHARES = {
     "valid": "are JSON that satisfies the schema",
@@ -111,8 +109,9 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         group_size=params.quantize.group_size,
         precision=precision,
         rungs="\n".join(row for text in texts for row in _rungs(text, metrics[text])),
-        steps=" | ".join(STEPS.values()).format(bits=params.quantize.bits, precision=precision),
-        attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts),
+        attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts).format(
+            bits=params.quantize.bits, precision=precision
+        ),
         remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
         sizes="\n".join(f"| {what} | {size / 1e6:.1f} |" for what, size in _sizes(metrics)),
         gates="\n".join(map(_gate, results)) or "None.",
@@ -144,7 +143,7 @@ def _rungs(text: str, metrics: dict) -> Iterator[str]:
 
 
 def _attribution(text: str, costs: dict) -> str:
-    return f"| {text} | {' | '.join(f'{costs[step]:+.4f}' if step in costs else MISSING for step in STEPS)} |"
+    return f"- {text}: {', '.join(f'{words} {costs[step]:+.4f}' for step, words in STEPS.items() if step in costs)}."
 
 
 def _remarks(name: str, metrics: dict) -> Iterator[str]:
@@ -157,8 +156,8 @@ def _remarks(name: str, metrics: dict) -> Iterator[str]:
     own = metrics[name][ladder.GENERAL][of]["adapter"]
     bare = metrics[ladder.GENERAL][of]["bare" if of == "onnx" else "quantized"]
     yield (
-        f"- {name}: on the general text it costs {own['loss'] - bare['loss']:+.3f} nats a token (perplexity "
-        f"{own['perplexity']:.1f}, without it {bare['perplexity']:.1f}): what the model forgot to learn it."
+        f"- {name}: on the general text, the adapter's loss is {own['loss'] - bare['loss']:+.3f} nats a token against "
+        f"the model without it (perplexity {own['perplexity']:.1f}, {bare['perplexity']:.1f}); above 0, it forgot."
     )
 
 
