@@ -50,7 +50,7 @@ What each step costs, in nats a token (below 0, it gains):
 {attribution}
 
 {remarks}
-
+{tasks}
 ## Size
 
 | what | MB |
@@ -113,6 +113,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
             bits=params.quantize.bits, precision=precision
         ),
         remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
+        tasks=_tasks([*params.adapters], metrics.get("tasks", {})),
         sizes="\n".join(f"| {what} | {size / 1e6:.1f} |" for what, size in _sizes(metrics)),
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
@@ -159,6 +160,19 @@ def _remarks(name: str, metrics: dict) -> Iterator[str]:
         f"- {name}: on the general text, the adapter's loss is {own['loss'] - bare['loss']:+.3f} nats a token against "
         f"the model without it (perplexity {own['perplexity']:.1f}, {bare['perplexity']:.1f}); above 0, it forgot."
     )
+
+
+def _tasks(adapters: list[str], tasks: dict) -> str:
+    """Return a table of benchmark tasks, of the ONNX model bare and with each adapter that took them; or nothing."""
+    if not tasks:
+        return ""
+    models = ["bare", *adapters]
+    lines = [f"| task | metric | {' | '.join(models)} |", f"|---|---|{'---|' * len(models)}"]
+    for task, found in tasks.items():
+        for metric, values in found.items():
+            cells = [f"{values[model]:.4f}" if model in values else MISSING for model in models]
+            lines.append(f"| {task} | {metric} | {' | '.join(cells)} |")
+    return "\n".join(["", "Benchmark tasks (lm-evaluation-harness) on the ONNX model:", "", *lines, ""])
 
 
 def _sizes(metrics: dict) -> Iterator[tuple[str, int]]:

@@ -101,6 +101,14 @@ def test_shares_of_answers_and_what_was_forgotten_are_said(metrics):
     assert f"- packing: on the general text, the adapter's loss is {forgot}" in lines
 
 
+def test_benchmark_tasks_have_a_table_where_any_were_run(metrics):
+    assert "Benchmark tasks" not in card.render("cpu", PARAMS, metrics, [])
+    metrics["tasks"] = {"arc_easy": {"acc": {"bare": 0.5, "travel": 0.25}}}
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    assert "| task | metric | bare | packing | travel |" in lines
+    assert "| arc_easy | acc | 0.5000 | – | 0.2500 |" in lines
+
+
 def test_sizes_are_in_megabytes(metrics):
     lines = card.render("cpu", PARAMS, metrics, []).splitlines()
     for line in (
