@@ -1,8 +1,10 @@
 """Read Hugging Face checkpoints without the silent failures: every weight loaded, none made up."""
 
-from pathlib import Path
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
+from press import files
 from press.errors import UserError
 
 if TYPE_CHECKING:
@@ -10,19 +12,65 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What transformers looks for: all weights in one file, or a table of which file has which.
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Refuse a model, known by the names of its files, without its configuration, tokenizer or safe weights.
+
+    :param what: the model, for the sentence
+    """
+    names = list(names)
+    if "config.json" not in names:
+        raise UserError(f"{what} has no config.json: it is not a Hugging Face checkpoint")
+    check_format(names, what)
+    if not any(PurePath(name).match("tokenizer*") for name in names):
+        raise UserError(f"{what} has no tokenizer: tokenizer.json or tokenizer.model is needed")
+
+
+def check_format(names: Iterable[str], what: object) -> None:
+    """Refuse files none of which has weights in safetensors format."""
+    paths = [PurePath(name) for name in names]
+    if not any(path.match("*.safetensors") for path in paths):
+        pickled = any(path.match(pattern) for path in paths for pattern in PICKLES)
+        reason = "only pickled weights, which can run code when they are loaded" if pickled else "no weights"
+        raise UserError(f"{what} has {reason}; a checkpoint in safetensors format is needed")
+
+
+def weight_files(folder: Path, names: Collection[str], what: object) -> set[str]:
+    """Return the names of those files that transformers reads a checkpoint's weights from.
+
+    :param folder: has the index, if there is one
+    :param names: of all the checkpoint's files
+    :param what: the checkpoint, for sentences
+    :raises UserError: if one of them is missing, or the index is damaged
+    """
+    if SINGLE in names:
+        return {SINGLE}
+    if INDEX not in names:
+        return {name for name in names if name.endswith(".safetensors")}
+    try:
+        needed = set(files.read_json(folder / INDEX)["weight_map"].values())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{what} has a damaged or half downloaded {INDEX}: fetch it again") from error
+    missing = needed - set(names)
+    if missing:
+        raise UserError(
+            f"{what} lacks {len(missing)} of the {len(needed)} files that its {INDEX} names, such as {min(missing)}"
+        )
+    return needed
 
 
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Map the name of every tensor in a checkpoint's safetensors files to its shape, reading headers only."""
     from safetensors import SafetensorError, safe_open
 
-    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
-    if not files:
-        pickled = any(next(folder.glob(pattern), None) for pattern in PICKLES)
-        reason = "only pickled weights, which can run code when they are loaded" if pickled else "no weights"
-        raise UserError(f"{folder} has {reason}; a checkpoint in safetensors format is needed")
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    check_format(names, folder)
     shapes = {}
-    for file in files:
+    for file in sorted(folder / name for name in weight_files(folder, names, folder)):
         try:
             with safe_open(file, framework="pt") as tensors:
                 shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118

@@ -11,7 +11,7 @@ from press import files
 
 LOCK = Path("dvc.lock")
 FOLDERS = ("models", "packages", "prepared", "reports")
-LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints")
+LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints", ".*.download")
 
 
 def outputs(lock: Path) -> list[Path]:

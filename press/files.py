@@ -111,3 +111,22 @@ def folder_digest(folder: Path) -> str:
 def size(folder: Path) -> int:
     """Return the bytes of all files below `folder`."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin to write what does not fit on the disk that holds `folder`.
+
+    :param needed: bytes
+    :param what: that needs them, for the sentence
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} needs {readable(needed)} of disk in {folder.absolute()}, which has {readable(free)} left: free "
+            f"{readable(needed - free)}, then run this again"
+        )
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from press import architectures, azure, checkpoints, files
+from press import architectures, azureml_source, checkpoints, download, files, hub_source
 from press.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,54 +64,32 @@ def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Pat
         )
 
 
-def from_hub(source: "settings.HubSource", kept: Sequence[str], target: Path) -> None:
-    """Download a model at a pinned revision from the Hugging Face hub (its cache resumes half downloads)."""
-    import httpx2
-    from huggingface_hub import errors, snapshot_download
+def from_hub(source: "settings.HubSource", kept: Sequence[str], folders: download.Folders) -> None:
+    """Download a model at a pinned revision from the Hugging Face hub, or take it from the hub client's cache.
 
-    where = f"{source.id} at revision {source.revision}"
-    try:
-        # Before gigabytes of weights.
-        folder = snapshot_download(source.id, revision=source.revision, allow_patterns="config.json")
-        check_architecture(Path(folder))
-        folder = snapshot_download(source.id, revision=source.revision, allow_patterns=list(kept))
-    except errors.GatedRepoError as error:
-        raise UserError(f"{source.id} is gated: accept its terms on the hub and log in with `hf auth login`") from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"the hub has no {where}: mend base.hub.revision in params.yaml") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(f"the hub has no model {source.id} that you can read: mend base.hub.id or log in") from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError) as error:
-        raise UserError(f"the hub could not be reached for {where}: {azure.first_line(error)}") from error
-    copy_checkpoint(Path(folder), kept, target)
+    :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
+        that the pipeline takes
+    """
+    cached = hub_source.cached(source, kept)
+    if cached:
+        return copy_checkpoint(cached, kept, folders.target)
+    with hub_source.sentences(source):
+        listed = hub_source.listing(source)
+        return download.checkpoint(listed, kept, source.id, f"{source.id}@{source.revision}", folders)
 
 
-def from_azureml(source: "settings.AzuremlSource", kept: Sequence[str], target: Path, timeout: float = 30) -> None:
+def from_azureml(
+    source: "settings.AzuremlSource", kept: Sequence[str], folders: download.Folders, timeout: float = 30
+) -> None:
     """Download a model version from an Azure ML registry with the caller's Azure identity.
 
-    Each failing call is tried four times. The storage has fixed limits in the SDK: a silent one is given up after
-    about six minutes.
-
-    :param timeout: seconds to wait for each answer of the login and of the registry
-    :raises UserError: if the model does not exist, cannot be read or reached, or is not a Hugging Face checkpoint
+    :param timeout: seconds to wait for each answer; each failing call is tried four times
+    :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
+        that the pipeline takes
     """
-    from azure.ai.ml import MLClient
-    from azure.core.exceptions import AzureError, ResourceNotFoundError
-
-    _, _, _, registry, _, name, _, version = source.uri.split("/")
-    with tempfile.TemporaryDirectory(dir=target) as scratch:
-        try:
-            login, limits = azure.credential(timeout), azure.limits(timeout)
-            client = MLClient(login, registry_name=registry, enable_telemetry=False, **limits)
-            client.models.download(name, version, download_path=scratch)
-        except ResourceNotFoundError as error:
-            raise UserError(f"{source.uri} does not exist: mend base.azureml.uri in params.yaml") from error
-        except AzureError as error:
-            raise UserError(azure.sentence(error, "read", "downloaded", source.uri)) from error
-        found = [path.parent for path in Path(scratch).rglob("config.json")]
-        if not found:
-            raise UserError(f"{source.uri} holds no config.json: it is not a Hugging Face checkpoint")
-        copy_checkpoint(min(found, key=lambda path: (len(path.parts), path)), kept, target)
+    with azureml_source.sentences(source.uri):
+        listed = azureml_source.listing(source.uri, timeout)
+        download.checkpoint(listed, kept, source.uri, source.uri.removeprefix("azureml://"), folders)
 
 
 def from_random(source: "settings.RandomSource", seed: int, target: Path) -> None:
@@ -139,13 +117,15 @@ def from_random(source: "settings.RandomSource", seed: int, target: Path) -> Non
 def copy_checkpoint(folder: Path, kept: Sequence[str], target: Path) -> None:
     """Copy those files of a folder that belong to a checkpoint, and nothing else.
 
-    :raises UserError: if the folder has an architecture that is not supported, or no weights in safetensors format
+    :raises UserError: if the folder has an architecture that is not supported, or no weights in safetensors format, or
+        does not fit on the target's disk
     """
     check_architecture(folder)
     checkpoints.weight_shapes(folder)
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and any(path.match(pattern) for pattern in kept):
-            shutil.copyfile(path, target / path.name)
+    copied = [path for path in folder.iterdir() if path.is_file() and any(path.match(pattern) for pattern in kept)]
+    files.check_space(target, sum(path.stat().st_size for path in copied), str(folder))
+    for path in sorted(copied):
+        shutil.copyfile(path, target / path.name)
 
 
 def check_architecture(folder: Path) -> None:

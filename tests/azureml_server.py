@@ -111,11 +111,16 @@ def data_reference(azure: "AzureMl", request: Request) -> Reply:
 
 
 def blob_list(azure: "AzureMl", request: Request) -> Reply:
-    names = [name for name in azure.blobs(request.found["container"]) if name.startswith(request.query["prefix"])]
-    kind = "<Properties><BlobType>BlockBlob</BlobType></Properties>"
-    blobs = "".join(f"<Blob><Name>{escape(name)}</Name>{kind}</Blob>" for name in names)
+    paths = azure.blobs(request.found["container"])
+    names = [name for name in paths if name.startswith(request.query["prefix"])]
+    blobs = "".join(f"<Blob><Name>{escape(name)}</Name>{_properties(paths[name])}</Blob>" for name in names)
     text = f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>"
     return Reply(body=text.encode(), headers={"Content-Type": "application/xml"})
+
+
+def _properties(path: Path) -> str:
+    size = f"<Content-Length>{path.stat().st_size}</Content-Length>"
+    return f"<Properties>{size}<BlobType>BlockBlob</BlobType></Properties>"
 
 
 def blob(azure: "AzureMl", request: Request) -> Reply:

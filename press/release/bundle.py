@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from press import files
+from press import commands, files
 from press.errors import UserError
 from press.release import package, provenance, signature
 from press.release.package import Package
@@ -99,4 +99,4 @@ def _sign(building: Path, signing: Signing) -> None:
 
 
 def _track(folder: Path) -> None:
-    package.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))
+    commands.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))

@@ -1,14 +1,13 @@
 """A built package, and what must be true of it before it is published."""
 
 import json
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from press import files
+from press import commands, files
 from press.errors import UserError
 
 PACKAGES = Path("packages")
@@ -77,7 +76,7 @@ def check_gates(package: Package) -> None:
 
 def check_committed() -> None:
     """Refuse a working tree that differs from HEAD: nobody else could rebuild the package."""
-    changed = output("git", "status", "--porcelain").splitlines()
+    changed = commands.output("git", "status", "--porcelain").splitlines()
     if changed:
         raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
 
@@ -87,7 +86,7 @@ def check_up_to_date(but: Path | None = None) -> None:
 
     :param but: a folder with outputs that may be of another state
     """
-    names = json.loads(output(sys.executable, "-m", "dvc", "status", "--json"))
+    names = json.loads(commands.output(sys.executable, "-m", "dvc", "status", "--json"))
     stale = [name for name in names if not (but and Path(name).is_relative_to(but))]
     if stale:
         raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")
@@ -102,15 +101,3 @@ def check_artifact(name: str, folder: Path) -> None:
         )
     if Path(artifacts[name]["path"]) != folder:
         raise UserError(f"dvc.yaml says that {name} is {artifacts[name]['path']}, but publish.target means {folder}")
-
-
-def output(*command: str) -> str:
-    """Run a command to its end and return what it printed.
-
-    :raises UserError: with its last line of error if it fails
-    """
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason"])[-1].removeprefix("ERROR: ")
-        raise UserError(f"`{' '.join(command[-3:])}` failed: {reason}")
-    return result.stdout.rstrip()

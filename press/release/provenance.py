@@ -10,9 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from press import files, lock
+from press import commands, files, lock
 from press.errors import UserError
-from press.release import package
 from press.release.package import PROVENANCE, SIGNATURE, Package
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -132,7 +131,7 @@ def _origin() -> str:
 
 
 def _git(*words: str) -> str:
-    return package.output("git", *words)
+    return commands.output("git", *words)
 
 
 def write(statement: dict, folder: Path) -> None:

@@ -88,4 +88,4 @@ def test_a_folder_is_refused_before_it_is_copied(tmp_path):
 def test_a_damaged_config_is_a_sentence(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": ', encoding="utf-8")
     with pytest.raises(UserError, match=r"config\.json is damaged or half downloaded"):
-        fetch.check(tmp_path, trust_remote_code=False)
+        architectures.read(tmp_path / "config.json")

@@ -10,14 +10,14 @@ import azureml_server as server
 import pytest
 from azureml_server import AzureMl, Reply, Request, Route
 
-from press import files, settings, sources
+from press import azureml_source, download, files, settings, sources
 from press.errors import UserError
 from stages.fetch import KEPT
 
 URI = "azureml://registries/press/models/tiny/versions/3"
 WEIGHTS = rf"{server.BLOBS}/(?P<container>[^/]+)/(?P<blob>.+\.safetensors)"
-# The SDK asks for a file's first 32 MiB, then for 4 MiB at a time: this many bytes make it do both.
-LONG = (32 << 20) + (4 << 20) + 1
+# What is asked for in two parts.
+LONG = azureml_source.CHUNK + 1
 
 
 @pytest.fixture
@@ -40,11 +40,21 @@ def target(tmp_path: Path) -> Path:
     return folder
 
 
+def fetch(target: Path, uri: str = URI, timeout: float = 30) -> None:
+    """Fetch a model into an empty folder, with the parts beside it."""
+    folders = download.Folders(target, parts(target), target.parent / "none")
+    sources.from_azureml(settings.AzuremlSource(uri=uri), KEPT, folders, timeout)
+
+
+def parts(target: Path) -> Path:
+    return target.parent / "parts"
+
+
 def refusal(target: Path, uri: str = URI, timeout: float = 30) -> str:
     """Fetch what cannot be fetched; return the sentence, which comes soon, is one line and leaves nothing behind."""
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
-        sources.from_azureml(settings.AzuremlSource(uri=uri), KEPT, target, timeout)
+        fetch(target, uri, timeout)
     assert time.monotonic() - start < 20
     assert not list(target.iterdir())
     sentence = str(caught.value)
@@ -62,7 +72,7 @@ def closed_port() -> int:
 def test_registered_checkpoint_arrives_byte_for_byte(azure: AzureMl, target: Path) -> None:
     registered = azure.models["press", "tiny", "3"]
     (registered / "tokenizer.model").write_bytes(bytes(range(251)) * (LONG // 251 + 1))
-    sources.from_azureml(settings.AzuremlSource(uri=URI), KEPT, target)
+    fetch(target)
     assert files.digests(target) == files.digests(registered)
 
 
@@ -72,7 +82,7 @@ def test_only_a_checkpoints_files_are_kept(azure: AzureMl, target: Path) -> None
     (registered / "pytorch_model.bin").write_bytes(b"a pickle")
     (registered / "onnx").mkdir()
     shutil.copy(registered / "config.json", registered / "onnx")
-    sources.from_azureml(settings.AzuremlSource(uri=URI), KEPT, target)
+    fetch(target)
     assert files.digests(target) == expected
 
 
@@ -121,6 +131,38 @@ def test_download_that_breaks_off(azure: AzureMl, target: Path) -> None:
     assert "1000 bytes read" in refusal(target)
 
 
+def test_disk_that_is_too_small_is_known_before_the_download(azure: AzureMl, small_disk: Path) -> None:
+    with (azure.models["press", "tiny", "3"] / "tokenizer.model").open("wb") as sparse:
+        sparse.truncate(10**10)
+    azure.faults.append(Route("GET", WEIGHTS, unexpected))
+    (small_disk / "target").mkdir()
+    sentence = refusal(small_disk / "target")
+    assert sentence.startswith(f"{URI} needs 10.0 GB of disk in {parts(small_disk / 'target')}/registries--press")
+
+
+def unexpected(azure: AzureMl, request: Request) -> Reply:
+    azure.unexpected.append(request.target)
+    return Reply(500)
+
+
+def test_download_goes_on_where_it_was(azure: AzureMl, target: Path) -> None:
+    registered = azure.models["press", "tiny", "3"]
+    folder = parts(target) / "registries--press--models--tiny--versions--3"
+    folder.mkdir(parents=True)
+    content = (registered / "model.safetensors").read_bytes()
+    files.partial(folder / "model.safetensors").write_bytes(content[:1000])
+    asked = []
+
+    def note(azure: AzureMl, request: Request) -> Reply:
+        asked.append(request.headers["x-ms-range"])
+        return server.blob(azure, request)
+
+    azure.faults.append(Route("GET", WEIGHTS, note))
+    fetch(target)
+    assert [span.partition("-")[0] for span in asked] == ["bytes=1000"]
+    assert files.digests(target) == files.digests(registered)
+
+
 def test_break_that_heals_is_survived(azure: AzureMl, target: Path) -> None:
     def break_off_once(azure: AzureMl, request: Request) -> Reply:
         azure.faults.clear()
@@ -128,5 +170,5 @@ def test_break_that_heals_is_survived(azure: AzureMl, target: Path) -> None:
         return Reply(reply.status, reply.body[:1000], {**reply.headers, "Content-Length": str(len(reply.body))})
 
     azure.faults.append(Route("GET", WEIGHTS, break_off_once))
-    sources.from_azureml(settings.AzuremlSource(uri=URI), KEPT, target)
+    fetch(target)
     assert files.digests(target) == files.digests(azure.models["press", "tiny", "3"])

@@ -1,8 +1,10 @@
 """Loading checkpoints without silent failures."""
 
+import json
 import shutil
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from press import checkpoints
@@ -42,3 +44,32 @@ def test_a_folder_without_safetensors_is_refused(tmp_path, name, reason):
     (tmp_path / name).write_bytes(b"x")
     with pytest.raises(UserError, match=reason):
         checkpoints.weight_shapes(tmp_path)
+
+
+def indexed(folder, text):
+    for name in ("model-00001-of-00002.safetensors", "model-00003-of-00002.safetensors"):
+        save_file({name: torch.zeros(1)}, folder / name)
+    (folder / checkpoints.INDEX).write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_shard_that_the_index_names_is_missed(tmp_path):
+    weights = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    folder = indexed(tmp_path, json.dumps({"weight_map": weights}))
+    with pytest.raises(UserError) as caught:
+        checkpoints.weight_shapes(folder)
+    assert str(caught.value) == (
+        f"{folder} lacks 1 of the 2 files that its model.safetensors.index.json names, such as "
+        "model-00002-of-00002.safetensors"
+    )
+
+
+def test_weights_that_no_index_names_are_not_the_model_s(tmp_path):
+    name = "model-00001-of-00002.safetensors"
+    assert checkpoints.weight_shapes(indexed(tmp_path, json.dumps({"weight_map": {"a": name}}))) == {name: (1,)}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"weight_map": []}', "{}"])
+def test_a_damaged_index_is_a_sentence(tmp_path, text):
+    with pytest.raises(UserError, match=r"has a damaged or half downloaded model\.safetensors\.index\.json"):
+        checkpoints.weight_shapes(indexed(tmp_path, text))

@@ -145,6 +145,15 @@ def test_each_preset_says_how_it_is_run_and_stands_in_the_readme(name):
     assert f"\n| `{name}` | " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
+def test_each_preset_of_a_real_model_pins_it_and_says_what_it_fetches(name):
+    text = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8")
+    base = yaml.safe_load(text)["base"]
+    assert base["source"] == "hub"
+    assert re.fullmatch(r"[0-9a-f]{40}", base["hub"]["revision"])
+    assert re.search(r"Fetches (# )?\d\.\d GB", text.partition("\n\n")[0].replace("\n", " "))
+
+
 def test_an_edited_preset_does_not_lock_out_the_next(repository):
     preset.write(preset.apply("quick"))
     Path("presets/quick.yaml").write_text("seed: 8\n", encoding="utf-8")

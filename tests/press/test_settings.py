@@ -1,56 +1,8 @@
-"""params.yaml is read strictly, and each mistake gives one sentence."""
-
-import copy
-import json
-from pathlib import Path
+"""Each mistake in params.yaml gives one sentence, which names the key and what would be right."""
 
 import pytest
 import yaml
-
-from press import settings
-from press.errors import UserError
-
-ROOT = Path(__file__).parents[2]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-TRAVEL = PARAMS["adapters"]["travel"]
-DELETED = object()
-JARGON = (
-    "Input should",
-    "input should",
-    "type=",
-    "instance of",
-    "pydantic",
-    "Traceback",
-    "Value error",
-    "[key]",
-    "validat",
-)
-
-
-def changed(folder: Path, changes: dict) -> Path:
-    """Write params.yaml with changes; a change's key is a path of keys."""
-    values = copy.deepcopy(PARAMS)
-    for keys, value in changes.items():
-        block = values
-        for key in keys[:-1]:
-            block = block[key]
-        if value is DELETED:
-            del block[keys[-1]]
-        else:
-            block[keys[-1]] = value
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    return path
-
-
-def complaint(path: Path) -> str:
-    """Return what `load` says about a file, as a sentence without the path."""
-    with pytest.raises(UserError) as caught:
-        settings.load(path)
-    message = str(caught.value)
-    assert not [word for word in JARGON if word in message]
-    assert message.startswith(f"{path}")
-    return message.removeprefix(f"{path}").removeprefix(": ").strip()
+from parameters import DELETED, KEYS, PARAMS, TRAVEL, base, changed, complaint
 
 
 def template(text: str) -> dict:
@@ -61,13 +13,8 @@ def schema(value: object) -> dict:
     return {("adapters", "travel", "response_schema"): value}
 
 
-def base(source: str, **block: str) -> dict:
-    return {("base", "source"): source, **{("base", source, key): value for key, value in block.items()}}
-
-
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
 FOLDER_NAME = "a folder name: lower-case letters, digits, - and _"
-KEYS = "seed, threads, device, base, quantize, adapters, targets, evaluate, gates, package"
 MISTAKES = [
     # unknown and missing keys
     ({("sed",): 1}, f"sed is not a known key, only {KEYS}"),
@@ -237,13 +184,6 @@ MISTAKES = [
 ]
 
 
-def test_the_project_s_own_parameters_load():
-    params = settings.load(ROOT / "params.yaml")
-    assert params.seed == PARAMS["seed"]
-    assert params.adapter("travel").lora.rank == TRAVEL["lora"]["rank"]
-    assert params.model_dump() == {block: PARAMS[block] for block in PARAMS.keys() - settings.RELEASE}
-
-
 @pytest.mark.parametrize(
     ("changes", "sentence"), MISTAKES, ids=lambda value: value[:70] if isinstance(value, str) else ""
 )
@@ -262,71 +202,3 @@ def test_each_mistake_has_a_line_of_its_own(tmp_path):
 def test_a_long_value_is_shown_in_short(tmp_path):
     sentence = complaint(changed(tmp_path, {("seed",): "x" * 10_000}))
     assert sentence == f"seed is '{'x' * 76}..., but must be an integer"
-
-
-@pytest.mark.parametrize(
-    ("content", "sentence"),
-    [
-        (b"seed: 42\nbase: [1\n", "is not valid YAML at line 3, column 1: expected ',' or ']', but got '<stream end>'"),
-        (
-            b"seed: 42\n\tthreads: 2\n",
-            "is not valid YAML at line 2, column 1: found character '\\t' that cannot start any token",
-        ),
-        (b"seed: \x00\n", "is not valid YAML: unacceptable character #x0000"),
-        ("seed: 42 # Flåm\n".encode("latin-1"), "is not UTF-8 text (byte 14)"),
-        (
-            b"- seed\n- threads\n",
-            f"must be a block of keys: {KEYS}",
-        ),
-        (
-            b"",
-            f"must be a block of keys: {KEYS}",
-        ),
-    ],
-)
-def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, content, sentence):
-    path = tmp_path / "params.yaml"
-    path.write_bytes(content)
-    assert complaint(path).startswith(sentence)
-
-
-def test_a_missing_file_is_refused(tmp_path):
-    assert complaint(tmp_path / "params.yaml") == "is missing: run this in the project's folder"
-
-
-def test_every_source_can_be_chosen(tmp_path):
-    chosen = {
-        "local": base("local", path="~/model"),
-        "hub": base("hub", id="owner/model", revision="0" * 40),
-        "azureml": base("azureml", uri="azureml://registries/r/models/m/versions/1"),
-        "random": {("base", "source"): "random", ("base", "random", "config", "rope_scaling"): None},
-    }
-    for source, changes in chosen.items():
-        assert settings.load(changed(tmp_path, changes)).base.source == source
-
-
-def test_whole_numbers_are_taken_where_a_fraction_may_be(tmp_path):
-    params = settings.load(changed(tmp_path, {("adapters", "travel", "training", "weight_decay"): 0}))
-    assert params.adapter("travel").training.weight_decay == 0.0
-
-
-def test_an_unknown_adapter_or_target_names_those_there_are():
-    params = settings.load(ROOT / "params.yaml")
-    with pytest.raises(UserError, match=r"params\.yaml: adapters has no 'hotel', only packing, travel"):
-        params.adapter("hotel")
-    with pytest.raises(UserError, match=r"params\.yaml: targets has no 'npu', only cpu"):
-        params.target("npu")
-
-
-def test_the_order_of_keys_means_nothing(tmp_path):
-    """DVC does not see it, so that no output may depend on it."""
-
-    def turned(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: turned(value[key]) for key in reversed(value)}
-        return [turned(each) for each in value] if isinstance(value, list) else value
-
-    for name, values in (("params.yaml", PARAMS), ("turned.yaml", turned(PARAMS))):
-        (tmp_path / name).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
-    first, second = (settings.load(tmp_path / name) for name in ("params.yaml", "turned.yaml"))
-    assert json.dumps(first.model_dump()) == json.dumps(second.model_dump())

@@ -1,62 +1,12 @@
 """A data set is taken line by line, or the lines that are wrong are named."""
 
-import json
-from pathlib import Path
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from data_sets import OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepared
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from press import examples, files, settings, sources
 from press.errors import UserError
 from stages import prepare
-
-ROOT = Path(__file__).parents[2]
-TOKENIZER = sources.byte_tokenizer()
-EOS = [TOKENIZER.eos_token_id]
-TEMPLATE = "<|im_start|>{prompt}\n{response}<|im_end|>"
-OVERHEAD = 3  # tokens of the template
-BASE = settings.load(ROOT / "params.yaml").adapter("travel")
-
-
-def adapter(data: Path, **changes: object) -> settings.Adapter:
-    chosen = {"template": TEMPLATE, "max_seq_len": 256, "too_long": "error", "heldout": 0.5, "response_schema": None}
-    return settings.Adapter.model_validate({**BASE.model_dump(), **chosen, "data": str(data), **changes})
-
-
-def line(prompt: object, response: object = "yes", **more: object) -> bytes:
-    return json.dumps({"prompt": prompt, "response": response, **more}).encode()
-
-
-def good(count: int) -> list[bytes]:
-    return [line(f"question {index}") for index in range(count)]
-
-
-@pytest.fixture
-def write(tmp_path: Path):
-    """Write lines as a data set and return its adapter's parameters."""
-
-    def write(lines: list[bytes], **changes: object) -> settings.Adapter:
-        path = tmp_path / "data.jsonl"
-        path.write_bytes(b"".join(each + b"\n" for each in lines))
-        return adapter(path, **changes)
-
-    return write
-
-
-def prepared(params: settings.Adapter) -> prepare.Prepared:
-    return prepare.prepare(params, TOKENIZER, EOS)
-
-
-def complaint(params: settings.Adapter) -> str:
-    """Return what is wrong with a data set, with its path cut off."""
-    with pytest.raises(UserError) as caught:
-        prepared(params)
-    assert str(caught.value).startswith(params.data)
-    return str(caught.value).replace(params.data, "").strip()
-
 
 REJECTED = [
     (b'{"prompt": "caf\xe9"}', "not UTF-8 (byte 16)"),
@@ -188,112 +138,6 @@ def test_a_prompt_that_leaves_no_room_for_an_answer_cannot_be_truncated(write):
     assert prepared(write(lines, too_long="truncate")).truncated == 1
 
 
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_the_prompt_s_tokens_end_where_the_prompt_ends(prompt, completion):
-    example = prepare.tokenize(TOKENIZER, prompt, completion)
-    assert TOKENIZER.decode(example["input_ids"][: example["prompt_tokens"]]) == prompt
-    assert TOKENIZER.decode(example["input_ids"][example["prompt_tokens"] :]) == completion
-
-
-def test_an_example_holds_the_rendered_texts_and_their_tokens(write):
-    result = prepared(write(good(40)))
-    example = next(each for each in result.train + result.heldout if "question 7\n" in each["prompt"])
-    assert (example["prompt"], example["completion"]) == ("<|im_start|>question 7\n", "yes<|im_end|>")
-    assert example["prompt_tokens"] == len("question 7\n") + 1
-    assert TOKENIZER.decode(example["input_ids"]) == "<|im_start|>question 7\nyes<|im_end|>"
-
-
-@given(st.sets(st.text("abcdef", min_size=1, max_size=5)), st.randoms())
-def test_adding_lines_moves_no_other_line(tmp_path_factory, added, random):
-    path = tmp_path_factory.getbasetemp() / "grown.jsonl"
-
-    def split(lines: list[bytes]) -> dict[str, bool]:
-        path.write_bytes(b"\n".join(lines))
-        result = prepared(adapter(path))
-        return {each["prompt"]: held for held in (False, True) for each in (result.train, result.heldout)[held]}
-
-    before = split(good(12))
-    lines = [*good(12), *map(line, sorted(added))]
-    random.shuffle(lines)
-    after = split(lines)
-    assert before.items() <= after.items()
-    assert len(after) == 12 + len(added)
-
-
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
-def test_about_the_wanted_share_is_held_out(write, share):
-    result = prepared(write(good(1000), heldout=share))
-    assert len(result.train) + len(result.heldout) == 1000
-    assert abs(len(result.heldout) / 1000 - share) < 0.05
-
-
-def test_preparing_twice_gives_the_same(write):
-    params = write(good(40))
-    assert prepared(params) == prepared(params)
-
-
-def test_samples_are_rendered_up_to_the_answer():
-    params = adapter(Path("x"), samples=["why {so}?", "when"])
-    assert prepare.render_samples(params) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
-    twice = adapter(Path("x"), template="{q}, {q}: {response}", samples=["why"])
-    assert prepare.render_samples(twice) == ["why, why: "]
-
-
-def test_samples_of_a_template_with_two_fields_are_refused():
-    params = adapter(Path("x"), template="{city} {topic} {response}")
-    with pytest.raises(UserError) as caught:
-        prepare.render_samples(params)
-    assert str(caught.value) == "samples need a template with one field besides {response}, not city, topic"
-
-
-def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
-    lines = [*good(10), line("question 0"), line("b", "a" * 40), line("c", "a" * 90)]
-    result = prepared(write(lines, max_seq_len=60, too_long="skip"))
-    prepare.write_report(result, tmp_path / "report")
-    train, heldout = len(result.train), len(result.heldout)
-    assert train + heldout == 11
-    assert files.read_json(tmp_path / "report" / "report.json") == {
-        "examples": {"train": train, "heldout": heldout},
-        "left_out": {"rejected": 1, "duplicates": 1},
-        "truncated": 0,
-        "tokens": {"min": 16, "max": 44, "total": 10 * 16 + 44},
-    }
-    assert files.read_json(tmp_path / "report" / "rejects.json") == [
-        {"line": 13, "reason": "94 tokens, more than max_seq_len 60"}
-    ]
-    assert (tmp_path / "report" / "lengths.csv").read_text(encoding="utf-8") == (
-        "tokens,examples\n0016-0031,10\n0032-0047,1\n"
-    )
-
-
-def test_examples_are_read_as_they_were_written(write, tmp_path):
-    odd = "line\u2028separator \x85 \x0c é 🌍 \u0000"
-    result = prepared(write([*good(40), line(odd)]))
-    both = result.train + result.heldout
-    assert any(odd in each["prompt"] for each in both)
-    examples.write(tmp_path / "examples.jsonl", both)
-    assert examples.read(tmp_path / "examples.jsonl") == both
-
-
-def test_the_stage_writes_splits_template_and_report(tmp_path, tiny_base, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "models" / "base").symlink_to(tiny_base)
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "travel.jsonl").write_bytes(b"\n".join(good(60)))
-    prepare.main("travel")
-    splits = [examples.read(tmp_path / "prepared" / "travel" / f"{name}.jsonl") for name in ("train", "heldout")]
-    assert sum(map(len, splits)) == 60
-    assert capsys.readouterr().out == f"travel: {len(splits[0])} to train, {len(splits[1])} held out, 0 left out\n"
-    manifest = files.read_json(tmp_path / "prepared" / "travel" / "adapter.json")
-    assert manifest["template"] == BASE.template
-    assert manifest["samples"][0].startswith("<|im_start|>user\n")
-    assert manifest["samples"][0].endswith("<|im_start|>assistant\n")
-    reports = {path.name for path in (tmp_path / "reports" / "prepare" / "travel").iterdir()}
-    assert reports == {"report.json", "rejects.json", "lengths.csv"}
-
-
 def test_a_template_whose_end_merges_with_the_answer_is_refused(write):
     """With a space before the answer, most tokenizers make one token of the space and the first letters."""
     alphabet = TOKENIZER.get_vocab()
@@ -307,10 +151,3 @@ def test_a_template_whose_end_merges_with_the_answer_is_refused(write):
         prepare.prepare(params, tokenizer, [tokenizer.eos_token_id])
     params = write(good(4), template="{prompt}:\n{response}<|im_end|>")
     assert prepare.prepare(params, tokenizer, [tokenizer.eos_token_id]).train
-
-
-def test_an_adapter_without_samples_may_have_a_template_with_two_fields(write):
-    params = write(
-        [line("q", place=f"p{index}") for index in range(6)], template="{place}|{prompt}\n{response}<|im_end|>"
-    )
-    assert prepare.render_samples(params.model_copy(update={"samples": []})) == []
