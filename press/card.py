@@ -187,7 +187,11 @@ def _sizes(metrics: dict) -> Iterator[tuple[str, int]]:
 
 
 def _gate(result: gates.Result) -> str:
-    return f"- {'passed' if result.passed else 'NOT passed'}: `{result.gate}` ({result.reason})"
+    if result.passed:
+        return f"- passed: `{result.gate}` ({result.reason})"
+    # As code, since it quotes prompts, which may look like Markdown.
+    reason = result.reason.replace("`", "'")
+    return f"- NOT passed: `{result.gate}` (`{reason}`)"
 
 
 def _adapter(name: str, adapter: settings.Adapter) -> str:

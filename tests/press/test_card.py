@@ -175,7 +175,10 @@ def test_every_source_is_named_with_its_pin(source, block, expected):
 
 
 def test_each_gate_is_said_to_be_passed_or_not(metrics):
-    results = [gates.Result("a.b <= 1", True, "0.5 against 1"), gates.Result("a.c <= 1", False, "2 against 1")]
+    results = [
+        gates.Result("a.b <= 1", True, "0.5 against 1"),
+        gates.Result("a.c <= 1", False, "2; on '`*x*`'"),
+    ]
     lines = card.render("cpu", PARAMS, metrics, results).splitlines()
     assert "- passed: `a.b <= 1` (0.5 against 1)" in lines
-    assert "- NOT passed: `a.c <= 1` (2 against 1)" in lines
+    assert "- NOT passed: `a.c <= 1` (`2; on ''*x*''`)" in lines

@@ -110,6 +110,12 @@ def test_a_gpu_that_is_not_there_is_named():
     )
 
 
+def test_a_missing_general_text_is_named(project):
+    Path("data/general.jsonl").unlink()
+    with pytest.raises(UserError, match=r"yaml: evaluate\.general\.data names data/general\.jsonl, which is"):
+        check.check_files(settings.load(ROOT / "params.yaml"))
+
+
 def test_an_adapter_s_missing_data_is_named(project):
     Path("data/packing.jsonl").unlink()
     with pytest.raises(UserError) as caught:
