@@ -1,6 +1,8 @@
 """The model card of a package, in the form that model hubs read."""
 
-from press import gates, settings
+from collections.abc import Iterator
+
+from press import gates, ladder, settings
 
 CARD = """---
 language: en
@@ -35,12 +37,26 @@ See LICENSE for its terms.
 
 ## Quality
 
-Mean loss (nats a token) and perplexity of held-out answers, which no adapter was trained on.
+Losses are nats a token: of held-out answers, which no adapter was trained on, and of a general English text. KL is the
+divergence of a model's next token from that of the base model in PyTorch, in nats; "same" is how often both hold the
+same token for the likeliest. "PyTorch, lm_head" is the quantized model with this package's embedding and lm_head.
 
-| held-out set | figure | PyTorch base | PyTorch quantized | PyTorch adapter | ONNX bare | ONNX adapter |
-|---|---|---|---|---|---|---|
-{rows}
-{shares}
+| text | model | loss | perplexity | KL | same |
+|---|---|---|---|---|---|
+{rungs}
+
+What each step costs, in nats a token (below 0, it gains):
+
+{attribution}
+
+{remarks}
+{tasks}
+## Size
+
+| what | MB |
+|---|---|
+{sizes}
+
 ## Gates
 
 {gates}
@@ -51,7 +67,26 @@ Mean loss (nats a token) and perplexity of held-out answers, which no adapter wa
 """
 
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA"}
-RUNGS = (("pytorch", "base"), ("pytorch", "quantized"), ("pytorch", "adapter"), ("onnx", "bare"), ("onnx", "adapter"))
+RUNGS = {
+    "pytorch.base": "PyTorch, base",
+    "pytorch.quantized": "PyTorch, quantized",
+    "pytorch.head": "PyTorch, lm_head",
+    "onnx.bare": "ONNX, bare",
+    "pytorch.adapter": "PyTorch, adapter",
+    "onnx.adapter": "ONNX, adapter",
+}
+STEPS = {
+    "weights": "the weights in int{bits}",
+    "lm_head": "embedding and lm_head in {precision}",
+    "activations": "what ONNX rounds besides, its activations",
+    "adapter_conversion": "the adapter's conversion",
+}
+SHARES = {
+    "valid": "are JSON that satisfies the schema",
+    "ended": "end by themselves",
+    "looping": "loop",
+}
+MISSING = "–"
 
 
 def render(target: str, params: settings.Settings, metrics: dict, results: list[gates.Result]) -> str:
@@ -60,6 +95,8 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
     :param results: what became of the quality gates
     """
     spec = params.target(target)
+    precision = {"float": "floats"}.get(spec.precision, spec.precision)
+    texts = [*params.adapters, ladder.GENERAL]
     return CARD.format(
         name=params.package.name,
         target=target,
@@ -70,9 +107,14 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         bits=params.quantize.bits,
         algorithm=params.quantize.algorithm,
         group_size=params.quantize.group_size,
-        precision={"float": "floats"}.get(spec.precision, spec.precision),
-        rows="\n".join(row for name in params.adapters for row in _score_rows(name, metrics[name])),
-        shares=_shares(params, metrics),
+        precision=precision,
+        rungs="\n".join(row for text in texts for row in _rungs(text, metrics[text])),
+        attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts).format(
+            bits=params.quantize.bits, precision=precision
+        ),
+        remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
+        tasks=_tasks([*params.adapters], metrics.get("tasks", {})),
+        sizes="\n".join(f"| {what} | {size / 1e6:.1f} |" for what, size in _sizes(metrics)),
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
@@ -89,26 +131,67 @@ def source(base: settings.Base) -> str:
     }[base.source]
 
 
-def _score_rows(name: str, metrics: dict) -> list[str]:
-    rows = []
-    for figure in ("loss", "perplexity"):
-        cells = [f"{metrics[of][rung][figure]:.3f}" if of in metrics else "–" for of, rung in RUNGS]
-        rows.append(f"| {name} | {figure} | {' | '.join(cells)} |")
-    return rows
+def _rungs(text: str, metrics: dict) -> Iterator[str]:
+    """Yield a line for each rung of a text, and for adapters also on the general one."""
+    for prefix, scores in ((text, metrics), (f"{ladder.GENERAL}, {text}", metrics.get(ladder.GENERAL, {}))):
+        for key, name in RUNGS.items():
+            of, rung = key.split(".")
+            score = scores.get(of, {}).get(rung)
+            if score:
+                figures = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}"]
+                figures += [f"{score['kl']:.4f}", f"{score['agreement']:.1%}"] if "kl" in score else [MISSING] * 2
+                yield f"| {prefix} | {name} | {' | '.join(figures)} |"
 
 
-def _shares(params: settings.Settings, metrics: dict) -> str:
-    lines = [
-        f"- {name}: {metrics[name]['valid']['adapter']:.0%} of the held-out prompts are answered with JSON that "
-        f"satisfies the adapter's schema, by the bare model {metrics[name]['valid']['bare']:.0%}."
-        for name in params.adapters
-        if "valid" in metrics[name]
-    ]
-    return "\n".join(["", *lines, ""]) if lines else ""
+def _attribution(text: str, costs: dict) -> str:
+    return f"- {text}: {', '.join(f'{words} {costs[step]:+.4f}' for step, words in STEPS.items() if step in costs)}."
+
+
+def _remarks(name: str, metrics: dict) -> Iterator[str]:
+    """Yield what an adapter's answers are like, and what it forgot of general English."""
+    for share, words in SHARES.items():
+        if share in metrics[name]:
+            own, bare = metrics[name][share]["adapter"], metrics[name][share]["bare"]
+            yield f"- {name}: {own:.0%} of the answers {words}, of the bare model's {bare:.0%}."
+    of = "onnx" if "onnx" in metrics[name] else "pytorch"
+    own = metrics[name][ladder.GENERAL][of]["adapter"]
+    bare = metrics[ladder.GENERAL][of]["bare" if of == "onnx" else "quantized"]
+    yield (
+        f"- {name}: on the general text, the adapter's loss is {own['loss'] - bare['loss']:+.3f} nats a token against "
+        f"the model without it (perplexity {own['perplexity']:.1f}, {bare['perplexity']:.1f}); above 0, it forgot."
+    )
+
+
+def _tasks(adapters: list[str], tasks: dict) -> str:
+    """Return a table of benchmark tasks, of the ONNX model bare and with each adapter that took them; or nothing."""
+    if not tasks:
+        return ""
+    models = ["bare", *adapters]
+    lines = [f"| task | metric | {' | '.join(models)} |", f"|---|---|{'---|' * len(models)}"]
+    for task, found in tasks.items():
+        for metric, values in found.items():
+            cells = [f"{values[model]:.4f}" if model in values else MISSING for model in models]
+            lines.append(f"| {task} | {metric} | {' | '.join(cells)} |")
+    return "\n".join(["", "Benchmark tasks (lm-evaluation-harness) on the ONNX model:", "", *lines, ""])
+
+
+def _sizes(metrics: dict) -> Iterator[tuple[str, int]]:
+    sizes = metrics["bytes"]
+    yield "base checkpoint", sizes["base"]
+    yield "quantized checkpoint", sizes["quantized"]
+    yield "ONNX model", sizes["captured"]
+    for name, size in sizes["adapters"].items():
+        yield f"adapter {name}", size
+    if "package" in metrics:
+        yield "this package", metrics["package"]["bytes"]
 
 
 def _gate(result: gates.Result) -> str:
-    return f"- {'passed' if result.passed else 'NOT passed'}: `{result.gate}` ({result.reason})"
+    if result.passed:
+        return f"- passed: `{result.gate}` ({result.reason})"
+    # As code, since it quotes prompts, which may look like Markdown.
+    reason = result.reason.replace("`", "'")
+    return f"- NOT passed: `{result.gate}` (`{reason}`)"
 
 
 def _adapter(name: str, adapter: settings.Adapter) -> str:

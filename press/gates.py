@@ -5,13 +5,14 @@ A gate is one comparison in params.yaml, such as
     packing.onnx.adapter.loss <= 0.9 * packing.onnx.bare.loss
 
 of metrics (by the names that `dvc metrics show` prints), numbers, + - * / and parentheses, with <=, <, >= or >
-between its sides. `{adapter}` makes it one gate for each adapter.
+between its sides. `{adapter}` makes it one gate for each adapter. Metrics are means over inputs, so that a gate that
+fails names the inputs whose own figures fail it.
 """
 
 import ast
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from press.errors import UserError
@@ -20,6 +21,7 @@ from press.errors import UserError
 METRIC = re.compile(r"[a-z0-9][\w-]*(?:\.[a-z0-9][\w-]*)+")
 NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 EVERY = "{adapter}"
+SHOWN = 3  # inputs that a failed gate names
 COMPARISONS = {ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt}
 ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
 
@@ -41,34 +43,64 @@ def check(gate: str) -> None:
     _parse(gate.replace(EVERY, "adapter"))
 
 
-def judge(gates: Iterable[str], metrics: Mapping, adapters: Iterable[str]) -> list[Result]:
-    """Judge metrics (nested, as in metrics.json) by gates, each for every adapter if it says so."""
+def judge(
+    gates: Iterable[str], metrics: Mapping, adapters: Iterable[str], cases: Sequence[Mapping] = ()
+) -> list[Result]:
+    """Judge metrics (nested, as in metrics.json) by gates, each for every adapter if it says so.
+
+    :param cases: single inputs, each with its name as `input` and its own figures by the names of the metrics
+    """
     values = _flat(metrics)
     names = list(adapters)
     some = [
         each for gate in gates for each in ([gate.replace(EVERY, name) for name in names] if EVERY in gate else [gate])
     ]
-    return [_judged(gate, values) for gate in some]
+    return [_judged(gate, values, cases) for gate in some]
 
 
-def _judged(gate: str, values: dict[str, float]) -> Result:
+def _judged(gate: str, values: dict[str, float], cases: Sequence[Mapping]) -> Result:
     comparison, metrics = _parse(gate)
     missing = [name for name in metrics.values() if name not in values]
     if missing:
         return Result(gate, False, f"there is no metric {' or '.join(sorted(set(missing)))}")
-    bound = {symbol: values[name] for symbol, name in metrics.items()}
     try:
-        left, right = (_value(side, bound) for side in (comparison.left, comparison.comparators[0]))
+        left, right = _sides(comparison, metrics, values)
     except ZeroDivisionError:
         return Result(gate, False, "it divides by zero")
-    passed = COMPARISONS[type(comparison.ops[0])](left, right)
-    if passed:
-        return Result(gate, True, f"{left:.6g} against {right:.6g}")
-    return Result(
-        gate,
-        False,
-        f"{left:.6g} against {right:.6g}, {abs(left - right):.6g} too {'much' if left >= right else 'little'}",
-    )
+    reason = f"{left:.6g} against {right:.6g}"
+    if _compare(comparison)(left, right):
+        return Result(gate, True, reason)
+    reason += f", {abs(left - right):.6g} too {'much' if left >= right else 'little'}"
+    return Result(gate, False, reason + _worst(comparison, metrics, values, cases))
+
+
+def _worst(comparison: ast.Compare, metrics: dict[str, str], values: dict[str, float], cases: Sequence[Mapping]) -> str:
+    """Name the inputs that fail a gate by themselves, the worst first; none where no input has all of its figures."""
+    varying = {name for name in metrics.values() if any(name in case for case in cases)}
+    failed = []
+    for case in (case for case in cases if varying and varying <= case.keys()):
+        try:
+            left, right = _sides(comparison, metrics, {**values, **{name: case[name] for name in varying}})
+        except ZeroDivisionError:
+            continue
+        if not _compare(comparison)(left, right):
+            # A yes or no has no figure.
+            plain = all(isinstance(case[name], bool) for name in varying)
+            figures = "" if plain else f" ({left:.4g} against {right:.4g})"
+            failed.append((abs(left - right), f"{case['input']!r}{figures}"))
+    failed.sort(key=lambda each: -each[0])
+    shown = ", ".join(text for _, text in failed[:SHOWN])
+    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return f"; on {shown}{more}" if shown else ""
+
+
+def _compare(comparison: ast.Compare) -> Callable[[float, float], bool]:
+    return COMPARISONS[type(comparison.ops[0])]
+
+
+def _sides(comparison: ast.Compare, metrics: dict[str, str], values: Mapping[str, float]) -> tuple[float, float]:
+    bound = {symbol: values[name] for symbol, name in metrics.items()}
+    return _value(comparison.left, bound), _value(comparison.comparators[0], bound)
 
 
 def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:

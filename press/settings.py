@@ -6,7 +6,16 @@ from typing import Annotated, Literal
 
 import yaml
 from jsonschema import Draft202012Validator, SchemaError
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from press import mistakes
 from press.errors import UserError
@@ -22,7 +31,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # What has a meaning of its own among the metrics or in the chat.
-RESERVED = {"bytes", "none", "package"}
+RESERVED = {"bytes", "general", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
 RELEASE = {"publish", "signing"}
 
@@ -202,8 +211,15 @@ class Target(Block):
         return self
 
 
+class General(Block):
+    data: str
+    rows: Positive
+    row_tokens: Annotated[int, Field(ge=16)]
+
+
 class Evaluate(Block):
     max_new_tokens: Positive
+    general: General
 
 
 class Package(Block):
@@ -224,6 +240,17 @@ class Settings(Block):
     evaluate: Evaluate
     gates: list[str]
     package: Package
+
+    @field_validator("evaluate")
+    @classmethod
+    def general_text_is_unseen(cls, evaluate: Evaluate, info: ValidationInfo) -> Evaluate:
+        quantize, data = info.data.get("quantize"), evaluate.general.data
+        if quantize and Path(data) == Path(quantize.calibration.data):
+            raise ValueError(
+                f"evaluate.general.data is {data}, which is quantize.calibration.data: choose a text that the "
+                "quantizer does not see"
+            )
+        return evaluate
 
     @field_validator("adapters")
     @classmethod

@@ -36,3 +36,13 @@ def render(template: str, values: dict[str, str]) -> tuple[str, str]:
     """Return what the model is given (all before the answer) and what it has to write (the answer, closed)."""
     before, after = template.split("{" + RESPONSE + "}")
     return before.format(**values), values[RESPONSE] + after.format()
+
+
+def given(template: str, prompt: str) -> str:
+    """Return what the fields put into a prompt, without the template's text before the first and after the last."""
+    before, _ = template.split("{" + RESPONSE + "}")
+    parts = list(string.Formatter().parse(before))
+    places = [index for index, part in enumerate(parts) if part[1] is not None]
+    start = "".join(text for text, *_ in parts[: places[0] + 1])
+    end = "".join(text for text, *_ in parts[places[-1] + 1 :])
+    return prompt.removeprefix(start).removesuffix(end)

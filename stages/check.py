@@ -114,9 +114,10 @@ def check_files(params: settings.Settings) -> None:
     for name, adapter in params.adapters.items():
         if not Path(adapter.data).is_file():
             raise UserError(f"{settings.PARAMS}: adapters.{name}.data names {adapter.data}, which is not a file")
-    calibration = params.quantize.calibration.data
-    if not Path(calibration).is_file():
-        raise UserError(f"{settings.PARAMS}: quantize.calibration.data names {calibration}, which is not a file")
+    texts = {"quantize.calibration": params.quantize.calibration.data, "evaluate.general": params.evaluate.general.data}
+    for block, path in texts.items():
+        if not Path(path).is_file():
+            raise UserError(f"{settings.PARAMS}: {block}.data names {path}, which is not a file")
 
 
 def check_device(params: settings.Settings) -> None:

@@ -1,14 +1,34 @@
-"""Evaluate one target's model, bare and with each adapter, against PyTorch.
+"""Evaluate one target's model, bare and with each adapter, against PyTorch: the quality ladder and answers.
 
 in:  adapters, device, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
-     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared
-out: reports/evaluate/TARGET, metrics.json and answers.json; reports/machine/evaluate/TARGET.json, what it ran on
+     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, the general text
+out: reports/evaluate/TARGET: metrics.json, ladder.csv (for a plot), cases.jsonl (the figures of single inputs) and
+     answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
-from press import answers, checkpoints, command, device, examples, files, machine, scoring, settings
+from press import (
+    answers,
+    checkpoints,
+    command,
+    device,
+    examples,
+    files,
+    ladder,
+    machine,
+    scoring,
+    settings,
+    tables,
+    templates,
+    tensors,
+    texts,
+)
+from press.errors import UserError
 from press.examples import Example
+from press.ladder import GENERAL, Ladder
 
 BASE = Path("models/base")
 QUANTIZED = Path("models/quantized")
@@ -17,45 +37,82 @@ CAPTURED = Path("models/captured")
 CONVERTED = Path("models/converted")
 PREPARED = Path("prepared")
 REPORTS = Path("reports/evaluate")
-KNOBS = "adapters.*.max_seq_len"
-
-Scores = dict[str, dict[str, dict[str, float]]]
+KNOBS = "adapters.*.max_seq_len or evaluate.general.row_tokens"
 
 
-def score_pytorch(heldout: dict[str, list[Example]], where: str) -> Scores:
-    """Score the base, the quantized base and each adapter on it, on each adapter's held-out examples.
+def read_texts(params: settings.Settings) -> dict[str, list[Example]]:
+    """Return each adapter's held-out examples, and the general text."""
+    found = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in params.adapters}
+    general = params.evaluate.general
+    check_context(general.row_tokens)
+    found[GENERAL] = texts.examples(Path(general.data), BASE, general.rows, general.row_tokens, f"evaluate.{GENERAL}")
+    return found
+
+
+def check_context(row_tokens: int) -> None:
+    """Refuse rows of text that are longer than the base model's context."""
+    context = files.read_json(BASE / "config.json").get("max_position_embeddings", row_tokens)
+    if row_tokens > context:
+        raise UserError(
+            f"evaluate.general.row_tokens is {row_tokens}, but the base model's context is {context} tokens"
+        )
+
+
+def climb_pytorch(steps: Ladder, graph: Path, where: str) -> None:
+    """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
+
+    One model is in memory at a time.
 
     :param where: cpu or cuda
     """
     from peft import PeftModel
 
-    scores: Scores = {name: {} for name in heldout}
+    def add(model: object, rung: str, name: str, text: str) -> None:
+        print(f"scoring {rung} in PyTorch on {text}", flush=True)
+        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
 
-    def add(model: object, rung: str, names: list[str]) -> None:
-        for name in names:
-            print(f"scoring {rung} in PyTorch on {name}", flush=True)
-            scores[name][rung] = scoring.score(scoring.torch_losses(model, heldout[name]))
-
-    add(checkpoints.load(BASE).to(where), "base", list(heldout))
+    base = checkpoints.load(BASE)
+    steps.check_disk(base.config.get_text_config().vocab_size)
+    base = base.to(where)
+    for text in steps.texts:
+        add(base, "base", text, text)
+    del base
     quantized = checkpoints.dequantize(checkpoints.load(QUANTIZED).to(where))
-    add(quantized, "quantized", list(heldout))
-    for name in heldout:
+    for text in steps.texts:
+        add(quantized, "quantized", text, text)
+    for name in adapters(steps):
         model = PeftModel.from_pretrained(quantized, ADAPTERS / name).eval()
-        add(model, "adapter", [name])
+        add(model, "adapter", name, name)
+        add(model, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = model.unload()
-    return scores
+    try:
+        tables.put(quantized, tables.read(graph))
+    except tables.UnreadableError as error:
+        print(f"note: {error}; what embedding and lm_head cost was not evaluated")
+        return
+    for text in steps.texts:
+        add(quantized, "head", text, text)
 
 
-def score_runtime(runtime, heldout: dict[str, list[Example]]) -> Scores:
-    """Score the captured model, bare and with its adapter, on each adapter's held-out examples."""
-    scores: Scores = {name: {} for name in heldout}
-    for name, some in heldout.items():
-        check_tokenizer(runtime, some[0])
-        for rung, adapter in (("bare", None), ("adapter", name)):
-            print(f"scoring {rung} in ONNX on {name}", flush=True)
-            losses = scoring.runtime_losses(lambda ids, adapter=adapter: runtime.logits(ids, adapter), some)
-            scores[name][rung] = scoring.score(losses)
-    return scores
+def climb_runtime(steps: Ladder, runtime) -> None:
+    """Score the captured model, bare and with its adapter, on each adapter's held-out examples and general text."""
+
+    def add(rung: str, name: str, text: str, adapter: str | None) -> None:
+        print(f"scoring {rung} in ONNX on {text}", flush=True)
+        logits = scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), steps.texts[text])
+        steps.add(f"{name}.onnx.{rung}", text, logits)
+
+    add("bare", GENERAL, GENERAL, None)
+    for name in adapters(steps):
+        check_tokenizer(runtime, steps.texts[name][0])
+        add("bare", name, name, None)
+        add("adapter", name, name, name)
+        add("adapter", f"{name}.{GENERAL}", GENERAL, name)
+
+
+def adapters(steps: Ladder) -> list[str]:
+    """Return the names of the adapters whose held-out examples a ladder has."""
+    return [text for text in steps.texts if text != GENERAL]
 
 
 def check_tokenizer(runtime, example: Example) -> None:
@@ -65,62 +122,97 @@ def check_tokenizer(runtime, example: Example) -> None:
         raise RuntimeError(f"onnxruntime-genai tokenizes {example['prompt']!r} otherwise than transformers")
 
 
-def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tuple[list[dict], dict]:
+def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tuple[list[dict], list[dict]]:
     """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
 
-    :return: the answers side by side, and the shares that ended by themselves, that loop and that satisfy the schema
+    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself,
+        whether it loops, and, of held-out prompts, whether it satisfies the schema
     """
     adapter = files.read_json(PREPARED / name / "adapter.json")
     schema = adapter["response_schema"]
     prompts = adapter["samples"] + ([example["prompt"] for example in some] if schema else [])
     print(f"answering {len(prompts)} prompts of {name}", flush=True)
-    table = []
-    shares = {share: {"bare": 0, "adapter": 0} for share in ("ended", "looping")}
-    if schema:
-        shares["valid"] = {"bare": 0, "adapter": 0}
+    table, cases = [], []
     for index, prompt in enumerate(prompts):
         row = {"prompt": prompt}
+        case = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
         for rung, active in (("bare", None), ("adapter", name)):
-            row[rung], ended = runtime.answer(prompt, active, max_new_tokens)
-            shares["ended"][rung] += ended / len(prompts)
-            shares["looping"][rung] += answers.loops(row[rung]) / len(prompts)
+            row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
+            case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
             if schema and index >= len(adapter["samples"]):
-                shares["valid"][rung] += (answers.complaint(row[rung], schema) is None) / len(some)
+                case[f"{name}.valid.{rung}"] = answers.complaint(row[rung], schema) is None
         table.append(row)
-    return table, {share: {rung: round(value, 6) for rung, value in of.items()} for share, of in shares.items()}
+        cases.append(case)
+    return table, cases
+
+
+def shares(name: str, cases: list[dict]) -> dict[str, dict[str, float]]:
+    """Return the shares of an adapter's answers that ended, that loop and that are valid, if any may be."""
+    found: dict[str, dict[str, float]] = {}
+    for share in ("ended", "looping", "valid"):
+        for rung in ("bare", "adapter"):
+            flags = [case[f"{name}.{share}.{rung}"] for case in cases if f"{name}.{share}.{rung}" in case]
+            if flags:
+                found.setdefault(share, {})[rung] = round(sum(flags) / len(flags), scoring.DIGITS)
+    return found
+
+
+def inputs(steps: Ladder) -> dict[str, list[str]]:
+    """Return what each text's examples are called: by what their prompts' fields hold, rows of text by their words."""
+    found = {GENERAL: [example["completion"] for example in steps.texts[GENERAL]]}
+    for name in adapters(steps):
+        template = files.read_json(PREPARED / name / "adapter.json")["template"]
+        found[name] = [templates.given(template, example["prompt"]) for example in steps.texts[name]]
+    return found
 
 
 def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
-    """Write answers.json into `folder` and return the metrics."""
+    """Write ladder.csv, cases.jsonl and answers.json into `folder` and return the metrics."""
     import onnxruntime as ort
 
-    names = list(params.adapters)
-    heldout = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in names}
+    where = device.resolve(params.device)
     captured, converted = CAPTURED / target, CONVERTED / target
-    with device.explained(KNOBS):
-        pytorch = score_pytorch(heldout, device.resolve(params.device))
-    metrics: dict = {name: {"pytorch": scores} for name, scores in pytorch.items()}
-    table = {}
-    provider = params.target(target).provider
-    if provider in ort.get_available_providers():
-        from press.runtime import Runtime
+    with scratch(folder / "references") as references:
+        steps = Ladder(read_texts(params), references)
+        with device.explained(KNOBS):
+            climb_pytorch(steps, captured / tensors.GRAPH, where)
+        table, cases, counted = {}, [], {}
+        provider = params.target(target).provider
+        if provider in ort.get_available_providers():
+            from press.runtime import Runtime
 
-        paths = {name: converted / name / "adapter.onnx_adapter" for name in names}
-        runtime = Runtime(captured, paths, params.threads)
-        for name, scores in score_runtime(runtime, heldout).items():
-            metrics[name]["onnx"] = scores
-            table[name], shares = answer(runtime, name, heldout[name], params.evaluate.max_new_tokens)
-            metrics[name] |= shares
-    else:
-        print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
+            paths = {name: converted / name / "adapter.onnx_adapter" for name in params.adapters}
+            runtime = Runtime(captured, paths, params.threads)
+            climb_runtime(steps, runtime)
+            for name in params.adapters:
+                table[name], own = answer(runtime, name, steps.texts[name], params.evaluate.max_new_tokens)
+                counted[name] = shares(name, own)
+                cases += own
+        else:
+            print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
+    metrics = steps.metrics()
+    for name, of in counted.items():
+        metrics[name] |= of
     metrics["bytes"] = {
         "base": files.size(BASE),
         "quantized": files.size(QUANTIZED),
         "captured": files.size(captured),
-        "adapters": {name: files.size(converted / name) for name in names},
+        "adapters": {name: files.size(converted / name) for name in params.adapters},
     }
+    ladder.write_table(folder / "ladder.csv", metrics, steps.texts)
+    ladder.write_cases(folder / "cases.jsonl", steps.cases(inputs(steps)) + cases)
     files.write_json(folder / "answers.json", table)
     return metrics
+
+
+@contextlib.contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """Make an empty folder, and remove it in the end."""
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        files.remove(folder)
 
 
 def main(target: str) -> None:
@@ -131,7 +223,7 @@ def main(target: str) -> None:
     with files.replaced(REPORTS / target) as building:
         files.write_json(building / "metrics.json", evaluate(target, params, building))
     machine.record(f"evaluate/{target}")
-    print(f"{REPORTS / target}: see `dvc metrics show`")
+    print(f"{REPORTS / target}: see `dvc metrics show` and `dvc plots show`")
 
 
 if __name__ == "__main__":

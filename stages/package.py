@@ -1,6 +1,6 @@
 """Gather all that an application needs for one target in one folder.
 
-in:  all of params.yaml but other targets, prepared, the calibration text, reports/environment, reports/machine,
+in:  all of params.yaml but other targets, prepared, calibration and general text, reports/environment, reports/machine,
      models/base, models/captured/TARGET, models/converted/TARGET, reports/evaluate/TARGET
 out: packages/TARGET, with manifest.json: the SHA-256 of every file and of every input, and what became of the gates
 """
@@ -9,7 +9,7 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from press import card, command, files, gates, machine, settings
+from press import card, command, files, gates, ladder, machine, settings
 
 BASE = Path("models/base")
 CAPTURED = Path("models/captured")
@@ -38,7 +38,8 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
     # Of all but the texts that tell it.
     size = files.size(building)
     metrics = files.read_json(REPORTS / target / "metrics.json") | {"package": {"bytes": size}}
-    results = gates.judge(params.gates, metrics, params.adapters)
+    cases = ladder.read_cases(REPORTS / target / "cases.jsonl")
+    results = gates.judge(params.gates, metrics, params.adapters, cases)
     files.write_json(building / "metrics.json", metrics)
     (building / "README.md").write_text(card.render(target, params, metrics, results), encoding="utf-8")
     manifest = {
@@ -54,7 +55,7 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
 
 def inputs(target: str, params: settings.Settings) -> dict:
     """Return what the package was built from: parameters, digests of base model, data and libraries, and machines."""
-    calibration = Path(params.quantize.calibration.data)
+    texts = (params.quantize.calibration.data, params.evaluate.general.data)
     data = {
         adapter.data: files.read_json(PREPARED / name / "adapter.json")["data_sha256"]
         for name, adapter in params.adapters.items()
@@ -67,7 +68,7 @@ def inputs(target: str, params: settings.Settings) -> dict:
             "targets": {target: params.target(target).model_dump()},
         },
         "base_model_sha256": files.folder_digest(BASE),
-        "data_sha256": {**data, str(calibration): files.sha256(calibration)},
+        "data_sha256": {**data, **{path: files.sha256(Path(path)) for path in texts}},
         "environment_sha256": files.digests(ENVIRONMENT),
         "machines": {
             **{name: machine.recorded(name) for name in ("fetch", "quantize")},

@@ -71,6 +71,7 @@ OTHERS = {
     "targets.*.block_size": 128,
     "targets.*.accuracy_level": 1,
     "evaluate.max_new_tokens": 1,
+    "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
     "gates": [],
     "package.name": "other",
     "package.description": "other",

@@ -33,9 +33,7 @@ class Package:
     def figures(self) -> str:
         """The loss of each adapter in ONNX on its held-out answers."""
         scores = files.read_json(self.folder / "metrics.json")
-        losses = {
-            name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if isinstance(of, dict) and "onnx" in of
-        }
+        losses = {name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if "adapter" in of.get("onnx", {})}
         return ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from transformers import AutoTokenizer
 
 from passes import data
 from press import examples
@@ -20,13 +21,13 @@ def test_calibration_rows_are_the_joined_texts_cut_in_equal_rows(tiny_base, tmp_
     ids = [token for row, _ in rows for token in row["input_ids"].tolist()]
     assert [row["input_ids"].shape for row, _ in rows] == [(6,)] * 3
     assert all(row["attention_mask"].sum() == 6 for row, _ in rows)
-    tokenizer = data.AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     assert tokenizer.decode(ids) == "abc\n\nde\u2028f\n\nggggg"
 
 
 def test_too_little_calibration_text_is_refused_with_the_figures(tiny_base, tmp_path):
     path = write_texts(tmp_path / "texts.jsonl", ["abc"])
-    with pytest.raises(UserError, match=r"has 5 tokens, but calibration needs 2 rows of 16, 32 in all"):
+    with pytest.raises(UserError, match=r"has 5 tokens, but quantize.calibration needs 2 rows of 16, 32 in all"):
         data.calibration_rows(path, str(tiny_base), rows=2, row_tokens=16)
 
 
@@ -34,7 +35,7 @@ def test_chats_are_calibrated_on_in_the_models_own_template(tiny_base, tmp_path)
     chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
     path = tmp_path / "texts.jsonl"
     path.write_text(json.dumps({"text": "abc"}) + "\n" + json.dumps(chat) + "\n", encoding="utf-8")
-    tokenizer = data.AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     expected = "abc\n\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
     tokens = len(tokenizer(expected)["input_ids"])
     ((row, _),) = data.calibration_rows(str(path), str(tiny_base), rows=1, row_tokens=tokens)

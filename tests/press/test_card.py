@@ -10,18 +10,40 @@ from press import card, gates, settings
 PARAMS = settings.load(Path(__file__).parents[2] / "params.yaml")
 
 
-def figures(start: float) -> dict[str, float]:
-    return {"loss": start, "perplexity": start + 100}
+def rungs(start: float, **names: tuple[str, ...]) -> dict:
+    """Scores of rungs by runtime, with a different figure in each place."""
+    found: dict = {}
+    for index, (of, rung) in enumerate((of, rung) for of, some in names.items() for rung in some):
+        loss = start + index / 8
+        score = {"loss": loss, "perplexity": loss + 100}
+        if rung != "base":
+            score |= {"kl": loss / 100, "agreement": 1 - loss / 10}
+        found.setdefault(of, {})[rung] = score
+    return found
+
+
+def text(start: float) -> dict:
+    """An adapter's metrics."""
+    return {
+        **rungs(start, pytorch=("base", "quantized", "head", "adapter"), onnx=("bare", "adapter")),
+        "general": rungs(start + 1, pytorch=("adapter",), onnx=("adapter",)),
+        "attribution": {"weights": 0.5, "lm_head": 0.25, "activations": -0.125, "adapter_conversion": start / 1000},
+        "ended": {"bare": 0.5, "adapter": 1.0},
+        "looping": {"bare": 0.25, "adapter": 0.0},
+    }
 
 
 @pytest.fixture
 def metrics() -> dict:
-    """Metrics with a different figure in each place."""
-    pytorch = {rung: figures(1 + index / 8) for index, rung in enumerate(("base", "quantized", "adapter"))}
-    onnx = {rung: figures(2 + index / 8) for index, rung in enumerate(("bare", "adapter"))}
     return {
-        "travel": {"pytorch": pytorch, "onnx": onnx, "ended": {"bare": 0.5, "adapter": 1.0}},
-        "packing": {"pytorch": pytorch, "onnx": onnx, "valid": {"bare": 0.03, "adapter": 0.97}},
+        "packing": {**text(1), "valid": {"bare": 0.03, "adapter": 0.97}},
+        "travel": text(2),
+        "general": {
+            **rungs(3, pytorch=("base", "quantized", "head"), onnx=("bare",)),
+            "attribution": {"weights": 0.1, "lm_head": 0.01, "activations": 0.001},
+        },
+        "bytes": {"base": 2e6, "quantized": 1e6, "captured": 6e5, "adapters": {"packing": 1e5, "travel": 2e5}},
+        "package": {"bytes": 950_000},
     }
 
 
@@ -39,28 +61,75 @@ def test_the_front_matter_is_yaml_with_the_bits_of_a_weight(metrics):
     }
 
 
-def test_all_figures_are_in_the_table(metrics):
+def test_every_rung_has_its_line(metrics):
     lines = card.render("cpu", PARAMS, metrics, []).splitlines()
-    for name in ("travel", "packing"):
-        assert f"| {name} | loss | 1.000 | 1.125 | 1.250 | 2.000 | 2.125 |" in lines
-        assert f"| {name} | perplexity | 101.000 | 101.125 | 101.250 | 102.000 | 102.125 |" in lines
+    for line in (
+        "| packing | PyTorch, base | 1.000 | 101.00 | – | – |",
+        "| packing | PyTorch, quantized | 1.125 | 101.12 | 0.0112 | 88.8% |",
+        "| packing | PyTorch, lm_head | 1.250 | 101.25 | 0.0125 | 87.5% |",
+        "| packing | ONNX, bare | 1.500 | 101.50 | 0.0150 | 85.0% |",
+        "| packing | PyTorch, adapter | 1.375 | 101.38 | 0.0138 | 86.2% |",
+        "| packing | ONNX, adapter | 1.625 | 101.62 | 0.0163 | 83.8% |",
+        "| travel | ONNX, adapter | 2.625 | 102.62 | 0.0262 | 73.8% |",
+        "| general | ONNX, bare | 3.375 | 103.38 | 0.0338 | 66.2% |",
+        "| general, packing | ONNX, adapter | 2.125 | 102.12 | 0.0213 | 78.8% |",
+    ):
+        assert line in lines
+    assert sum(" | PyTorch, " in line or " | ONNX, " in line for line in lines) == 6 + 6 + 4 + 2 + 2
 
 
-def test_shares_are_given_for_adapters_with_a_schema_only(metrics):
+def test_each_step_is_named_with_its_cost(metrics):
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    onnx = "what ONNX rounds besides, its activations"
+    for line in (
+        f"- packing: the weights in int4 +0.5000, embedding and lm_head in int8 +0.2500, {onnx} -0.1250, "
+        "the adapter's conversion +0.0010.",
+        f"- general: the weights in int4 +0.1000, embedding and lm_head in int8 +0.0100, {onnx} +0.0010.",
+    ):
+        assert line in lines
+
+
+def test_shares_of_answers_and_what_was_forgotten_are_said(metrics):
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    assert "- packing: 97% of the answers are JSON that satisfies the schema, of the bare model's 3%." in lines
+    assert "- travel: 100% of the answers end by themselves, of the bare model's 50%." in lines
+    assert "- travel: 0% of the answers loop, of the bare model's 25%." in lines
+    assert not [line for line in lines if line.startswith("- travel") and "JSON" in line]
+    forgot = "+0.750 nats a token against the model without it (perplexity 102.1, 103.4); above 0, it forgot."
+    metrics["packing"]["general"]["onnx"]["adapter"] |= {"loss": 4.125}
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    assert f"- packing: on the general text, the adapter's loss is {forgot}" in lines
+
+
+def test_benchmark_tasks_have_a_table_where_any_were_run(metrics):
+    assert "Benchmark tasks" not in card.render("cpu", PARAMS, metrics, [])
+    metrics["tasks"] = {"arc_easy": {"acc": {"bare": 0.5, "travel": 0.25}}}
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    assert "| task | metric | bare | packing | travel |" in lines
+    assert "| arc_easy | acc | 0.5000 | – | 0.2500 |" in lines
+
+
+def test_sizes_are_in_megabytes(metrics):
+    lines = card.render("cpu", PARAMS, metrics, []).splitlines()
+    for line in (
+        "| base checkpoint | 2.0 |",
+        "| ONNX model | 0.6 |",
+        "| adapter travel | 0.2 |",
+        "| this package | 0.9 |",
+    ):
+        assert line in lines
+
+
+def test_without_onnx_figures_their_lines_are_left_out(metrics):
+    for name in ("packing", "travel"):
+        for key in ("ended", "looping", "valid", "onnx"):
+            metrics[name].pop(key, None)
+        del metrics[name]["general"]["onnx"]
+    del metrics["general"]["onnx"]
     text = card.render("cpu", PARAMS, metrics, [])
-    assert "- packing: 97% of the held-out prompts are answered with JSON" in text
-    assert "by the bare model 3%." in text
-    assert "- travel: " not in text
-
-
-def test_without_onnx_figures_their_cells_are_dashes(metrics):
-    for of in metrics.values():
-        del of["onnx"]
-        of.pop("valid", None)
-    text = card.render("cpu", PARAMS, metrics, [])
-    assert "| travel | loss | 1.000 | 1.125 | 1.250 | – | – |" in text.splitlines()
-    assert "held-out prompts are answered" not in text
-    assert front_matter(text)["tags"][0] == "onnx"
+    assert "ONNX, " not in text
+    assert "of the answers" not in text
+    assert "- travel: on the general text, the adapter's loss is -0.125 nats" in text
 
 
 def test_the_card_names_base_model_quantization_and_adapters(metrics):
@@ -106,7 +175,10 @@ def test_every_source_is_named_with_its_pin(source, block, expected):
 
 
 def test_each_gate_is_said_to_be_passed_or_not(metrics):
-    results = [gates.Result("a.b <= 1", True, "0.5 against 1"), gates.Result("a.c <= 1", False, "2 against 1")]
+    results = [
+        gates.Result("a.b <= 1", True, "0.5 against 1"),
+        gates.Result("a.c <= 1", False, "2; on '`*x*`'"),
+    ]
     lines = card.render("cpu", PARAMS, metrics, results).splitlines()
     assert "- passed: `a.b <= 1` (0.5 against 1)" in lines
-    assert "- NOT passed: `a.c <= 1` (2 against 1)" in lines
+    assert "- NOT passed: `a.c <= 1` (`2; on ''*x*''`)" in lines

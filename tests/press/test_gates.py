@@ -64,6 +64,45 @@ def test_what_is_no_gate_is_refused(gate, part):
     assert str(caught.value).startswith(repr(gate))
 
 
+CASES = [
+    {"input": name, "travel.onnx.bare.loss": bare, "travel.onnx.adapter.loss": adapter}
+    for name, bare, adapter in (("a", 4, 4.1), ("b", 5, 6), ("c", 4, 3), ("d", 3, 3.5), ("it's e", 3, 5), ("f", 5, 5.5))
+]
+CASES += [{"input": "g", "two-2go.ended.bare": False}, {"input": "h", "two-2go.ended.bare": True}]
+
+
+@pytest.mark.parametrize(
+    ("gate", "inputs"),
+    [
+        # The worst first, and of those that fail by themselves only the first three.
+        (
+            "travel.onnx.adapter.loss <= travel.onnx.bare.loss - 2",
+            "; on \"it's e\" (5 against 1), 'b' (6 against 3), 'd' (3.5 against 1) and 3 more",
+        ),
+        (
+            "travel.onnx.adapter.loss <= travel.onnx.bare.loss - 0.9",
+            "; on \"it's e\" (5 against 2.1), 'b' (6 against 4.1)",
+        ),
+        ("travel.onnx.adapter.loss <= 0.000001 * bytes.captured - 91", "; on 'b' (6 against 1), 'f' (5.5 against 1)"),
+        ("two-2go.ended.bare >= 0.9", "; on 'g'"),
+        # No input has both, and these have none.
+        ("travel.onnx.adapter.loss < two-2go.ended.bare", ""),
+        ("bytes.captured <= 1", ""),
+        ("two-2go.onnx.adapter.loss <= 1", ""),
+    ],
+)
+def test_a_failed_gate_names_the_inputs_that_fail_it(gate, inputs):
+    (result,) = gates.judge([gate], METRICS, [], CASES)
+    assert not result.passed
+    _, _, named = result.reason.partition("; ")
+    assert named.startswith(inputs.removeprefix("; ")) if inputs else not named
+
+
+def test_a_passed_gate_names_none():
+    (result,) = gates.judge(["travel.onnx.adapter.loss <= 3.5"], METRICS, [], CASES)
+    assert (result.passed, result.reason) == (True, "3.2 against 3.5")
+
+
 LEAVES = st.sampled_from(["bytes.captured", "travel.onnx.bare.loss", "2", "0.5", "1e3", "1.5e-3"])
 SIDES = st.recursive(
     LEAVES,

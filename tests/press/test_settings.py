@@ -78,6 +78,11 @@ MISTAKES = [
     ),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
     ({("targets",): {}}, "targets is empty, but must have at least one entry"),
+    (
+        {("evaluate", "general", "data"): PARAMS["quantize"]["calibration"]["data"]},
+        "evaluate.general.data is data/calibration.jsonl, which is quantize.calibration.data: choose a text that the "
+        "quantizer does not see",
+    ),
     # devices and methods
     ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
     (

@@ -81,3 +81,15 @@ def test_the_parts_joined_are_the_formatted_template(drawn):
     before, completion = templates.render(template, values)
     assert before + completion == template.format(**values)
     assert completion.startswith(values[templates.RESPONSE])
+
+
+@given(templates_with_values())
+def test_what_the_fields_put_into_a_prompt_is_found_again(made):
+    template, values = made
+    names = templates.fields(template)[:-1]
+    prompt, _ = templates.render(template, values)
+    first, last = values[names[0]], values[names[-1]]
+    found = templates.given(template, prompt)
+    assert found.startswith(first)
+    assert found.endswith(last)
+    assert len(names) > 1 or found == first

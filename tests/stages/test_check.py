@@ -19,8 +19,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     params = settings.load(ROOT / "params.yaml")
     Path("data").mkdir()
-    for path in (params.quantize.calibration.data, *(adapter.data for adapter in params.adapters.values())):
-        Path(path).touch()
+    for block in (params.quantize.calibration, params.evaluate.general, *params.adapters.values()):
+        Path(block.data).touch()
     return tmp_path
 
 
@@ -108,6 +108,12 @@ def test_a_gpu_that_is_not_there_is_named():
     assert str(caught.value) == (
         "params.yaml: device is cuda, but PyTorch finds no CUDA device here: choose auto or cpu"
     )
+
+
+def test_a_missing_general_text_is_named(project):
+    Path("data/general.jsonl").unlink()
+    with pytest.raises(UserError, match=r"yaml: evaluate\.general\.data names data/general\.jsonl, which is"):
+        check.check_files(settings.load(ROOT / "params.yaml"))
 
 
 def test_an_adapter_s_missing_data_is_named(project):

@@ -21,7 +21,8 @@ shutil.rmtree(folder, ignore_errors=True)
 text = Path("content.txt").read_text()
 (folder / "model.onnx").write_text(text)
 (folder / "adapters/travel/adapter.onnx_adapter").write_text(text * 2)
-files.write_json(folder / "metrics.json", {"travel": {"onnx": {"adapter": {"loss": 1.5}}}, "bytes": {}})
+scores = {"travel": {"onnx": {"adapter": {"loss": 1.5}}}, "general": {"onnx": {"bare": {"loss": 2}}}, "bytes": {}}
+files.write_json(folder / "metrics.json", scores)
 gates = json.loads(Path("gates.json").read_text())
 inputs = {
     "params": settings.load().model_dump(),

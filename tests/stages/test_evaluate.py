@@ -1,0 +1,123 @@
+"""The ladder of a tiny model, from prepared examples to the package: the same bytes every time, and what they say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import parity
+import pytest
+from conftest import ROOT
+from transformers import AutoTokenizer
+
+from press import checkpoints, examples, files, ladder, settings
+from press.errors import UserError
+from stages import evaluate, prepare
+
+TARGET = "cpu"
+PROMPTS = [f"{days} days in {place}" for days in (2, 3, 5) for place in ("Rome", "the Alps", "Tromsø")]
+
+
+@pytest.fixture(scope="module")
+def params() -> settings.Settings:
+    """The default parameters with one adapter, a short text, and a target that computes what PyTorch does."""
+    given = settings.load(ROOT / "params.yaml")
+    general = given.evaluate.general.model_copy(update={"rows": 3, "row_tokens": 32})
+    changes = {"data": "trips.jsonl", "heldout": 0.5, "samples": PROMPTS[:1], "response_schema": {"type": "object"}}
+    return given.model_copy(
+        update={
+            "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
+            "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
+            "evaluate": settings.Evaluate(max_new_tokens=4, general=general),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_path_factory) -> Path:
+    """A folder with all that `evaluate` reads, of a model whose tables of embedding and head are in int8."""
+    folder = tmp_path_factory.mktemp("built")
+    captured, converted = folder / "models/captured" / TARGET, folder / "models/converted" / TARGET / "packing"
+    for path in (captured.parent, converted, folder / "prepared/packing"):
+        path.mkdir(parents=True)
+    for name, source in (("base", tiny_base), ("quantized", tiny_quantized)):
+        (folder / "models" / name).symlink_to(source)
+    for name in ("data", "passes"):
+        (folder / name).symlink_to(ROOT / name)
+    lines = [json.dumps({"prompt": prompt, "response": '{"days": 2}'}) + "\n" for prompt in PROMPTS]
+    (folder / "trips.jsonl").write_text("".join(lines), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        shutil.move(parity.captured_to(folder, tiny_quantized, "int8"), captured)
+        adapter = parity.random_adapter(tiny_quantized, folder / "models/adapters/packing", 4, ["q_proj", "down_proj"])
+        parity.converted(adapter, captured / "lora_inputs.json", converted / "adapter.onnx_adapter")
+        spec = params.adapter("packing")
+        tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+        heldout = prepare.prepare(spec, tokenizer, checkpoints.eos_ids(tiny_base)).heldout
+    examples.write(folder / "prepared/packing/heldout.jsonl", heldout)
+    about = {"template": spec.template, "samples": prepare.render_samples(spec), "response_schema": {"type": "object"}}
+    files.write_json(folder / "prepared/packing/adapter.json", about)
+    return folder
+
+
+@pytest.fixture
+def evaluated(built: Path, params: settings.Settings, monkeypatch, tmp_path) -> tuple[dict, Path]:
+    """The metrics, and the folder with the other reports."""
+    monkeypatch.chdir(built)
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    return evaluate.evaluate(TARGET, params, folder), folder
+
+
+def test_the_same_inputs_give_the_same_bytes_and_nothing_else_stays(evaluated, params, tmp_path):
+    metrics, folder = evaluated
+    again = tmp_path / "again"
+    again.mkdir()
+    assert evaluate.evaluate(TARGET, params, again) == metrics
+    assert files.digests(again) == files.digests(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["answers.json", "cases.jsonl", "ladder.csv"]
+
+
+def test_what_onnx_does_otherwise_is_in_the_tables_alone(evaluated):
+    """The target computes in fp32, so that only the weights and the int8 tables are rounded."""
+    metrics, _ = evaluated
+    for text in ("packing", "general"):
+        costs = metrics[text]["attribution"]
+        assert min(abs(costs["weights"]), abs(costs["lm_head"])) > 1e-3
+        assert abs(costs["activations"]) < 2e-5
+        head, bare = metrics[text]["pytorch"]["head"], metrics[text]["onnx"]["bare"]
+        assert bare["kl"] == pytest.approx(head["kl"], abs=2e-5)
+        assert bare["agreement"] == head["agreement"] < 1
+
+
+def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated, built):
+    metrics, folder = evaluated
+    cases = ladder.read_cases(folder / "cases.jsonl")
+    heldout = examples.read(built / "prepared/packing/heldout.jsonl")
+    answered = [case for case in cases if "packing.ended.adapter" in case]
+    scored = [case for case in cases if "packing.onnx.bare.loss" in case]
+    assert {case["input"] for case in scored} == {case["input"] for case in answered[1:]} < set(PROMPTS)
+    assert [case["input"] for case in answered] == [PROMPTS[0], *(case["input"] for case in scored)]
+    assert len(answered) == 1 + len(heldout)
+    share = sum(case["packing.ended.adapter"] for case in answered) / len(answered)
+    assert metrics["packing"]["ended"]["adapter"] == pytest.approx(share, abs=1e-6)
+    # Noise is no JSON, and the sample has no right answer to be valid.
+    assert [case["packing.valid.adapter"] for case in answered[1:]] == [False] * len(heldout)
+    assert "packing.valid.adapter" not in answered[0]
+
+
+def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(built)
+    cuda = params.target(TARGET).model_copy(update={"provider": "CUDAExecutionProvider", "device": "gpu"})
+    metrics = evaluate.evaluate(TARGET, params.model_copy(update={"targets": {TARGET: cuda}}), tmp_path)
+    assert "note: CUDAExecutionProvider is not on this machine" in capsys.readouterr().out
+    assert set(metrics["packing"]) == {"pytorch", "general", "attribution"}
+    assert set(metrics["general"]["attribution"]) == {"weights", "lm_head"}
+
+
+def test_rows_longer_than_the_context_are_refused(built, params, monkeypatch, tmp_path):
+    monkeypatch.chdir(built)
+    general = params.evaluate.general.model_copy(update={"row_tokens": 4096})
+    longer = params.evaluate.model_copy(update={"general": general})
+    with pytest.raises(UserError, match=r"row_tokens is 4096, but the base model's context is 512 tokens"):
+        evaluate.evaluate(TARGET, params.model_copy(update={"evaluate": longer}), tmp_path)
+    assert not list(tmp_path.iterdir())
