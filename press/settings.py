@@ -22,7 +22,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # What has a meaning of its own among the metrics or in the chat.
-RESERVED = {"bytes", "none", "package"}
+RESERVED = {"bare", "bytes", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
 RELEASE = {"publish", "signing"}
 
@@ -202,8 +202,15 @@ class Target(Block):
         return self
 
 
+class Tasks(Block):
+    names: list[Name]
+    folder: str
+    limit: Positive | None
+
+
 class Evaluate(Block):
     max_new_tokens: Positive
+    tasks: Tasks
 
 
 class Package(Block):

@@ -1,13 +1,13 @@
 """Evaluate one target's model, bare and with each adapter, against PyTorch.
 
 in:  adapters, device, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
-     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared
+     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, evaluate.tasks.folder
 out: reports/evaluate/TARGET, metrics.json and answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
 
 from pathlib import Path
 
-from press import answers, checkpoints, command, device, examples, files, machine, scoring, settings
+from press import answers, checkpoints, command, device, examples, files, machine, scoring, settings, tasks
 from press.examples import Example
 
 BASE = Path("models/base")
@@ -94,6 +94,7 @@ def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
     """Write answers.json into `folder` and return the metrics."""
     import onnxruntime as ort
 
+    tasks.rehearse(params.evaluate.tasks)
     names = list(params.adapters)
     heldout = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in names}
     captured, converted = CAPTURED / target, CONVERTED / target
@@ -111,6 +112,7 @@ def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
             metrics[name]["onnx"] = scores
             table[name], shares = answer(runtime, name, heldout[name], params.evaluate.max_new_tokens)
             metrics[name] |= shares
+        metrics |= tasks.run(runtime, params.evaluate.tasks, names)
     else:
         print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
     metrics["bytes"] = {

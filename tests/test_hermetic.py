@@ -71,6 +71,7 @@ OTHERS = {
     "targets.*.block_size": 128,
     "targets.*.accuracy_level": 1,
     "evaluate.max_new_tokens": 1,
+    "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
     "gates": [],
     "package.name": "other",
     "package.description": "other",
