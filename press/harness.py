@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import re
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -146,9 +145,13 @@ def load(files: dict[str, Path]) -> TaskDict:
     :raises UserError: with the task and what is wrong about it
     """
     folder = next(iter(files.values())).parent
-    # A group may name tasks of lm-eval's own, whose index takes some seconds.
-    groups = any(re.search("^group:", path.read_text(encoding="utf-8"), re.MULTILINE) for path in files.values())
-    manager = TaskManager(include_path=str(folder), include_defaults=groups)
+    manager = TaskManager(include_path=str(folder), include_defaults=False)
+    for name, path in files.items():
+        if name not in manager.task_index:
+            raise UserError(f"evaluate.tasks.names has {name}, but lm-eval cannot read {path}, or what it includes")
+    if any(_members(manager.task_index[name].cfg) - set(manager.task_index) for name in files):
+        # The index of all that lm-eval brings takes some seconds.
+        manager = TaskManager(include_path=str(folder))
     merged: TaskDict = {"tasks": {}, "groups": {}, "group_map": {}}
     for name in files:
         try:
@@ -191,6 +194,12 @@ def check_data(name: str, config: dict, folder: Path) -> None:
             )
 
 
+def _members(config: dict) -> set[str]:
+    """Return the tasks that a group names, which may be lm-eval's own."""
+    members = config["task"] if "group" in config else []
+    return {each if isinstance(each, str) else each.get("task", each.get("group")) for each in members}
+
+
 def _texts(value: str | list | dict) -> list[str]:
     if isinstance(value, str):
         return [value]
@@ -215,7 +224,7 @@ def _seed(loaded: TaskDict) -> None:
 
 
 def _metrics(values: dict) -> Iterator[tuple[str, float]]:
-    """Yield the metrics of a task's results by names that gates can use: acc,none as acc, and f1,strict as f1-strict."""
+    """Yield the metrics of a task's results by names that gates can use: acc,none as acc, f1,strict as f1-strict."""
     for key, value in values.items():
         metric, comma, kind = key.partition(",")
         if comma and not metric.endswith("_stderr"):
