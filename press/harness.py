@@ -1,6 +1,7 @@
 """lm-eval's view of a captured model, and what its tasks give for it."""
 
 import contextlib
+import math
 import random
 import tempfile
 from collections import defaultdict
@@ -59,9 +60,10 @@ class CapturedModel(TemplateLM):
         """
         inputs: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, (_, context, continuation) in enumerate(requests):
-            if len(continuation) > self.max_length:
+            if not 0 < len(continuation) <= self.max_length:
                 raise UserError(
-                    f"evaluate.tasks: a text to score has {len(continuation)} tokens, but only {self.max_length} fit"
+                    f"evaluate.tasks: a text to score has {len(continuation)} tokens, but must have 1 to "
+                    f"{self.max_length}"
                 )
             inputs[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
@@ -135,6 +137,8 @@ def score(runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: di
             results = evaluate(model, loaded, limit=limit, bootstrap_iters=0, log_samples=False)
             for task, values in results["results"].items():
                 for metric, value in _metrics(values):
+                    if not math.isfinite(value):
+                        raise UserError(f"evaluate.tasks: the {metric} of {task} is {value}, and so is no metric")
                     scores[task][metric][rung] = value
     return {task: dict(sorted(metrics.items())) for task, metrics in sorted(scores.items())}
 

@@ -122,10 +122,17 @@ def test_a_rolling_log_likelihood_is_the_sum_over_windows(runtime, expected, ada
     assert value == pytest.approx(total, abs=PER_TOKEN * len(ids))
 
 
-def test_a_text_to_score_that_does_not_fit_is_refused(runtime):
+@pytest.mark.parametrize("count", [0, 600])
+def test_a_text_to_score_that_is_empty_or_does_not_fit_is_refused(runtime, count):
     model = harness.CapturedModel(runtime, None)
-    with pytest.raises(UserError, match="600 tokens, but only 511 fit"):
-        model.loglikelihood(asked("loglikelihood", ("To", "x" * 600)))
+    with pytest.raises(UserError, match=f"has {count} tokens, but must have 1 to 511"):
+        model.loglikelihood(asked("loglikelihood", ("To", "x" * count)))
+
+
+def test_of_a_long_context_the_end_counts(runtime):
+    model = harness.CapturedModel(runtime, None)
+    long, short = model.loglikelihood(asked("loglikelihood", ("z" * 600 + "y" * 510, " a"), ("y" * 510, " a")))
+    assert long == short
 
 
 def test_generation_stops_at_the_stop_text_and_leaves_it_out(runtime):
