@@ -22,7 +22,7 @@ PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(VENV)/bin/python -m pip install -r requirements.txt -c requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
+
+install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.tasks` in params.yaml
+	python -m pip install -r requirements-tasks.txt -c requirements.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
 	$(if $(PRESET),python -m press.preset $(PRESET))

@@ -14,6 +14,10 @@ from press.errors import UserError
 
 REQUIREMENTS = Path("requirements.txt")
 LOCK = Path("requirements.lock")
+# What lm-eval adds to these; only who names tasks of it installs it.
+TASKS = Path("requirements-tasks.txt")
+INSTALL = "make install"
+INSTALL_TASKS = "make install-tasks"
 HEADER = "# Made by `make lock` from requirements.txt, for CPython 3.11 on Linux: every package with its version.\n"
 
 
@@ -40,7 +44,9 @@ def check_installed(locked: dict[str, str]) -> None:
         if installed != version:
             wrong.append(f"{name} is {installed}, locked {version}")
     if wrong:
-        raise UserError(f"the environment differs from {LOCK} ({'; '.join(wrong[:3])}): run `make install`")
+        lacking = {line.split()[0] for line in wrong}
+        path, command = (TASKS, INSTALL_TASKS) if TASKS.exists() and lacking <= set(read(TASKS)) else (LOCK, INSTALL)
+        raise UserError(f"the environment differs from {path} ({'; '.join(wrong[:3])}): run `{command}`")
 
 
 def check_requirements(requirements: Path = REQUIREMENTS, path: Path = LOCK) -> None:

@@ -1,6 +1,7 @@
 """Run a captured model with onnxruntime-genai, bare or with one of its adapters."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,16 @@ class Runtime:
         for name, path in adapters.items():
             self._adapters.load(str(path), name)
 
+    @property
+    def context(self) -> int:
+        """How many tokens a prompt and its answer may have."""
+        return self._context
+
+    @property
+    def start(self) -> int:
+        """The token that stands before a text."""
+        return self._tokenizer.bos_token_id
+
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text."""
         return [int(token) for token in self._tokenizer.encode(text)]
@@ -32,8 +43,13 @@ class Runtime:
         generator = self._generator(ids, len(ids) + CONTEXT_MARGIN, adapter)
         return generator.get_output("logits")[0].astype(np.float32)
 
-    def answer(self, prompt: str, adapter: str | None, max_new_tokens: int) -> tuple[str, bool]:
-        """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself."""
+    def answer(
+        self, prompt: str, adapter: str | None, max_new_tokens: int, stops: Sequence[str] = ()
+    ) -> tuple[str, bool]:
+        """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself.
+
+        :param stops: texts of which the first that comes up also ends the answer, which has it
+        """
         ids = self.encode(prompt)
         longest = min(len(ids) + max_new_tokens, self._context)
         generator = self._generator(ids, longest, adapter)
@@ -41,6 +57,8 @@ class Runtime:
         while not generator.is_done():
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
+            if stops and any(stop in self._tokenizer.decode(tokens) for stop in stops):
+                break
         return self._tokenizer.decode(tokens), len(ids) + len(tokens) < longest
 
     def _generator(self, ids: list[int], max_length: int, adapter: str | None) -> og.Generator:

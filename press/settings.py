@@ -31,7 +31,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 # What has a meaning of its own among the metrics or in the chat.
-RESERVED = {"bytes", "general", "none", "package", "tasks"}
+RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
 RELEASE = {"publish", "signing"}
 
@@ -217,9 +217,16 @@ class General(Block):
     row_tokens: Annotated[int, Field(ge=16)]
 
 
+class Tasks(Block):
+    names: list[Name]
+    folder: str
+    limit: Positive | None
+
+
 class Evaluate(Block):
     max_new_tokens: Positive
     general: General
+    tasks: Tasks
 
 
 class Package(Block):

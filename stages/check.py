@@ -1,6 +1,7 @@
 """Check parameters and environment before anything runs, and write down what each stage's libraries are.
 
-in:  params.yaml as a whole, requirements.lock, the project's Python files and passes/olive.json
+in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.txt, the project's
+     Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not
 
 A stage depends on its own list, so that a new version of a library reruns the stages that use it, and only those.
@@ -8,13 +9,13 @@ A stage depends on its own list, so that a new version of a library reruns the s
 
 import ast
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib import metadata
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, device, files, gates, lock, olive_run, settings
+from press import command, device, files, gates, lock, olive_run, settings, tasks
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -68,10 +69,12 @@ def imported_modules(tree: ast.AST) -> set[str]:
     return names
 
 
-def packages(paths: Iterable[Path]) -> set[str]:
+def packages(paths: Iterable[Path], unused: Collection[str] = ()) -> set[str]:
     """Return the normalized names of all packages that Python files use, directly or through another.
 
     What is imported but not installed is optional, as Triton is; a stage that needs it fails by itself.
+
+    :param unused: normalized names of packages that may be installed, but do not run
     """
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
     tops = {name.partition(".")[0] for tree in trees for name in imported_modules(tree)}
@@ -80,7 +83,7 @@ def packages(paths: Iterable[Path]) -> set[str]:
     pending = [owner for top in tops - LOCAL - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
         name = lock.normalize(pending.pop())
-        if name not in found:
+        if name not in found and name not in unused:
             found.add(name)
             pending += _required(name) + list(LAZY.get(name, ()))
     return found
@@ -134,11 +137,14 @@ def main() -> None:
     check_device(params)
     check_files(params)
     check_gates(params)
-    locked = lock.read()
+    tasks.check(params.evaluate.tasks)
+    optional = lock.read(lock.TASKS)
+    unused = {} if params.evaluate.tasks.names else optional
+    locked = lock.read() | {name: version for name, version in optional.items() if name not in unused}
     lock.check_installed(locked)
     with files.replaced(OUTPUT) as building:
         for stage, script in stage_scripts().items():
-            used = packages(sources(script))
+            used = packages(sources(script), unused)
             lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
     print("params.yaml and the environment are as they should be")

@@ -1,7 +1,7 @@
 """Evaluate one target's model, bare and with each adapter, against PyTorch: the quality ladder and answers.
 
 in:  adapters, device, evaluate, threads, targets.TARGET.provider (params.yaml), models/base, models/quantized,
-     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, the general text
+     models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, the general text, evaluate.tasks.folder
 out: reports/evaluate/TARGET: metrics.json, ladder.csv (for a plot), cases.jsonl (the figures of single inputs) and
      answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
@@ -22,6 +22,7 @@ from press import (
     scoring,
     settings,
     tables,
+    tasks,
     templates,
     tensors,
     texts,
@@ -166,38 +167,46 @@ def inputs(steps: Ladder) -> dict[str, list[str]]:
     return found
 
 
+def ask_runtime(steps: Ladder, target: str, params: settings.Settings) -> tuple[dict, dict, list[dict]]:
+    """Score the captured model and let it answer.
+
+    :return: what the metrics have besides the ladder, the answers of each adapter, and the figures of single prompts
+    """
+    from press.runtime import Runtime
+
+    paths = {name: CONVERTED / target / name / "adapter.onnx_adapter" for name in params.adapters}
+    runtime = Runtime(CAPTURED / target, paths, params.threads)
+    climb_runtime(steps, runtime)
+    metrics, table, cases = {}, {}, []
+    for name in params.adapters:
+        table[name], own = answer(runtime, name, steps.texts[name], params.evaluate.max_new_tokens)
+        metrics[name] = shares(name, own)
+        cases += own
+    return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters)), table, cases
+
+
 def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
     """Write ladder.csv, cases.jsonl and answers.json into `folder` and return the metrics."""
     import onnxruntime as ort
 
-    where = device.resolve(params.device)
-    captured, converted = CAPTURED / target, CONVERTED / target
+    tasks.rehearse(params.evaluate.tasks)
+    captured, provider = CAPTURED / target, params.target(target).provider
     with scratch(folder / "references") as references:
         steps = Ladder(read_texts(params), references)
         with device.explained(KNOBS):
-            climb_pytorch(steps, captured / tensors.GRAPH, where)
-        table, cases, counted = {}, [], {}
-        provider = params.target(target).provider
+            climb_pytorch(steps, captured / tensors.GRAPH, device.resolve(params.device))
+        asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
-            from press.runtime import Runtime
-
-            paths = {name: converted / name / "adapter.onnx_adapter" for name in params.adapters}
-            runtime = Runtime(captured, paths, params.threads)
-            climb_runtime(steps, runtime)
-            for name in params.adapters:
-                table[name], own = answer(runtime, name, steps.texts[name], params.evaluate.max_new_tokens)
-                counted[name] = shares(name, own)
-                cases += own
+            asked, table, cases = ask_runtime(steps, target, params)
         else:
             print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
     metrics = steps.metrics()
-    for name, of in counted.items():
-        metrics[name] |= of
+    metrics |= {name: metrics.get(name, {}) | figures for name, figures in asked.items()}
     metrics["bytes"] = {
         "base": files.size(BASE),
         "quantized": files.size(QUANTIZED),
         "captured": files.size(captured),
-        "adapters": {name: files.size(converted / name) for name in params.adapters},
+        "adapters": {name: files.size(CONVERTED / target / name) for name in params.adapters},
     }
     ladder.write_table(folder / "ladder.csv", metrics, steps.texts)
     ladder.write_cases(folder / "cases.jsonl", steps.cases(inputs(steps)) + cases)

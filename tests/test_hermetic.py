@@ -72,6 +72,7 @@ OTHERS = {
     "targets.*.accuracy_level": 1,
     "evaluate.max_new_tokens": 1,
     "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
+    "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
     "gates": [],
     "package.name": "other",
     "package.description": "other",

@@ -41,6 +41,14 @@ def test_a_missing_and_another_version_are_refused():
     )
 
 
+def test_what_only_lm_eval_needs_has_its_own_command(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(UserError) as caught:
+        lock.check_installed({"sacrebleu": "0.1"})
+    assert str(caught.value).startswith(f"the environment differs from {lock.TASKS} (sacrebleu is ")
+    assert str(caught.value).endswith("run `make install-tasks`")
+
+
 def test_many_differences_are_cut_to_three():
     with pytest.raises(UserError) as caught:
         lock.check_installed({f"no-such-package-{index}": "1" for index in range(9)})

@@ -54,6 +54,12 @@ def test_packages_include_those_of_packages_but_not_local_or_standard_ones(tmp_p
     assert not {"json", "press", "olive-press", "numpy", "torch"} & found
 
 
+def test_packages_that_do_not_run_are_left_out_with_all_that_only_they_use(tmp_path):
+    source = tmp_path / "source.py"
+    source.write_text("import yaml\nimport jsonschema\n", encoding="utf-8")
+    assert check.packages([source], {"jsonschema"}) == {"pyyaml"}
+
+
 def test_packages_include_what_a_library_imports_only_when_it_needs_it(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("import onnxruntime_genai\n", encoding="utf-8")
