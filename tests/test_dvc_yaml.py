@@ -135,8 +135,8 @@ def modules_of_check() -> set[str]:
 
 
 @pytest.mark.parametrize("name", WORKING)
-def test_a_stage_reads_the_passes_that_its_script_names(name):
-    text = Path(f"stages/{name}.py").read_text(encoding="utf-8")
+def test_a_stage_reads_the_passes_that_its_modules_name(name):
+    text = "".join(Path(path).read_text(encoding="utf-8") for path in modules(name))
     assert passes(name) == {f"passes.{each}" for each in PASSES["passes"] if f'"{each}"' in text}
 
 
