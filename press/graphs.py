@@ -9,10 +9,14 @@ from press.settings import Target
 WINDOW = 64  # tokens of a prompt that a graph of static shapes takes at a time, as in Olive's own recipes
 HEAD = ["/lm_head/MatMulNBits"]
 # How onnxruntime-genai is told to run a static graph on the NPU.
-NPU_OPTIONS = {
-    "QNNExecutionProvider": {"QNN": {"backend_type": "htp"}},
-    "OpenVINOExecutionProvider": {"OpenVINO": {"device_type": "NPU"}},
-    "VitisAIExecutionProvider": {"VitisAI": {}},
+NPU_SESSIONS = {
+    # It compiles no weights in blocks, so that ONNX Runtime dequantizes them once, to the NPU's fp16.
+    "QNNExecutionProvider": {
+        "provider_options": [{"QNN": {"backend_type": "htp"}}],
+        "session.disable_quant_qdq": "1",
+    },
+    "OpenVINOExecutionProvider": {"provider_options": [{"OpenVINO": {"device_type": "NPU"}}]},
+    "VitisAIExecutionProvider": {"provider_options": [{"VitisAI": {}}]},
 }
 # To positions that an NPU reads, one long-rope table, and norms of operators that it has.
 NPU_SURGERIES = ("RemoveRopeMultiCache", "AttentionMaskToSequenceLengths", "SimplifiedLayerNormToL2Norm")
@@ -30,6 +34,8 @@ def build(
     checkpoint = Path(model["model_path"])
     accelerator = {"device": target.device, "execution_providers": [target.provider]}
     result = olive_run.run(model, (before or {}) | passes(target, checkpoint, window), building, accelerator)
+    # Its files may be links to those of the result, which onnx.checker refuses.
+    files.remove(building / "cache")
     check_loads(result, target.provider)
     return result
 
@@ -55,7 +61,7 @@ def _static(provider: str, checkpoint: Path, window: int) -> dict[str, dict]:
     parts = {"model.embed_tokens": 0, **{f"model.layers.{index}": 1 for index in range(layers)}}
     # The builder counts the last norm as one layer more.
     parts |= {f"model.layers.{layers}": 2, "lm_head": 2}
-    options = {"log_id": "onnxruntime-genai", "provider_options": [NPU_OPTIONS[provider]]}
+    options = {"log_id": "onnxruntime-genai", **NPU_SESSIONS[provider]}
     data = {"save_as_external_data": True}
     return {
         "weights": {"type": "MatMulNBitsToQDQ", "add_zero_point": True, "nodes_to_exclude": HEAD, **data},
@@ -67,7 +73,6 @@ def _static(provider: str, checkpoint: Path, window: int) -> dict[str, dict]:
         "parts": {
             "type": "SplitModel",
             "split_assignments": ";".join(f"{name}={part}" for name, part in parts.items()),
-            **data,
         },
         "shapes": {
             "type": "StaticLLM",

@@ -16,12 +16,17 @@ class Loaded:
     """A model in memory.
 
     :param context: tokens that a prompt and its answer may have
-    :param window: tokens that a graph of static shapes takes at a time; None for other graphs
+    :param window: tokens that a graph of static shapes takes at a time, a shorter prompt padded; None for other graphs
     """
 
     model: og.Model
     context: int
     window: int | None
+
+    def room(self, tokens: int) -> int:
+        """Return the length that a cache must have for a prompt."""
+        padded = tokens + -tokens % self.window if self.window else tokens
+        return padded + CONTEXT_MARGIN
 
 
 class Runtime:
@@ -50,8 +55,7 @@ class Runtime:
         """Return the logits of a whole sequence, fp32 of shape (tokens, vocabulary)."""
         loaded = self._with(adapter)
         window = loaded.window or len(ids)
-        # A static graph pads a shorter prompt to its window.
-        generator = self._generator(loaded, max(len(ids), window) + CONTEXT_MARGIN, adapter)
+        generator = self._generator(loaded, loaded.room(len(ids)), adapter)
         parts = []
         for start in range(0, len(ids), window):
             some = ids[start : start + window]
@@ -63,7 +67,7 @@ class Runtime:
         """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself."""
         loaded, ids = self._with(adapter), self.encode(prompt)
         longest = min(len(ids) + max_new_tokens, loaded.context)
-        generator = self._generator(loaded, max(longest, (loaded.window or 0) + CONTEXT_MARGIN), adapter)
+        generator = self._generator(loaded, max(longest, loaded.room(len(ids)) if loaded.window else 0), adapter)
         generator.append_tokens(ids)
         tokens = []
         while not generator.is_done() and len(ids) + len(tokens) < longest:

@@ -253,13 +253,17 @@ class Settings(Block):
         return self
 
     @model_validator(mode="after")
-    def builder_writes_the_bits(self) -> "Settings":
+    def tensorrt_reads_the_weights(self) -> "Settings":
         for name, target in self.targets.items():
-            if target.provider == "NvTensorRTRTXExecutionProvider" and self.quantize.bits != 4:
-                raise ValueError(
-                    f"quantize.bits is {self.quantize.bits}, but the model builder writes weights for targets.{name}'s "
-                    f"{target.provider} in 4 bits only: choose 4"
-                )
+            if target.provider != "NvTensorRTRTXExecutionProvider":
+                continue
+            for key, needed in (("bits", 4), ("symmetric", True)):
+                value = getattr(self.quantize, key)
+                if value != needed:
+                    raise ValueError(
+                        f"quantize.{key} is {str(value).lower()}, but targets.{name}.provider is {target.provider}, "
+                        f"which reads symmetric weights of 4 bits only: choose {str(needed).lower()}"
+                    )
         return self
 
     def adapter(self, name: str) -> Adapter:

@@ -86,7 +86,8 @@ MISTAKES = [
     ),
     (
         {("targets", "cpu", "threads"): 8},
-        "targets.cpu.threads is not a known key, only device, provider, precision, block_size, accuracy_level, adapters",
+        "targets.cpu.threads is not a known key, only device, provider, precision, block_size, accuracy_level, "
+        "adapters",
     ),
     ({("seed",): DELETED}, "seed is missing"),
     ({("adapters", "packing", "lora", "alpha"): DELETED}, "adapters.packing.lora.alpha is missing"),
@@ -187,8 +188,8 @@ MISTAKES = [
             ("targets", "cpu", "precision"): "float",
             ("quantize", "bits"): 8,
         },
-        "quantize.bits is 8, but the model builder writes weights for targets.cpu's NvTensorRTRTXExecutionProvider in "
-        "4 bits only: choose 4",
+        "quantize.bits is 8, but targets.cpu.provider is NvTensorRTRTXExecutionProvider, which reads symmetric "
+        "weights of 4 bits only: choose 4",
     ),
     # sources
     (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),
