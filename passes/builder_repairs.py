@@ -1,6 +1,7 @@
-"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures, made right.
+"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures or providers, made right.
 
-Each repair leaves alone what is right already. tests/test_architectures.py fails without any one of them.
+Each repair leaves alone what is right already. tests/test_architectures.py or tests/test_targets.py fails without any
+one of them.
 """
 
 import importlib

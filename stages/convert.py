@@ -1,16 +1,17 @@
 """Convert one adapter for one target: a file for its captured model's inputs, or a model that it is merged into.
 
-in:  targets.TARGET (params.yaml), models/quantized, models/adapters/ADAPTER, models/captured/TARGET,
-     prepared/ADAPTER/adapter.json (its template)
+in:  targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml), models/quantized, the calibration
+     text, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER/adapter.json (its template)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
      reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """
 
 from pathlib import Path
 
-from press import command, files, graphs, olive_run, settings
+from press import command, device, files, graphs, olive_run, settings
 from press.errors import UserError
 from press.providers import MERGED
+from stages import quantize
 
 QUANTIZED = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
@@ -19,10 +20,9 @@ OUTPUT = Path("models/converted")
 PREPARED = Path("prepared")
 
 
-def convert(target: str, adapter: str, form: settings.Target, building: Path) -> Path:
+def convert(target: str, adapter: str, params: settings.Settings, building: Path) -> Path:
     """Convert an adapter; return the folder of the result, below `building`.
 
-    :param form: the target's parameters
     :raises UserError: if the adapter was trained on another base than the captured one
     """
     source, captured = ADAPTERS / adapter, CAPTURED / target
@@ -36,8 +36,8 @@ def convert(target: str, adapter: str, form: settings.Target, building: Path) ->
         "alpha": config["lora_alpha"],
         "template": files.read_json(PREPARED / adapter / "adapter.json")["template"],
     }
-    if form.adapters == MERGED:
-        result = graphs.build(model, form, building, {"merge": {"type": "MergeAdapter"}})
+    if params.target(target).adapters == MERGED:
+        result = graphs.build(model, params.target(target), building, merging(params))
         manifest |= {"merged": True, "files": files.digests(result)}
     else:
         layout = captured / "lora_inputs.json"
@@ -53,6 +53,11 @@ def convert(target: str, adapter: str, form: settings.Target, building: Path) ->
     return result
 
 
+def merging(params: settings.Settings) -> dict[str, dict]:
+    """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
+    return {"merge": {"type": "MergeAdapter"}, "quantize": quantize.quantizer(params.quantize, QUANTIZED, params.seed)}
+
+
 def check_same_base(adapter: Path, captured: Path) -> str:
     """Return the digest of the quantized base, or refuse an adapter that was trained on another one."""
     trained, exported = (files.read_json(folder / "base.json")["base_sha256"] for folder in (adapter, captured))
@@ -65,9 +70,14 @@ def check_same_base(adapter: Path, captured: Path) -> str:
 
 
 def main(target: str, adapter: str) -> None:
+    import torch
+
+    params = settings.load()
+    torch.set_num_threads(params.threads)
+    device.confine(params.device)
     output = OUTPUT / target / adapter
-    with files.building(output) as building:
-        files.publish(convert(target, adapter, settings.load().target(target), building), output)
+    with files.building(output) as building, device.explained(quantize.KNOBS):
+        files.publish(convert(target, adapter, params, building), output)
         olive_run.keep_config(building, f"convert/{target}/{adapter}")
     print(f"{output}: {files.size(output) / 1e6:.1f} MB")
 

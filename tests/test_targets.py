@@ -27,6 +27,8 @@ HALF = 2e-2
 # The norms that NPUs have leave out an epsilon of 1e-6.
 STATIC = 1e-4
 WINDOW = 16
+PARAMS = settings.load(ROOT / "params.yaml")
+RTN = PARAMS.model_copy(update={"quantize": PARAMS.quantize.model_copy(update={"algorithm": "rtn"})})
 TYPES = {"float32": "FLOAT", "float16": "FLOAT16"}
 PROMPTS = (list(range(40, 52)), list(range(40, 90)))
 TENSORRT = "NvTensorRTRTXExecutionProvider"
@@ -49,7 +51,7 @@ def checkpoints_of(tiny_base: Path, tiny_quantized: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("symmetric")
     (folder / "passes").symlink_to(ROOT / "passes")
     (folder / "building").mkdir()
-    params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn", "symmetric": True})
+    params = RTN.quantize.model_copy(update={"symmetric": True})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return {False: tiny_quantized, True: quantize.quantize(params, tiny_base, folder / "building", 0)}
@@ -68,8 +70,8 @@ def built(name: str, checkpoint: Path, folder: Path, precision: str = "float", a
     )
     model = olive_run.hf_model(checkpoint)
     if adapter:
-        merge = {"merge": {"type": "MergeAdapter"}}
-        return graphs.build({**model, "adapter_path": str(adapter)}, target, folder, merge, WINDOW)
+        merging = convert.merging(RTN)
+        return graphs.build({**model, "adapter_path": str(adapter)}, target, folder, merging, WINDOW)
     return graphs.build(model, target, folder, window=WINDOW)
 
 
@@ -87,6 +89,15 @@ def on_cpu(model: Path, folder: Path) -> Path:
         options["session.qdq_matmulnbits_accuracy_level"] = "1"
     files.write_json(folder / "genai_config.json", config)
     return folder
+
+
+def requantized(base: Path, adapter: Path, folder: Path) -> Path:
+    """Merge an adapter and quantize the result as the base was; return the checkpoint's folder."""
+    merge_adapter.merge(base, adapter).save_pretrained(folder / "plain")
+    for path in base.glob("*token*"):
+        shutil.copyfile(path, folder / "plain" / path.name)
+    (folder / "building").mkdir()
+    return quantize.quantize(RTN.quantize, folder / "plain", folder / "building", 0)
 
 
 def operators(model: Path) -> collections.Counter:
@@ -142,9 +153,9 @@ def test_adapters_are_inputs_of_the_activations_type(checkpoints_of, in_root, fo
 @pytest.mark.parametrize("name", [name for name, provider in PROVIDERS.items() if INPUTS not in provider.adapters])
 def test_an_npu_s_static_model_computes_the_same_bare_and_with_a_merged_adapter(tiny_quantized, in_root, found, name):
     adapter = random_adapter(tiny_quantized, in_root / "adapter", 8, ALL)
-    merge_adapter.merge(tiny_quantized, adapter).save_pretrained(in_root / "merged")
     distances = {}
-    for rung, given, checkpoint in (("bare", None, tiny_quantized), ("adapter", adapter, in_root / "merged")):
+    merged = requantized(tiny_quantized, adapter, in_root / "merged")
+    for rung, given, checkpoint in (("bare", None, tiny_quantized), ("adapter", adapter, merged)):
         building = in_root / f"building_{rung}"
         building.mkdir()
         result = built(name, tiny_quantized, building, adapter=given)
@@ -166,6 +177,7 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     Path("models/quantized").symlink_to(tiny_quantized)
     adapter = random_adapter(tiny_quantized, Path("models/adapters/travel"), 8, ALL, use_dora=True)
     target = TARGET.model_copy(update={"adapters": "merged"})
+    params = RTN.model_copy(update={"targets": {"cpu": target}})
     with files.building(Path("models/captured/cpu")) as building:
         files.publish(capture.capture(target, convert.QUANTIZED, building), Path("models/captured/cpu"))
     for folder in (adapter, Path("models/captured/cpu")):
@@ -174,12 +186,14 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     files.write_json(Path("prepared/travel/adapter.json"), {"template": template})
     result = Path("models/converted/cpu/travel")
     with files.building(result) as building:
-        files.publish(convert.convert("cpu", "travel", target, building), result)
+        files.publish(convert.convert("cpu", "travel", params, building), result)
     assert not Path("models/captured/cpu/lora_inputs.json").exists()
 
     runtime = Runtime(Path("models/captured/cpu"), {"travel": result / "adapter.onnx_adapter"}, threads=2)
-    merge_adapter.merge(tiny_quantized, adapter).save_pretrained("merged")
-    for name, checkpoint in ((None, tiny_quantized), ("travel", Path("merged"))):
+    for name, checkpoint in (
+        (None, tiny_quantized),
+        ("travel", requantized(tiny_quantized, adapter, in_root / "merged")),
+    ):
         assert largest(runtime, name, checkpoint, None) < TOLERANCE
 
     package = Path("package")
