@@ -1,6 +1,7 @@
 """The model card of a package, in the form that model hubs read."""
 
 from press import gates, settings
+from press.providers import MERGED
 
 CARD = """---
 language: en
@@ -13,21 +14,7 @@ tags: [onnx, int{bits}, lora]
 
 {description}.
 
-One ONNX graph for {provider} serves the base model and every adapter; `manifest.json` has the SHA-256 of
-every file and of everything that the package was built from.
-
-```python
-import onnxruntime_genai as og
-
-model = og.Model("{target}")
-adapters = og.Adapters(model)
-adapters.load("{target}/adapters/{first}/adapter.onnx_adapter", "{first}")
-params = og.GeneratorParams(model)
-generator = og.Generator(model, params)
-generator.set_active_adapter(adapters, "{first}")  # leave this out for the base model
-generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
-```
-
+{usage}
 ## Base model
 
 {base}, quantized to {bits} bits by {algorithm} (group size {group_size}), embedding and lm_head in {precision}.
@@ -50,7 +37,35 @@ Mean loss (nats a token) and perplexity of held-out answers, which no adapter wa
 {adapters}
 """
 
-METHODS = {"lora": "LoRA", "rslora": "rsLoRA"}
+INPUTS = """One ONNX graph for {provider} serves the base model and every adapter; `manifest.json` has the SHA-256 of
+every file and of everything that the package was built from.
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("{target}")
+adapters = og.Adapters(model)
+adapters.load("{target}/adapters/{first}/adapter.onnx_adapter", "{first}")
+params = og.GeneratorParams(model)
+generator = og.Generator(model, params)
+generator.set_active_adapter(adapters, "{first}")  # leave this out for the base model
+generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
+```
+"""
+MODELS = """The folder itself is the base model for {provider}, and each folder of `adapters` a model with that adapter
+merged into its weights; `manifest.json` has the SHA-256 of every file and of everything that the package was built
+from.
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("{target}/adapters/{first}")  # og.Model("{target}") is the base model
+generator = og.Generator(model, og.GeneratorParams(model))
+generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
+```
+"""
+
+METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 RUNGS = (("pytorch", "base"), ("pytorch", "quantized"), ("pytorch", "adapter"), ("onnx", "bare"), ("onnx", "adapter"))
 
 
@@ -64,8 +79,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         name=params.package.name,
         target=target,
         description=params.package.description.removesuffix("."),
-        provider=spec.provider,
-        first=next(iter(params.adapters)),
+        usage=_usage(target, spec, next(iter(params.adapters))),
         base=source(params.base),
         bits=params.quantize.bits,
         algorithm=params.quantize.algorithm,
@@ -76,6 +90,11 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
+
+
+def _usage(target: str, spec: settings.Target, adapter: str) -> str:
+    text = MODELS if spec.adapters == MERGED else INPUTS
+    return text.format(provider=spec.provider, target=target, first=adapter)
 
 
 def source(base: settings.Base) -> str:
