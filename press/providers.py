@@ -32,7 +32,7 @@ ANY_FORM = (INPUTS, SCALED_INPUTS, MERGED)
 PROVIDERS = {
     "CPUExecutionProvider": Provider("cpu", "cpu", ALL_TABLES, ANY_FORM, "onnxruntime-genai"),
     "CUDAExecutionProvider": Provider("gpu", "cuda", ALL_TABLES, ANY_FORM, "onnxruntime-genai-cuda, an NVIDIA GPU"),
-    # It looks an embedding up in int4 on the CPU, and has no kernel for one in int8.
+    # No kernel of its own that looks an embedding up in int8 is known.
     "DmlExecutionProvider": Provider(
         "gpu", "dml", ("int4", "float"), ANY_FORM, "onnxruntime-genai-directml, Windows, a DirectX 12 GPU"
     ),
