@@ -35,10 +35,8 @@ class Chat:
         self.max_new_tokens = max_new_tokens
         self.manifest = _read_json(package / "manifest.json")
         self.context = _read_json(package / "genai_config.json")["model"]["context_length"]
-        try:
-            self.model = og.Model(str(package))
-        except RuntimeError as error:
-            raise ChatError(f"the model in {package} cannot be loaded ({error}): copy the package again") from error
+        self.model = _load_model(package)
+        self.merged: dict[str, og.Model] = {}
         self.tokenizer = og.Tokenizer(self.model)
         self.adapters = og.Adapters(self.model)
         self.templates: dict[str, str] = {}
@@ -59,10 +57,11 @@ class Chat:
     def ask(self, question: str):
         """Yield the answer piece by piece; afterwards the turn is part of the conversation."""
         ids = self.prompt(question)
-        params = og.GeneratorParams(self.model)
+        model = self.merged.get(self.adapter, self.model)
+        params = og.GeneratorParams(model)
         params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
-        generator = og.Generator(self.model, params)
-        if self.adapter:
+        generator = og.Generator(model, params)
+        if self.adapter and self.adapter not in self.merged:
             generator.set_active_adapter(self.adapters, self.adapter)
         generator.append_tokens(ids)
         stream = self.tokenizer.create_stream()
@@ -86,10 +85,15 @@ class Chat:
                 f"the adapter {name!r} was trained on another base model ({manifest['base_sha256'][:12]}) than this "
                 f"package's ({self.manifest['base_sha256'][:12]})"
             )
-        file = folder / "adapter.onnx_adapter"
-        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != manifest["file_sha256"]:
-            raise ChatError(f"{file} is missing or damaged: copy the package again")
-        self.adapters.load(str(file), name)
+        merged = manifest.get("merged", False)
+        digests = manifest["files"] if merged else {"adapter.onnx_adapter": manifest["file_sha256"]}
+        for file, digest in digests.items():
+            if not (folder / file).exists() or _sha256(folder / file) != digest:
+                raise ChatError(f"{folder / file} is missing or damaged: copy the package again")
+        if merged:
+            self.merged[name] = _load_model(folder)
+        else:
+            self.adapters.load(str(folder / "adapter.onnx_adapter"), name)
         self.templates[name] = manifest["template"]
 
     def prompt(self, question: str) -> list[int]:
@@ -167,6 +171,18 @@ def converse(chat: Chat) -> None:
                 answer(chat, line)
         except ChatError as error:
             print(f"error: {error}", file=sys.stderr)
+
+
+def _load_model(folder: Path) -> og.Model:
+    try:
+        return og.Model(str(folder))
+    except RuntimeError as error:
+        raise ChatError(f"the model in {folder} cannot be loaded ({error}): copy the package again") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_json(path: Path) -> dict:

@@ -91,7 +91,7 @@ def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
     elif name == "capture":
         result = capture.capture(params.target(TARGET), QUANTIZED, building)
     else:
-        return convert.convert(TARGET, ADAPTER, building)
+        return convert.convert(TARGET, ADAPTER, params, building)
     files.write_json(result / "base.json", {"base_sha256": files.folder_digest(QUANTIZED)})
     return result
 

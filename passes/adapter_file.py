@@ -13,12 +13,13 @@ from olive.passes.pass_config import BasePassConfig
 from peft import LoraConfig
 from safetensors.numpy import load_file
 
-from press import files
+from press import checkpoints, files
 from press.errors import UserError
 
 ADAPTER = "adapter.onnx_adapter"
 SHAPES = "inputs.json"
 PREFIX = "base_model.model."
+MAGNITUDE = "lora_magnitude_vector"
 
 
 class AdapterFile(Pass):
@@ -44,6 +45,7 @@ class AdapterFile(Pass):
             LoraConfig.from_pretrained(folder),
             load_file(folder / "adapter_model.safetensors"),
             files.read_json(Path(config.layout)),
+            Path(model.model_name_or_path),
         )
         output = Path(output_model_path)
         output.mkdir(parents=True, exist_ok=True)
@@ -54,37 +56,62 @@ class AdapterFile(Pass):
         return result
 
 
-def graph_inputs(config: LoraConfig, weights: dict[str, np.ndarray], layout: dict) -> dict[str, np.ndarray]:
+def graph_inputs(
+    config: LoraConfig, weights: dict[str, np.ndarray], layout: dict, base: Path | None = None
+) -> dict[str, np.ndarray]:
     """Return the value of each LoRA input that the adapter changes, by name.
 
     For a projection over modules m of ranks r_m, A is (K, sum r_m) with the A_m^T side by side, and B is
-    (sum r_m, N) with alpha / r_m * B_m^T in blocks; in the graph's activation type.
+    (sum r_m, N) with alpha / r_m * B_m^T in blocks; in the graph's activation type. DoRA's row scales are (N).
 
+    :param base: the checkpoint that the adapter was trained on, which DoRA's scales depend on
     :raises UserError: if the adapter has parts that the graph has no input for
     """
-    _check_plain(config)
+    _check_plain(config, layout)
     unused = set(weights)
+    scales = row_scales(config, weights, base) if config.use_dora else {}
     inputs = {}
     for projection in layout["projections"]:
         left, right = [], []
+        rescaled = np.ones(projection["width_out"], np.float32)
         for segment in projection["segments"]:
             names = [f"{PREFIX}{segment['module']}.lora_{side}.weight" for side in "AB"]
             if names[0] not in weights:
                 continue
-            unused -= set(names)
+            unused -= {*names, f"{PREFIX}{segment['module']}.{MAGNITUDE}"}
             down, up = (weights[name].astype(np.float32) for name in names)
             block = np.zeros((down.shape[0], projection["width_out"]), np.float32)
             rows = slice(segment["first_row"], segment["first_row"] + segment["rows"])
             columns = slice(segment["column"], segment["column"] + segment["rows"])
             block[:, columns] = up[rows].T * _scaling(config)
+            if scales:
+                rescaled[columns] = scales[segment["module"]][rows]
             left.append(down.T)
             right.append(block)
         if left:
             inputs[f"{projection['name']}.lora_A"] = np.concatenate(left, axis=1).astype(layout["dtype"])
             inputs[f"{projection['name']}.lora_B"] = np.concatenate(right, axis=0).astype(layout["dtype"])
+            if scales:
+                inputs[f"{projection['name']}.row_scale"] = rescaled.astype(layout["dtype"])
     if unused:
         raise UserError(f"the adapter changes {min(unused)}, for which the graph has no LoRA input")
     return inputs
+
+
+def row_scales(config: LoraConfig, weights: dict[str, np.ndarray], base: Path) -> dict[str, np.ndarray]:
+    """Return what DoRA scales the output rows of each module by: magnitude / |W + scaling B A|, row by row.
+
+    :return: by module, fp32 of shape (rows)
+    """
+    model = checkpoints.dequantize(checkpoints.load(base))
+    scales = {}
+    for name, magnitude in weights.items():
+        if name.endswith(f".{MAGNITUDE}"):
+            module = name.removeprefix(PREFIX).removesuffix(f".{MAGNITUDE}")
+            down, up = (weights[f"{PREFIX}{module}.lora_{side}.weight"].astype(np.float32) for side in "AB")
+            weight = model.get_submodule(module).weight.float().numpy()
+            scales[module] = magnitude / np.linalg.norm(weight + _scaling(config) * (up @ down), axis=1)
+    return scales
 
 
 def write(tensors: dict[str, np.ndarray], path: Path) -> None:
@@ -102,9 +129,9 @@ def _scaling(config: LoraConfig) -> float:
     return config.lora_alpha / (config.r**0.5 if config.use_rslora else config.r)
 
 
-def _check_plain(config: LoraConfig) -> None:
+def _check_plain(config: LoraConfig, layout: dict) -> None:
     unsupported = {
-        "use_dora": config.use_dora,
+        "use_dora": config.use_dora and not layout.get("row_scales"),
         "bias": config.bias != "none",
         "modules_to_save": config.modules_to_save,
         "rank_pattern": config.rank_pattern,
@@ -112,4 +139,4 @@ def _check_plain(config: LoraConfig) -> None:
     }
     used = [name for name, value in unsupported.items() if value]
     if used:
-        raise UserError(f"the adapter uses {', '.join(used)}, which a graph with LoRA inputs cannot express")
+        raise UserError(f"the adapter uses {', '.join(used)}, which a graph with these inputs cannot express")

@@ -14,14 +14,8 @@ from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
 from press import checkpoints
+from press.providers import PROVIDERS
 
-PROVIDERS = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "cuda",
-    "DmlExecutionProvider": "dml",
-    "WebGpuExecutionProvider": "webgpu",
-    "NvTensorRTRTXExecutionProvider": "NvTensorRtRtx",
-}
 MODEL = "model.onnx"
 
 
@@ -56,7 +50,7 @@ class GenAIBuilder(Pass):
         logging.getLogger("onnxruntime.quantization.matmul_nbits_quantizer").setLevel(logging.WARNING)
         output = Path(output_model_path)
         checkpoint = model.model_name_or_path
-        provider = PROVIDERS[self.accelerator_spec.execution_provider]
+        provider = PROVIDERS[self.accelerator_spec.execution_provider].builder
         cache = str(output / "cache")
         arguments = (checkpoint, checkpoint, str(output), "int4", provider, cache)
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]

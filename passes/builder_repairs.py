@@ -1,15 +1,17 @@
-"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures, made right.
+"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures or providers, made right.
 
-Each repair leaves alone what is right already. tests/test_architectures.py fails without any one of them.
+Each repair leaves alone what is right already. tests/test_architectures.py or tests/test_targets.py fails without any
+one of them.
 """
 
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partialmethod
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
+import onnx_ir as ir
 import torch
 from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
@@ -17,6 +19,7 @@ from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 
 PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
+TWO_SIGNS = 0x88  # takes 8 from each of the two codes of 4 bits in a byte, in two's complement
 
 
 @contextmanager
@@ -36,6 +39,8 @@ def applied() -> Iterator[None]:
         for model in {builder.LlamaModel.__base__, Model}:
             pack = partialmethod(pack_with_or_without_zeros, model.make_packed_matmul_int4_class)
             patches.enter_context(mock.patch.object(model, "make_packed_matmul_int4_class", pack))
+            signed = partialmethod(dequantize_signed, model.make_dequantize_linear)
+            patches.enter_context(mock.patch.object(model, "make_dequantize_linear", signed))
         yield
 
 
@@ -92,6 +97,23 @@ def pack_with_or_without_zeros(model: object, pack: Callable, *projections: obje
     packed = pack(model, *projections)
     packed.qzeros = None
     return packed
+
+
+def dequantize_signed(model: object, make: Callable, name: str, packed: object) -> str:
+    """Write codes and zero points of 4 bits as the signed integers that DequantizeLinear takes.
+
+    The builder gives it a checkpoint's unsigned ones, of which those from 8 on it reads as negative.
+    """
+    if model.onnx_dtype != ir.DataType.INT4:
+        return make(model, name, packed)
+    zeros = getattr(packed, "qzeros", None)
+    signed = SimpleNamespace(
+        qweight=packed.qweight ^ TWO_SIGNS,
+        qzeros=None if zeros is None else zeros ^ TWO_SIGNS,
+        scales=packed.scales,
+        group_size=packed.group_size,
+    )
+    return make(model, name, signed)
 
 
 def _loaders() -> ModuleType:

@@ -5,6 +5,9 @@ with rank-0 initializers as their defaults (LoRA, arXiv 2106.09685). onnxruntime
 adapter file; without one, an empty product adds zero, so that the graph computes what it did before. A
 projection that packs several modules, such as q, k and v, gets one branch with the modules' A side by side
 and their B in blocks.
+
+For DoRA (arXiv 2402.09353) there can be a third input, s of shape (N) or (1): y = s (x W + (x A) B), by default 1.
+A bias, which the builder adds behind the projection, is not scaled.
 """
 
 import re
@@ -12,6 +15,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from olive.hardware.accelerator import AcceleratorSpec
 from olive.model import ONNXModelHandler
@@ -41,7 +45,10 @@ class Segment:
 
 @dataclass(frozen=True)
 class Projection:
-    """A MatMul of the graph that an adapter may change: its LoRA inputs are NAME.lora_A and NAME.lora_B."""
+    """A MatMul of the graph that an adapter may change.
+
+    Its inputs are NAME.lora_A, NAME.lora_B and, if the layout has row_scales, NAME.row_scale.
+    """
 
     name: str
     width_in: int
@@ -57,7 +64,10 @@ class LoRAInputs(Pass):
         return {
             "checkpoint": PassConfigParam(
                 type_=str, required=True, description="The checkpoint that the graph was built from."
-            )
+            ),
+            "row_scales": PassConfigParam(
+                type_=bool, default_value=False, description="Whether each projection can be scaled, as DoRA's are."
+            ),
         }
 
     def _run_for_config(
@@ -68,12 +78,14 @@ class LoRAInputs(Pass):
         output.mkdir(parents=True, exist_ok=True)
         proto = onnx.load(source, load_external_data=False)
         dtype = activation_type(proto.graph)
-        projections = add_branches(proto.graph, checkpoints.module_rows(Path(config.checkpoint)), dtype)
+        rows = checkpoints.module_rows(Path(config.checkpoint))
+        projections = add_branches(proto.graph, rows, dtype, row_scales=config.row_scales)
         onnx.save(proto, output / source.name)
         for data in source.parent.glob(f"{source.name}.*"):
             shutil.copyfile(data, output / data.name)
         layout = {
             "dtype": helper.tensor_dtype_to_np_dtype(dtype).name,
+            "row_scales": config.row_scales,
             "projections": [asdict(projection) for projection in projections],
         }
         files.write_json(output / LAYOUT, layout)
@@ -82,14 +94,17 @@ class LoRAInputs(Pass):
         )
 
 
-def add_branches(graph: onnx.GraphProto, module_rows: dict[str, int], dtype: int) -> list[Projection]:
+def add_branches(
+    graph: onnx.GraphProto, module_rows: dict[str, int], dtype: int, *, row_scales: bool = False
+) -> list[Projection]:
     """Insert a branch behind every projection, in place, and return where adapters attach.
 
     :param module_rows: output rows of every linear module of the checkpoint
     :param dtype: the activations' ONNX type
+    :param row_scales: whether to scale the projection's output, too
     :raises UserError: if a projection cannot be traced to the checkpoint's modules
     """
-    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    shapes = weight_shapes(graph)
     projections = []
     nodes = []
     for node in graph.node:
@@ -98,13 +113,23 @@ def add_branches(graph: onnx.GraphProto, module_rows: dict[str, int], dtype: int
         if match and node.op_type.startswith("MatMul"):
             projection = trace(node, match, shapes, module_rows)
             projections.append(projection)
-            nodes += _branch(node, projection)
-            _add_inputs(graph, projection, dtype)
+            nodes += _branch(node, projection, row_scales)
+            _add_inputs(graph, projection, dtype, row_scales)
     if not projections:
         raise UserError("the graph has no attention or MLP projection that an adapter could attach to")
     del graph.node[:]
     graph.node.extend(nodes)
     return projections
+
+
+def weight_shapes(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    """Map the name of each constant of a graph to its shape, also of those that are dequantized and transposed."""
+    shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("DequantizeLinear", "Transpose") and node.input[0] in shapes:
+            shape = shapes[node.input[0]]
+            shapes[node.output[0]] = shape[::-1] if node.op_type == "Transpose" else shape
+    return shapes
 
 
 def trace(
@@ -148,21 +173,31 @@ def _segments(prefix: str, name: str, width_out: int, module_rows: dict[str, int
     return ()
 
 
-def _branch(node: onnx.NodeProto, projection: Projection) -> list[onnx.NodeProto]:
-    result = node.output[0]
+def _branch(node: onnx.NodeProto, projection: Projection, row_scales: bool) -> list[onnx.NodeProto]:
+    result, name, inputs = node.output[0], node.name, projection.name
     base, inner, delta = f"{result}/base", f"{result}/lora_A", f"{result}/lora_B"
+    total = f"{result}/lora" if row_scales else result
     node.output[0] = base
-    return [
-        helper.make_node("MatMul", [node.input[0], f"{projection.name}.lora_A"], [inner], f"{node.name}/lora_A/MatMul"),
-        helper.make_node("MatMul", [inner, f"{projection.name}.lora_B"], [delta], f"{node.name}/lora_B/MatMul"),
-        helper.make_node("Add", [base, delta], [result], f"{node.name}/lora/Add"),
+    nodes = [
+        helper.make_node("MatMul", [node.input[0], f"{inputs}.lora_A"], [inner], f"{name}/lora_A/MatMul"),
+        helper.make_node("MatMul", [inner, f"{inputs}.lora_B"], [delta], f"{name}/lora_B/MatMul"),
+        helper.make_node("Add", [base, delta], [total], f"{name}/lora/Add"),
     ]
+    if row_scales:
+        nodes.append(helper.make_node("Mul", [total, f"{inputs}.row_scale"], [result], f"{name}/row_scale/Mul"))
+    return nodes
 
 
-def _add_inputs(graph: onnx.GraphProto, projection: Projection, dtype: int) -> None:
+def _add_inputs(graph: onnx.GraphProto, projection: Projection, dtype: int, row_scales: bool) -> None:
     rank = f"{projection.name}.rank"
     for name, shape in (("lora_A", [projection.width_in, rank]), ("lora_B", [rank, projection.width_out])):
-        full_name = f"{projection.name}.{name}"
-        default = [0 if size == rank else size for size in shape]
-        graph.input.append(helper.make_tensor_value_info(full_name, dtype, shape))
-        graph.initializer.append(helper.make_tensor(full_name, dtype, default, b"", raw=True))
+        _add_input(graph, f"{projection.name}.{name}", dtype, shape, [0 if size == rank else size for size in shape])
+    if row_scales:
+        _add_input(graph, f"{projection.name}.row_scale", dtype, [f"{projection.name}.scales"], [1])
+
+
+def _add_input(graph: onnx.GraphProto, name: str, dtype: int, shape: list[int | str], default: list[int]) -> None:
+    """Add an input whose default is ones, if it has any values."""
+    ones = np.ones(default, helper.tensor_dtype_to_np_dtype(dtype))
+    graph.input.append(helper.make_tensor_value_info(name, dtype, shape))
+    graph.initializer.append(helper.make_tensor(name, dtype, default, ones.tobytes(), raw=True))

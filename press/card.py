@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from press import gates, ladder, settings
+from press.providers import MERGED
 
 CARD = """---
 language: en
@@ -15,21 +16,7 @@ tags: [onnx, int{bits}, lora]
 
 {description}.
 
-One ONNX graph for {provider} serves the base model and every adapter; `manifest.json` has the SHA-256 of
-every file and of everything that the package was built from.
-
-```python
-import onnxruntime_genai as og
-
-model = og.Model("{target}")
-adapters = og.Adapters(model)
-adapters.load("{target}/adapters/{first}/adapter.onnx_adapter", "{first}")
-params = og.GeneratorParams(model)
-generator = og.Generator(model, params)
-generator.set_active_adapter(adapters, "{first}")  # leave this out for the base model
-generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
-```
-
+{usage}
 ## Base model
 
 {base}, quantized to {bits} bits by {algorithm} (group size {group_size}), embedding and lm_head in {precision}.
@@ -66,7 +53,35 @@ What each step costs, in nats a token (below 0, it gains):
 {adapters}
 """
 
-METHODS = {"lora": "LoRA", "rslora": "rsLoRA"}
+INPUTS = """One ONNX graph for {provider} serves the base model and every adapter; `manifest.json` has the SHA-256 of
+every file and of everything that the package was built from.
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("{target}")
+adapters = og.Adapters(model)
+adapters.load("{target}/adapters/{first}/adapter.onnx_adapter", "{first}")
+params = og.GeneratorParams(model)
+generator = og.Generator(model, params)
+generator.set_active_adapter(adapters, "{first}")  # leave this out for the base model
+generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
+```
+"""
+MODELS = """The folder itself is the base model for {provider}, and each folder of `adapters` a model with that adapter
+merged into its weights; `manifest.json` has the SHA-256 of every file and of everything that the package was built
+from.
+
+```python
+import onnxruntime_genai as og
+
+model = og.Model("{target}/adapters/{first}")  # og.Model("{target}") is the base model
+generator = og.Generator(model, og.GeneratorParams(model))
+generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's template: adapters/{first}/adapter.json
+```
+"""
+
+METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
 RUNGS = {
     "pytorch.base": "PyTorch, base",
     "pytorch.quantized": "PyTorch, quantized",
@@ -101,8 +116,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         name=params.package.name,
         target=target,
         description=params.package.description.removesuffix("."),
-        provider=spec.provider,
-        first=next(iter(params.adapters)),
+        usage=_usage(target, spec, next(iter(params.adapters))),
         base=source(params.base),
         bits=params.quantize.bits,
         algorithm=params.quantize.algorithm,
@@ -118,6 +132,11 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
+
+
+def _usage(target: str, spec: settings.Target, adapter: str) -> str:
+    text = MODELS if spec.adapters == MERGED else INPUTS
+    return text.format(provider=spec.provider, target=target, first=adapter)
 
 
 def source(base: settings.Base) -> str:

@@ -37,7 +37,7 @@ def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: dict[str, s
         return f"{key} is missing"
     if kind == "extra_forbidden":
         return f"{key} is not a known key, only {', '.join(_known_keys(loc[:-1], block))}"
-    if loc[-1] == "[key]":
+    if loc[-1:] == ("[key]",):
         parent = ".".join(str(part) for part in loc[:-2])
         expected = patterns[detail["ctx"]["pattern"]] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
         return f"{parent} has the key {value!r}, but a key must be {expected}"

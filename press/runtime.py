@@ -2,32 +2,56 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as og
 
 CONTEXT_MARGIN = 1
+CONFIG = "genai_config.json"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in memory.
+
+    :param context: tokens that a prompt and its answer may have
+    :param window: tokens that a graph of static shapes takes at a time, a shorter prompt padded; None for other graphs
+    """
+
+    model: og.Model
+    context: int
+    window: int | None
+
+    def room(self, tokens: int) -> int:
+        """Return the length that a cache must have for a prompt."""
+        padded = tokens + -tokens % self.window if self.window else tokens
+        return padded + CONTEXT_MARGIN
 
 
 class Runtime:
-    """A captured model with the adapters in `adapters/NAME/adapter.onnx_adapter`, on a fixed number of threads."""
+    """A captured model with its adapters, on a fixed number of threads.
+
+    An adapter is a file for the model's inputs, NAME/adapter.onnx_adapter, or a whole model beside that path, which
+    has it in its weights and is loaded when it is first asked for.
+    """
 
     def __init__(self, model: Path, adapters: dict[str, Path], threads: int) -> None:
-        config = og.Config(str(model))
-        options = {"intra_op_num_threads": threads}
-        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        self._model = og.Model(config)
-        self._tokenizer = og.Tokenizer(self._model)
-        self._adapters = og.Adapters(self._model)
-        self._context = json.loads((model / "genai_config.json").read_text(encoding="utf-8"))["model"]["context_length"]
+        self._threads = threads
+        self._bare = self._load(model)
+        self._tokenizer = og.Tokenizer(self._bare.model)
+        self._adapters = og.Adapters(self._bare.model)
+        self._merged = {name: path.parent for name, path in adapters.items() if (path.parent / CONFIG).exists()}
+        self._loaded: dict[str, Loaded] = {}
         for name, path in adapters.items():
-            self._adapters.load(str(path), name)
+            if name not in self._merged:
+                self._adapters.load(str(path), name)
 
     @property
     def context(self) -> int:
         """How many tokens a prompt and its answer may have."""
-        return self._context
+        return self._bare.context
 
     @property
     def start(self) -> int:
@@ -40,8 +64,15 @@ class Runtime:
 
     def logits(self, ids: list[int], adapter: str | None) -> np.ndarray:
         """Return the logits of a whole sequence, fp32 of shape (tokens, vocabulary)."""
-        generator = self._generator(ids, len(ids) + CONTEXT_MARGIN, adapter)
-        return generator.get_output("logits")[0].astype(np.float32)
+        loaded = self._with(adapter)
+        window = loaded.window or len(ids)
+        generator = self._generator(loaded, loaded.room(len(ids)), adapter)
+        parts = []
+        for start in range(0, len(ids), window):
+            some = ids[start : start + window]
+            generator.append_tokens(some)
+            parts.append(generator.get_output("logits")[0][: len(some)].astype(np.float32))
+        return np.concatenate(parts)
 
     def answer(
         self, prompt: str, adapter: str | None, max_new_tokens: int, stops: Sequence[str] = ()
@@ -50,22 +81,39 @@ class Runtime:
 
         :param stops: texts of which the first that comes up also ends the answer, which has it
         """
-        ids = self.encode(prompt)
-        longest = min(len(ids) + max_new_tokens, self._context)
-        generator = self._generator(ids, longest, adapter)
+        loaded, ids = self._with(adapter), self.encode(prompt)
+        longest = min(len(ids) + max_new_tokens, loaded.context)
+        generator = self._generator(loaded, max(longest, loaded.room(len(ids)) if loaded.window else 0), adapter)
+        generator.append_tokens(ids)
         tokens = []
-        while not generator.is_done():
+        while not generator.is_done() and len(ids) + len(tokens) < longest:
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
             if stops and any(stop in self._tokenizer.decode(tokens) for stop in stops):
                 break
         return self._tokenizer.decode(tokens), len(ids) + len(tokens) < longest
 
-    def _generator(self, ids: list[int], max_length: int, adapter: str | None) -> og.Generator:
-        params = og.GeneratorParams(self._model)
+    def _load(self, folder: Path) -> Loaded:
+        config = og.Config(str(folder))
+        options = {"intra_op_num_threads": self._threads}
+        config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]
+        static = described["type"] == "decoder-pipeline"
+        window = described["decoder"]["sliding_window"]["window_size"] if static else None
+        return Loaded(og.Model(config), described["context_length"], window)
+
+    def _with(self, adapter: str | None) -> Loaded:
+        """Return the model that answers with an adapter."""
+        if adapter not in self._merged:
+            return self._bare
+        if adapter not in self._loaded:
+            self._loaded[adapter] = self._load(self._merged[adapter])
+        return self._loaded[adapter]
+
+    def _generator(self, loaded: Loaded, max_length: int, adapter: str | None) -> og.Generator:
+        params = og.GeneratorParams(loaded.model)
         params.set_search_options(max_length=max_length, do_sample=False)
-        generator = og.Generator(self._model, params)
-        if adapter:
+        generator = og.Generator(loaded.model, params)
+        if adapter and adapter not in self._merged:
             generator.set_active_adapter(self._adapters, adapter)
-        generator.append_tokens(ids)
         return generator

@@ -19,6 +19,7 @@ from pydantic import (
 
 from press import mistakes
 from press.errors import UserError
+from press.providers import INPUTS, MERGED, PROVIDERS
 from press.templates import check_template
 
 PARAMS = Path("params.yaml")
@@ -34,17 +35,6 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
 RELEASE = {"publish", "signing"}
-
-PROVIDERS = {
-    "CPUExecutionProvider": "cpu",
-    "CUDAExecutionProvider": "gpu",
-    "DmlExecutionProvider": "gpu",
-    "WebGpuExecutionProvider": "gpu",
-    "NvTensorRTRTXExecutionProvider": "gpu",
-}
-
-# The others have no kernel that looks an embedding up in int8.
-INT8_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "WebGpuExecutionProvider")
 
 PATTERNS = {
     NAME: "a folder name: lower-case letters, digits, - and _",
@@ -186,16 +176,17 @@ class Adapter(Block):
 
 
 class Target(Block):
-    device: Literal["cpu", "gpu"]
+    device: Literal["cpu", "gpu", "npu"]
     provider: Literal[tuple(PROVIDERS)]
     precision: Literal["int8", "int4", "float"]
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Annotated[int, Field(ge=0, le=4)]
+    adapters: Literal["lora", "dora", "merged"] = INPUTS
 
     @model_validator(mode="after")
     def device_has_provider(self) -> "Target":
-        if PROVIDERS[self.provider] != self.device:
-            fitting = [provider for provider, device in PROVIDERS.items() if device == self.device]
+        if PROVIDERS[self.provider].device != self.device:
+            fitting = [name for name, provider in PROVIDERS.items() if provider.device == self.device]
             raise ValueError(
                 f"provider is {self.provider}, but device {self.device} can have only {' or '.join(fitting)}"
             )
@@ -203,12 +194,30 @@ class Target(Block):
 
     @model_validator(mode="after")
     def provider_has_kernels(self) -> "Target":
-        if self.precision == "int8" and self.provider not in INT8_PROVIDERS:
+        precisions = PROVIDERS[self.provider].precisions
+        if self.precision not in precisions:
             raise ValueError(
-                f"precision is int8, but {self.provider} has no kernel for an embedding in int8, only "
-                f"{', '.join(INT8_PROVIDERS[:-1])} and {INT8_PROVIDERS[-1]} have: choose int4 or float"
+                f"precision is {self.precision}, but for {self.provider} embedding and lm_head can only be "
+                f"{' or '.join(precisions)}"
             )
         return self
+
+    @model_validator(mode="after")
+    def provider_takes_adapters(self) -> "Target":
+        forms = PROVIDERS[self.provider].adapters
+        if self.adapters not in forms:
+            raise ValueError(
+                f"adapters is {self.adapters}, but the graph for {self.provider} takes no adapters as inputs: choose "
+                f"{' or '.join(forms)}, which builds a model for each adapter"
+            )
+        return self
+
+    def serving(self, count: int) -> str:
+        """Say in words how a target serves a number of adapters."""
+        if self.adapters == MERGED:
+            return f"{count + 1} models, adapters merged"
+        kinds = "adapters" if self.adapters == INPUTS else "adapters (DoRA's too)"
+        return f"one graph, {kinds} as inputs"
 
 
 class General(Block):
@@ -266,16 +275,30 @@ class Settings(Block):
             raise ValueError(f"{name!r} has a meaning of its own, in the chat or the metrics: choose another name")
         return adapters
 
-    @field_validator("adapters")
-    @classmethod
-    def graphs_take_them(cls, adapters: dict[str, Adapter]) -> dict[str, Adapter]:
-        for name, adapter in adapters.items():
-            if adapter.lora.method == "dora":
-                raise ValueError(
-                    f"adapters.{name}.lora.method is dora, but every target takes adapters as two low-rank matrices a "
-                    "projection, and dora also scales the rows of the base's weights: choose lora or rslora"
-                )
-        return adapters
+    @model_validator(mode="after")
+    def graphs_take_adapters(self) -> "Settings":
+        dora = [name for name, adapter in self.adapters.items() if adapter.lora.method == "dora"]
+        plain = [name for name, target in self.targets.items() if target.adapters == INPUTS]
+        if dora and plain:
+            raise ValueError(
+                f"adapters.{dora[0]}.lora.method is dora, which also scales the rows of the base's weights, but "
+                f"targets.{plain[0]}.adapters is {INPUTS}, whose graph has no input for that: choose dora or merged"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def tensorrt_reads_the_weights(self) -> "Settings":
+        for name, target in self.targets.items():
+            if target.provider != "NvTensorRTRTXExecutionProvider":
+                continue
+            for key, needed in (("bits", 4), ("symmetric", True)):
+                value = getattr(self.quantize, key)
+                if value != needed:
+                    raise ValueError(
+                        f"quantize.{key} is {str(value).lower()}, but targets.{name}.provider is {target.provider}, "
+                        f"which reads symmetric weights of 4 bits only: choose {str(needed).lower()}"
+                    )
+        return self
 
     def adapter(self, name: str) -> Adapter:
         """Return an adapter's block by its name."""

@@ -148,6 +148,8 @@ def main() -> None:
             lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
     print("params.yaml and the environment are as they should be")
+    for name, target in params.targets.items():
+        print(f"{name}: {target.serving(len(params.adapters))}")
 
 
 if __name__ == "__main__":

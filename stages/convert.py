@@ -1,14 +1,17 @@
-"""Convert one adapter for one target's captured model.
+"""Convert one adapter for one target: a file for its captured model's inputs, or a model that it is merged into.
 
-in:  models/quantized, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER/adapter.json (its template)
-out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter with its manifest adapter.json;
+in:  targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml), models/quantized, the calibration
+     text, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER/adapter.json (its template)
+out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
      reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """
 
 from pathlib import Path
 
-from press import command, files, olive_run
+from press import command, device, files, graphs, olive_run, settings
 from press.errors import UserError
+from press.providers import MERGED
+from stages import quantize
 
 QUANTIZED = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
@@ -17,31 +20,42 @@ OUTPUT = Path("models/converted")
 PREPARED = Path("prepared")
 
 
-def convert(target: str, adapter: str, building: Path) -> Path:
+def convert(target: str, adapter: str, params: settings.Settings, building: Path) -> Path:
     """Convert an adapter; return the folder of the result, below `building`.
 
     :raises UserError: if the adapter was trained on another base than the captured one
     """
     source, captured = ADAPTERS / adapter, CAPTURED / target
     base = check_same_base(source, captured)
-    layout = captured / "lora_inputs.json"
-    passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
     model = {**olive_run.hf_model(QUANTIZED), "adapter_path": str(source)}
-    result = olive_run.run(model, passes, building) / "adapter"
     config = files.read_json(source / "adapter_config.json")
     manifest = {
         "name": adapter,
         "base_sha256": base,
-        "file_sha256": files.sha256(result / "adapter.onnx_adapter"),
         "rank": config["r"],
         "alpha": config["lora_alpha"],
-        "dtype": files.read_json(layout)["dtype"],
         "template": files.read_json(PREPARED / adapter / "adapter.json")["template"],
-        "inputs": files.read_json(result / "inputs.json"),
     }
-    files.remove(result / "inputs.json")
+    if params.target(target).adapters == MERGED:
+        result = graphs.build(model, params.target(target), building, merging(params))
+        manifest |= {"merged": True, "files": files.digests(result)}
+    else:
+        layout = captured / "lora_inputs.json"
+        passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
+        result = olive_run.run(model, passes, building) / "adapter"
+        manifest |= {
+            "file_sha256": files.sha256(result / "adapter.onnx_adapter"),
+            "dtype": files.read_json(layout)["dtype"],
+            "inputs": files.read_json(result / "inputs.json"),
+        }
+        files.remove(result / "inputs.json")
     files.write_json(result / "adapter.json", manifest)
     return result
+
+
+def merging(params: settings.Settings) -> dict[str, dict]:
+    """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
+    return {"merge": {"type": "MergeAdapter"}, "quantize": quantize.quantizer(params.quantize, QUANTIZED, params.seed)}
 
 
 def check_same_base(adapter: Path, captured: Path) -> str:
@@ -56,9 +70,14 @@ def check_same_base(adapter: Path, captured: Path) -> str:
 
 
 def main(target: str, adapter: str) -> None:
+    import torch
+
+    params = settings.load()
+    torch.set_num_threads(params.threads)
+    device.confine(params.device)
     output = OUTPUT / target / adapter
-    with files.building(output) as building:
-        files.publish(convert(target, adapter, building), output)
+    with files.building(output) as building, device.explained(quantize.KNOBS):
+        files.publish(convert(target, adapter, params, building), output)
         olive_run.keep_config(building, f"convert/{target}/{adapter}")
     print(f"{output}: {files.size(output) / 1e6:.1f} MB")
 

@@ -22,21 +22,29 @@ def quantize(params: settings.Quantize, base: Path, building: Path, seed: int) -
     :raises UserError: if the group size does not divide a layer's width
     """
     check_group_size(params.group_size, base)
-    quantizer = {
+    model = olive_run.hf_model(base)
+    result = olive_run.run(model, {"quantize": quantizer(params, base, seed)}, building) / "model"
+    checkpoints.load(result)
+    return result
+
+
+def quantizer(params: settings.Quantize, base: Path, seed: int) -> dict:
+    """Return Olive's block of the quantizer.
+
+    :param base: a checkpoint with the tokenizer for the calibration text
+    """
+    block = {
         "type": PASSES[params.algorithm],
         "bits": params.bits,
         "group_size": params.group_size,
         "sym": params.symmetric,
     }
     if params.algorithm in ("awq", "gptq"):
-        quantizer["data_config"] = calibration_config(params.calibration, base)
+        block["data_config"] = calibration_config(params.calibration, base)
     if params.algorithm == "awq":
         calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
-        quantizer |= params.awq.model_dump() | calibration | {"seed": seed}
-    model = olive_run.hf_model(base)
-    result = olive_run.run(model, {"quantize": quantizer}, building) / "model"
-    checkpoints.load(result)
-    return result
+        block |= params.awq.model_dump() | calibration | {"seed": seed}
+    return block
 
 
 def calibration_config(calibration: settings.Calibration, base: Path) -> dict:

@@ -36,8 +36,9 @@ TINY_LLAMA = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests/test_architectures.py keep what it measures, for `python -m bench.architecture_table`."""
-    parser.addoption("--architectures-report", metavar="FOLDER", help="where to keep what is measured, a file a test")
+    """Let tests keep what they measure, for `python -m bench.architecture_table` and `python -m bench.target_table`."""
+    for name in ("architectures", "targets"):
+        parser.addoption(f"--{name}-report", metavar="FOLDER", help="where to keep what is measured, a file a test")
 
 
 def pytest_configure() -> None:

@@ -23,9 +23,9 @@ TARGET = settings.Target(
 )
 
 
-def captured_to(folder: Path, quantized: Path, precision: str = "float") -> Path:
+def captured_to(folder: Path, quantized: Path, precision: str = "float", adapters: str = "lora") -> Path:
     """Capture a quantized checkpoint below a folder; the working folder must have the project's passes."""
-    target = TARGET.model_copy(update={"precision": precision})
+    target = TARGET.model_copy(update={"precision": precision, "adapters": adapters})
     with files.building(folder / precision) as building:
         files.publish(capture.capture(target, quantized, building), folder / precision)
     return folder / precision
@@ -45,16 +45,19 @@ def random_adapter(quantized: Path, folder: Path, rank: int, modules: list[str],
     for name, parameter in peft.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)
+        if "magnitude" in name:
+            parameter.data *= torch.empty_like(parameter).uniform_(0.7, 1.3)
     peft.save_pretrained(folder, save_embedding_layers=False)
     return folder
 
 
-def converted(adapter: Path, layout: Path, target: Path) -> Path:
-    """Convert an adapter to a file, as the pass does."""
+def converted(adapter: Path, layout: Path, target: Path, base: Path | None = None) -> Path:
+    """Convert an adapter to a file, as the pass does; an adapter by DoRA depends on its base."""
     tensors = adapter_file.graph_inputs(
         LoraConfig.from_pretrained(adapter),
         adapter_file.load_file(adapter / "adapter_model.safetensors"),
         files.read_json(layout),
+        base,
     )
     adapter_file.write(tensors, target)
     return target

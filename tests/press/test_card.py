@@ -182,3 +182,11 @@ def test_each_gate_is_said_to_be_passed_or_not(metrics):
     lines = card.render("cpu", PARAMS, metrics, results).splitlines()
     assert "- passed: `a.b <= 1` (0.5 against 1)" in lines
     assert "- NOT passed: `a.c <= 1` (`2; on ''*x*''`)" in lines
+
+
+def test_the_use_of_merged_adapters_is_that_of_models(metrics):
+    target = PARAMS.target("cpu").model_copy(update={"adapters": "merged"})
+    text = card.render("cpu", PARAMS.model_copy(update={"targets": {"cpu": target}}), metrics, [])
+    assert 'og.Model("cpu/adapters/packing")' in text
+    assert "og.Adapters" not in text
+    assert "og.Adapters" in card.render("cpu", PARAMS, metrics, [])

@@ -13,6 +13,10 @@ def schema(value: object) -> dict:
     return {("adapters", "travel", "response_schema"): value}
 
 
+def on(device: str, provider: str) -> dict:
+    return {("targets", "cpu", "device"): device, ("targets", "cpu", "provider"): provider}
+
+
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
 FOLDER_NAME = "a folder name: lower-case letters, digits, - and _"
 MISTAKES = [
@@ -29,7 +33,8 @@ MISTAKES = [
     ),
     (
         {("targets", "cpu", "threads"): 8},
-        "targets.cpu.threads is not a known key, only device, provider, precision, block_size, accuracy_level",
+        "targets.cpu.threads is not a known key, only device, provider, precision, block_size, accuracy_level, "
+        "adapters",
     ),
     ({("seed",): DELETED}, "seed is missing"),
     ({("adapters", "packing", "lora", "alpha"): DELETED}, "adapters.packing.lora.alpha is missing"),
@@ -91,8 +96,8 @@ MISTAKES = [
     ),
     (
         {("adapters", "packing", "lora", "method"): "dora"},
-        "adapters.packing.lora.method is dora, but every target takes adapters as two low-rank matrices a projection, "
-        "and dora also scales the rows of the base's weights: choose lora or rslora",
+        "adapters.packing.lora.method is dora, which also scales the rows of the base's weights, but "
+        "targets.cpu.adapters is lora, whose graph has no input for that: choose dora or merged",
     ),
     # names that become folders
     ({("adapters", "../x"): TRAVEL}, f"adapters has the key '../x', but a key must be {FOLDER_NAME}"),
@@ -104,7 +109,8 @@ MISTAKES = [
     (
         {("targets", "cpu", "provider"): "CudaProvider"},
         "targets.cpu.provider is 'CudaProvider', but must be 'CPUExecutionProvider', 'CUDAExecutionProvider', "
-        "'DmlExecutionProvider', 'WebGpuExecutionProvider' or 'NvTensorRTRTXExecutionProvider'",
+        "'DmlExecutionProvider', 'WebGpuExecutionProvider', 'NvTensorRTRTXExecutionProvider', "
+        "'QNNExecutionProvider', 'OpenVINOExecutionProvider' or 'VitisAIExecutionProvider'",
     ),
     (
         {("targets", "cpu", "provider"): "CUDAExecutionProvider"},
@@ -120,9 +126,22 @@ MISTAKES = [
         "targets.cpu.precision is 'fp16', but must be 'int8', 'int4' or 'float'",
     ),
     (
-        {("targets", "cpu", "device"): "gpu", ("targets", "cpu", "provider"): "DmlExecutionProvider"},
-        "targets.cpu: precision is int8, but DmlExecutionProvider has no kernel for an embedding in int8, only "
-        "CPUExecutionProvider, CUDAExecutionProvider and WebGpuExecutionProvider have: choose int4 or float",
+        on("gpu", "DmlExecutionProvider"),
+        "targets.cpu: precision is int8, but for DmlExecutionProvider embedding and lm_head can only be int4 or float",
+    ),
+    (
+        on("npu", "QNNExecutionProvider"),
+        "targets.cpu: adapters is lora, but the graph for QNNExecutionProvider takes no adapters as inputs: choose "
+        "merged, which builds a model for each adapter",
+    ),
+    (
+        {
+            **on("gpu", "NvTensorRTRTXExecutionProvider"),
+            ("targets", "cpu", "precision"): "float",
+            ("quantize", "bits"): 8,
+        },
+        "quantize.bits is 8, but targets.cpu.provider is NvTensorRTRTXExecutionProvider, which reads symmetric "
+        "weights of 4 bits only: choose 4",
     ),
     # sources
     (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),

@@ -117,7 +117,7 @@ def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built,
 def test_rows_longer_than_the_context_are_refused(built, params, monkeypatch, tmp_path):
     monkeypatch.chdir(built)
     general = params.evaluate.general.model_copy(update={"row_tokens": 4096})
-    longer = given.evaluate.model_copy(update={"general": general})
+    longer = params.evaluate.model_copy(update={"general": general})
     with pytest.raises(UserError, match=r"row_tokens is 4096, but the base model's context is 512 tokens"):
         evaluate.evaluate(TARGET, params.model_copy(update={"evaluate": longer}), tmp_path)
     assert not list(tmp_path.iterdir())
