@@ -120,12 +120,20 @@ def check_files(params: settings.Settings) -> None:
 
 
 def check_device(params: settings.Settings) -> None:
-    """Refuse a device that is not here; PyTorch is loaded only where one is asked for."""
-    if params.device == "cuda":
-        try:
-            device.resolve(params.device)
-        except UserError as error:
-            raise UserError(f"{settings.PARAMS}: {error}") from error
+    """Refuse a device that is not here, and trainings that it cannot do; PyTorch is loaded only to ask for these."""
+    special = {
+        name: adapter
+        for name, adapter in params.adapters.items()
+        if adapter.training.processes > 1 or adapter.lora.method == "qlora"
+    }
+    if params.device != "cuda" and not special:
+        return
+    try:
+        where = device.resolve(params.device)
+        for name, adapter in special.items():
+            device.check_training(name, adapter.training.processes, adapter.lora.method, where)
+    except UserError as error:
+        raise UserError(f"{settings.PARAMS}: {error}") from error
 
 
 def main() -> None:
