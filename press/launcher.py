@@ -35,9 +35,9 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, processes: i
 
     threads = max(1, torch.get_num_threads() // processes)
     # What the launcher says of a failed process is said here.
-    logger = logging.getLogger("torch.distributed.elastic")
-    logger.addHandler(logging.NullHandler())
-    logger.propagate = False
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, device, files, gates, lock, olive_run, settings
+from press import command, device, files, gates, lock, needs, olive_run, settings
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -131,7 +131,7 @@ def check_device(params: settings.Settings) -> None:
     try:
         where = device.resolve(params.device)
         for name, adapter in special.items():
-            device.check_training(name, adapter.training.processes, adapter.lora.method, where)
+            needs.check_machine(name, adapter.training.processes, adapter.lora.method, where)
     except UserError as error:
         raise UserError(f"{settings.PARAMS}: {error}") from error
 

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from press import checkpoints, command, device, files, launcher, machine, olive_run, settings
+from press import checkpoints, command, device, files, launcher, machine, needs, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/quantized")
@@ -23,7 +23,8 @@ ENVIRONMENT = Path("reports/environment/finetune.txt")
 CODE = tuple(map(Path, ("passes/data.py", "passes/lora.py", "passes/nf4.py", "passes/trainer.py")))
 KNOBS = (
     "adapters.{0}.training.batch_size (and raise .gradient_accumulation), adapters.{0}.max_seq_len or "
-    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true"
+    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true or adapters.{0}.lora.method "
+    "to qlora"
 )
 
 
@@ -156,7 +157,7 @@ def main(adapter: str) -> None:
     resumed = ADAPTERS / f".{adapter}.checkpoints"
     chosen = params.adapter(adapter)
     where = device.confine(params.device, chosen.training.processes)
-    device.check_training(adapter, chosen.training.processes, chosen.lora.method, where)
+    needs.check_machine(adapter, chosen.training.processes, chosen.lora.method, where)
     with files.building(output) as building, files.replaced(REPORTS / adapter) as curves:
         result = finetune(adapter, chosen, params.seed, BASE, building, resumed, where)
         write_curves(result / "training_log.json", curves)

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from passes import nf4
-from press import checkpoints, device, examples, files, settings
+from press import checkpoints, examples, files, settings
 from press.errors import UserError
 from stages import finetune, prepare
 
@@ -146,8 +146,12 @@ def test_the_methods_differ_in_what_they_learn(prepared, tiny_quantized):
     assert curves[0][-1] != curves[1][-1]
 
 
-def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_in_fp32(prepared, tiny_quantized):
-    folder = train(prepared, tiny_quantized, "adapter", "cuda", max_steps=30, checkpoint_every=30, learning_rate=0.01)
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_in_fp32(
+    prepared, tiny_quantized, method
+):
+    changes = {"max_steps": 30, "checkpoint_every": 30, "learning_rate": 0.01, "gradient_checkpointing": True}
+    folder = train(prepared, tiny_quantized, "adapter", "cuda", method=method, **changes)
     assert {array.dtype for array in weights(folder).values()} == {np.dtype(np.float32)}
     curve = files.read_json(folder / "training_log.json")["train"]
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
@@ -157,10 +161,7 @@ def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_i
 def test_a_full_gpu_ends_in_a_sentence(prepared, tiny_quantized):
     torch.cuda.set_per_process_memory_fraction(1e-6)
     try:
-        with (
-            pytest.raises(UserError, match=r"the GPU's memory is full: at least .* GiB were needed .*batch_size"),
-            device.explained(finetune.KNOBS.format("tiny")),
-        ):
+        with pytest.raises(UserError, match=r"the GPU's memory is full: at least .* GiB were needed .*batch_size"):
             train(prepared, tiny_quantized, "adapter", "cuda")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
@@ -190,7 +191,10 @@ def test_a_sentence_of_one_of_several_processes_is_that_of_all(prepared, tiny_qu
     assert "Traceback" not in capfd.readouterr().err
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
+needs_bitsandbytes = pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
+
+
+@needs_bitsandbytes
 def test_qlora_trains_on_a_base_in_nf4_and_gives_a_plain_lora(prepared, tiny_quantized):
     import bitsandbytes
 
@@ -210,3 +214,41 @@ def test_qlora_trains_on_a_base_in_nf4_and_gives_a_plain_lora(prepared, tiny_qua
     assert curve[-1] < 0.8 * curve[0]
     config = files.read_json(folder / "adapter_config.json")
     assert (config["peft_type"], config["use_dora"], config["use_rslora"]) == ("LORA", False, False)
+
+
+several_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@several_gpus
+def test_two_gpus_learn_what_one_does(prepared, tiny_quantized):
+    same = {"batch_size": 4, "dropout": 0.0, "max_steps": 30, "checkpoint_every": 10, "gradient_checkpointing": True}
+    one = train(prepared, tiny_quantized, "one", "cuda", **same)
+    folders = []
+    for name in ("two", "again"):
+        files.remove(prepared / "checkpoints")
+        folders.append(train(prepared, tiny_quantized, name, "cuda", **same, processes=2))
+    assert files.folder_digest(folders[0]) == files.folder_digest(folders[1])
+    for curve, expected in losses(one).items():
+        # Products in bf16.
+        np.testing.assert_allclose(losses(folders[0])[curve], expected, rtol=1e-2)
+
+
+@several_gpus
+def test_a_full_gpu_of_several_ends_in_a_sentence(prepared, tiny_quantized, monkeypatch):
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "per_process_memory_fraction:0.000001")
+    with pytest.raises(UserError, match=r"the GPU's memory is full: .*batch_size"):
+        train(prepared, tiny_quantized, "adapter", "cuda", processes=2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_bitsandbytes
+def test_qlora_keeps_a_quarter_of_the_base_s_bytes_on_a_gpu(prepared, tiny_quantized):
+    packed = checkpoints.load(tiny_quantized).to("cuda")
+    model = checkpoints.dequantize(nf4.to_nf4(packed, torch.bfloat16), torch.bfloat16)
+    plain = checkpoints.dequantize(checkpoints.load(tiny_quantized).to("cuda"), torch.bfloat16)
+    linears = [name for name, _ in plain.named_modules() if name.endswith("_proj")]
+    sizes = [sum(each.get_submodule(name).weight.nbytes for name in linears) for each in (model, plain)]
+    assert sizes[0] * 4 == sizes[1]
+    folder = train(prepared, tiny_quantized, "adapter", "cuda", method="qlora", max_steps=30, learning_rate=0.01)
+    curve = losses(folder)["train"]
+    assert curve[-1] < 0.8 * curve[0]
