@@ -1,6 +1,7 @@
 """Olive pass: LoRA fine-tuning of an Olive-quantized model (LoRA, arXiv 2106.09685; QLoRA, arXiv 2305.14314)."""
 
 import math
+import zipfile
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
 from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
+from passes import nf4
+from passes.trainer import TokenMeanTrainer, training_order
 from press import checkpoints, device, files
 from press.errors import UserError
 
@@ -30,6 +33,10 @@ class LoRAOnQuantized(LoRA):
     in fp32. The seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
     `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from there; who
     calls the pass makes sure that it belongs to the same inputs.
+
+    A launcher such as torchrun may run it in several processes. They share each batch, of
+    `per_device_train_batch_size` examples a process: the examples of a step and their loss, a mean over tokens, are
+    those of one process with the whole batch.
     """
 
     @classmethod
@@ -37,11 +44,11 @@ class LoRAOnQuantized(LoRA):
         return {
             **super()._default_config(accelerator_spec),
             "method": PassConfigParam(
-                type_=Literal["lora", "rslora", "dora"],
+                type_=Literal["lora", "rslora", "dora", "qlora"],
                 default_value="lora",
                 description=(
-                    "lora, rslora (scaled by alpha / sqrt(r), arXiv 2312.03732) or dora (which also trains the norms of"
-                    " the weights' rows, arXiv 2402.09353; no graph with LoRA inputs can take it)."
+                    "lora, rslora (scaled by alpha / sqrt(r), arXiv 2312.03732), dora (which also trains the norms of"
+                    " the weights' rows, arXiv 2402.09353) or qlora (lora on a base in NF4, arXiv 2305.14314)."
                 ),
             ),
             "seed": PassConfigParam(
@@ -52,9 +59,13 @@ class LoRAOnQuantized(LoRA):
     def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
         """Load the quantized base and dequantize it in place, on the device that the Trainer will take."""
         transformers.set_seed(config.seed)
-        packed = checkpoints.load(Path(model_handler.model_name_or_path)).to(device.resolve("auto"))
+        model = checkpoints.load(Path(model_handler.model_name_or_path)).to(device.resolve("auto"))
         dtype = self.get_torch_dtype(config.torch_dtype)
-        return checkpoints.dequantize(packed, torch.float32 if dtype == torch.float16 else dtype)
+        if dtype == torch.float16:
+            dtype = torch.float32
+        if config.method == "qlora":
+            nf4.to_nf4(model, dtype)
+        return checkpoints.dequantize(model, dtype)
 
     @staticmethod
     def get_peft_model(
@@ -84,21 +95,23 @@ class LoRAOnQuantized(LoRA):
         :raises UserError: if the loss is not finite
         """
         train, heldout = self.get_datasets(config)
-        options = config.training_args.extra_args
-        options["use_cpu"] = device.resolve("auto") == "cpu"
-        options["bf16"] = config.torch_dtype == "bfloat16"
-        options["fp16"] = config.torch_dtype == "float16"
-        arguments = config.training_args.create_training_args()
+        arguments = training_arguments(config)
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = tokenizer.eos_token_id
-        trainer = transformers.Trainer(
+        # Olive says that it takes no number of tokens, without which a loss is a mean over means of unlike batches.
+        del model.get_base_model().accepts_loss_kwargs
+        step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        trainer = TokenMeanTrainer(
             model=model,
             args=arguments,
-            train_dataset=train,
+            train_dataset=training_order(train, arguments.max_steps * step, config.seed),
             eval_dataset=heldout,
             data_collator=lambda batch: self.collate_batch(batch, tokenizer),
         )
-        checkpoint = last_whole_checkpoint(Path(arguments.output_dir))
+        # Each process drops out something else.
+        transformers.set_seed(config.seed + arguments.process_index)
+        with arguments.main_process_first(local=False):
+            checkpoint = last_whole_checkpoint(Path(arguments.output_dir), arguments.world_size)
         if checkpoint and is_finished(checkpoint, arguments.max_steps):
             # The Trainer would train one step more.
             weights = load_file(checkpoint / "adapter_model.safetensors")
@@ -118,17 +131,45 @@ class LoRAOnQuantized(LoRA):
         return result
 
 
-def last_whole_checkpoint(folder: Path) -> Path | None:
+def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArguments:
+    """Return the Trainer's arguments: those of the config, and those that its device and the processes ask for."""
+    config.training_args.extra_args |= {
+        "use_cpu": device.resolve("auto") == "cpu",
+        "bf16": config.torch_dtype == "bfloat16",
+        "fp16": config.torch_dtype == "float16",
+        "train_sampling_strategy": "sequential",
+        # An example that is held out counts once.
+        "accelerator_config": {"even_batches": False},
+        # Otherwise gradients are put together anew after the first step, and a run that goes on sums in another order.
+        "ddp_find_unused_parameters": True,
+    }
+    arguments = config.training_args.create_training_args()
+    if arguments.max_steps < 1:
+        raise UserError(
+            f"training_args.max_steps is {arguments.max_steps}, but must be at least 1: the length of the run"
+        )
+    return arguments
+
+
+def last_whole_checkpoint(folder: Path, processes: int) -> Path | None:
     """Return the newest checkpoint that was written to its end, and remove those that were not."""
     newest = None
     for checkpoint in sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1])):
-        # The Trainer writes its state last.
-        try:
-            files.read_json(checkpoint / TRAINER_STATE_NAME)
+        if is_whole(checkpoint, processes):
             newest = checkpoint
-        except (OSError, ValueError):
+        else:
             files.remove(checkpoint)
     return newest
+
+
+def is_whole(checkpoint: Path, processes: int) -> bool:
+    """Tell whether every process wrote its part: its random state, and the first one the Trainer's state last."""
+    names = [f"rng_state_{rank}.pth" for rank in range(processes)] if processes > 1 else ["rng_state.pth"]
+    try:
+        files.read_json(checkpoint / TRAINER_STATE_NAME)
+    except (OSError, ValueError):
+        return False
+    return all(zipfile.is_zipfile(checkpoint / name) for name in names)
 
 
 def is_finished(checkpoint: Path, max_steps: int) -> bool:

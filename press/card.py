@@ -81,7 +81,7 @@ generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's 
 ```
 """
 
-METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA"}
+METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
 RUNGS = {
     "pytorch.base": "PyTorch, base",
     "pytorch.quantized": "PyTorch, quantized",

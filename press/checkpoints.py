@@ -150,7 +150,8 @@ def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> 
             model.set_submodule(name, linear)
     # Not model.to(dtype), which would also round the frequencies of the rotary embedding.
     for parameter in model.parameters():
-        parameter.data = parameter.data.to(dtype)
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
     model.is_quantized = False
     model.hf_quantizer = None
     model.quantization_method = None

@@ -31,14 +31,16 @@ def resolve(name: str) -> str:
     return name
 
 
-def confine(name: str) -> str:
-    """Resolve a device, and show the libraries of this process no other: no GPU, or the first of them.
+def confine(name: str, gpus: int = 1) -> str:
+    """Resolve a device, and show the libraries of this process no other: no GPU, or the first ones.
 
     The Trainer and Olive's passes take a GPU where they see one, and where it sees several, the Trainer gives each
     a batch of its own. It has to be called before anybody looks.
+
+    :param gpus: how many of them it may use
     """
-    first = os.environ.get(VISIBLE, "0").split(",")[0]
-    os.environ[VISIBLE] = "" if name == "cpu" else first
+    shown = os.environ.get(VISIBLE, ",".join(map(str, range(gpus)))).split(",")
+    os.environ[VISIBLE] = "" if name == "cpu" else ",".join(shown[:gpus])
     return resolve(name)
 
 

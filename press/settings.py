@@ -128,7 +128,7 @@ class Quantize(Block):
 
 
 class Lora(Block):
-    method: Literal["lora", "rslora", "dora"]
+    method: Literal["lora", "rslora", "dora", "qlora"]
     rank: Positive
     alpha: Annotated[float, Field(gt=0)]
     dropout: Fraction
@@ -138,6 +138,7 @@ class Lora(Block):
 class Training(Block):
     max_steps: Positive
     batch_size: Positive
+    processes: Positive
     gradient_accumulation: Positive
     gradient_checkpointing: bool
     learning_rate: Annotated[float, Field(gt=0)]
@@ -146,6 +147,15 @@ class Training(Block):
     weight_decay: Annotated[float, Field(ge=0)]
     response_only: bool
     checkpoint_every: Positive
+
+    @model_validator(mode="after")
+    def processes_share_a_batch(self) -> "Training":
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but {self.processes} processes share it evenly: choose a multiple "
+                f"of {self.processes}"
+            )
+        return self
 
 
 class Adapter(Block):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, device, files, gates, lock, olive_run, settings, tasks
+from press import command, device, files, gates, lock, needs, olive_run, settings, tasks
 from press.errors import UserError
 
 OUTPUT = Path("reports/environment")
@@ -124,12 +124,20 @@ def check_files(params: settings.Settings) -> None:
 
 
 def check_device(params: settings.Settings) -> None:
-    """Refuse a device that is not here; PyTorch is loaded only where one is asked for."""
-    if params.device == "cuda":
-        try:
-            device.resolve(params.device)
-        except UserError as error:
-            raise UserError(f"{settings.PARAMS}: {error}") from error
+    """Refuse a device that is not here, and trainings that it cannot do; PyTorch is loaded only to ask for these."""
+    special = {
+        name: adapter
+        for name, adapter in params.adapters.items()
+        if adapter.training.processes > 1 or adapter.lora.method == "qlora"
+    }
+    if params.device != "cuda" and not special:
+        return
+    try:
+        where = device.resolve(params.device)
+        for name, adapter in special.items():
+            needs.check_machine(name, adapter.training.processes, adapter.lora.method, where)
+    except UserError as error:
+        raise UserError(f"{settings.PARAMS}: {error}") from error
 
 
 def main() -> None:

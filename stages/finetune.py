@@ -13,17 +13,18 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from press import checkpoints, command, device, files, machine, olive_run, settings
+from press import checkpoints, command, device, files, launcher, machine, needs, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
 REPORTS = Path("reports/finetune")
 ENVIRONMENT = Path("reports/environment/finetune.txt")
-CODE = (Path("passes/data.py"), Path("passes/lora.py"))
+CODE = tuple(map(Path, ("passes/data.py", "passes/lora.py", "passes/nf4.py", "passes/trainer.py")))
 KNOBS = (
     "adapters.{0}.training.batch_size (and raise .gradient_accumulation), adapters.{0}.max_seq_len or "
-    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true"
+    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true or adapters.{0}.lora.method "
+    "to qlora"
 )
 
 
@@ -40,7 +41,7 @@ def finetune(
 
     :param where: cpu trains in fp32, cuda in bf16
     :param resumed: folder of the training checkpoints, which outlives a kill
-    :raises UserError: if the base has no such modules, or the loss diverges
+    :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
     """
     check_target_modules(name, adapter.lora.target_modules, base)
     prepared = Path("prepared") / name
@@ -61,8 +62,8 @@ def finetune(
             "seed": seed,
             "data_seed": seed,
             "max_steps": training.max_steps,
-            "per_device_train_batch_size": training.batch_size,
-            "per_device_eval_batch_size": training.batch_size,
+            "per_device_train_batch_size": training.batch_size // training.processes,
+            "per_device_eval_batch_size": training.batch_size // training.processes,
             "gradient_accumulation_steps": training.gradient_accumulation,
             "gradient_checkpointing": training.gradient_checkpointing,
             "learning_rate": training.learning_rate,
@@ -83,9 +84,12 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    discard_other_checkpoints(resumed, fingerprint(trainer, base, prepared))
-    model = olive_run.hf_model(base)
-    return olive_run.run(model, {"finetune": trainer}, building) / "adapter"
+    discard_other_checkpoints(resumed, fingerprint(trainer, training.processes, base, prepared))
+    model, passes, knobs = olive_run.hf_model(base), {"finetune": trainer}, KNOBS.format(name)
+    if training.processes > 1:
+        return launcher.run(model, passes, building, training.processes, knobs) / "adapter"
+    with device.explained(knobs):
+        return olive_run.run(model, passes, building) / "adapter"
 
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
@@ -99,13 +103,13 @@ def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
         )
 
 
-def fingerprint(trainer: dict, base: Path, prepared: Path) -> str:
+def fingerprint(trainer: dict, processes: int, base: Path, prepared: Path) -> str:
     """Return a digest of all that the training depends on: parameters, base, examples, libraries and code."""
     import torch
 
     paths = [prepared / "train.jsonl", prepared / "heldout.jsonl", ENVIRONMENT, *CODE]
     digests = [files.sha256(path) for path in paths if path.exists()]
-    inputs = [trainer, torch.get_num_threads(), files.folder_digest(base), digests]
+    inputs = [trainer, processes, torch.get_num_threads(), files.folder_digest(base), digests]
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
@@ -151,10 +155,11 @@ def main(adapter: str) -> None:
     torch.set_num_threads(params.threads)
     output = ADAPTERS / adapter
     resumed = ADAPTERS / f".{adapter}.checkpoints"
-    where = device.confine(params.device)
+    chosen = params.adapter(adapter)
+    where = device.confine(params.device, chosen.training.processes)
+    needs.check_machine(adapter, chosen.training.processes, chosen.lora.method, where)
     with files.building(output) as building, files.replaced(REPORTS / adapter) as curves:
-        with device.explained(KNOBS.format(adapter)):
-            result = finetune(adapter, params.adapter(adapter), params.seed, BASE, building, resumed, where)
+        result = finetune(adapter, chosen, params.seed, BASE, building, resumed, where)
         write_curves(result / "training_log.json", curves)
         files.remove(result / "training_log.json")
         files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})

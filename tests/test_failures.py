@@ -75,9 +75,11 @@ def test_ctrl_c_says_so_and_exits_with_130(copy):
     assert not stale(copy)
 
 
-def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy, processes):
     """With dropout, so that also the random state has to be taken up."""
     copy.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
+    copy.edit("params.yaml", "processes: 1", f"processes: {processes}")
     copy.edit("params.yaml", "max_steps: 4", "max_steps: 12")
     copy.run(*stage("finetune travel"))
     adapter = copy.folder / "models/adapters/travel"

@@ -55,7 +55,8 @@ OTHERS = {
     "adapters.*.lora": {"method": "rslora", "rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
     "adapters.*.training": {
         "max_steps": 1,
-        "batch_size": 1,
+        "batch_size": 4,
+        "processes": 2,
         "gradient_accumulation": 3,
         "gradient_checkpointing": True,
         "learning_rate": 1.0,

@@ -46,6 +46,17 @@ def test_one_gpu_is_left_of_those_that_the_user_lets_it_see(monkeypatch, visible
     assert os.environ["CUDA_VISIBLE_DEVICES"] == first
 
 
+@without_gpu
+@pytest.mark.parametrize(("visible", "left"), [("3,1,2", "3,1"), ("0", "0"), (None, "0,1")])
+def test_as_many_gpus_are_left_as_a_training_has_processes(monkeypatch, visible, left):
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    device.confine("auto", 2)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == left
+
+
 def explained(error: Exception) -> str:
     with pytest.raises(UserError) as caught, device.explained("some.batch_size"):
         # As Olive's engine passes errors on.

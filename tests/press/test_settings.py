@@ -91,8 +91,12 @@ MISTAKES = [
     # devices and methods
     ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
     (
-        {("adapters", "travel", "lora", "method"): "qlora"},
-        "adapters.travel.lora.method is 'qlora', but must be 'lora', 'rslora' or 'dora'",
+        {("adapters", "travel", "lora", "method"): "ia3"},
+        "adapters.travel.lora.method is 'ia3', but must be 'lora', 'rslora', 'dora' or 'qlora'",
+    ),
+    (
+        {("adapters", "travel", "training", "processes"): 3},
+        "adapters.travel.training: batch_size is 2, but 3 processes share it evenly: choose a multiple of 3",
     ),
     (
         {("adapters", "packing", "lora", "method"): "dora"},

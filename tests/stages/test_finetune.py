@@ -1,5 +1,6 @@
 """Training a tiny adapter: what it learns from, what makes it the same again, and what is refused."""
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from conftest import ROOT
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
-from press import checkpoints, device, examples, files, settings
+from passes import nf4
+from press import checkpoints, examples, files, settings
 from press.errors import UserError
 from stages import finetune, prepare
 
@@ -24,17 +26,21 @@ LORA = ADAPTER.lora.model_copy(update={"rank": 4, "dropout": 0.1})
 def prepared(in_root: Path, tiny_base: Path) -> Path:
     """A working folder with a few prepared examples of an adapter named `tiny`."""
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
-    some = [prepare.tokenize(tokenizer, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(10)]
+    # Answers of unlike length, and no whole batches of them.
+    answers = [f"{'very ' * index}good<|im_end|>" for index in range(10)]
+    some = [prepare.tokenize(tokenizer, f"question {index}\n", answer) for index, answer in enumerate(answers)]
     folder = in_root / "prepared/tiny"
     folder.mkdir(parents=True)
-    examples.write(folder / "train.jsonl", some[:8])
-    examples.write(folder / "heldout.jsonl", some[8:])
+    examples.write(folder / "train.jsonl", some[:7])
+    examples.write(folder / "heldout.jsonl", some[7:])
     return in_root
 
 
 def train(root: Path, base: Path, name: str, where: str = "cpu", **changes) -> Path:
     """Train into a folder of the given name, and return the adapter."""
-    lora = LORA.model_copy(update={key: changes.pop(key) for key in ("method", "target_modules") if key in changes})
+    lora = LORA.model_copy(
+        update={key: changes.pop(key) for key in ("method", "target_modules", "dropout") if key in changes}
+    )
     adapter = ADAPTER.model_copy(update={"lora": lora, "training": TRAINING.model_copy(update=changes)})
     building = root / name
     building.mkdir()
@@ -140,8 +146,12 @@ def test_the_methods_differ_in_what_they_learn(prepared, tiny_quantized):
     assert curves[0][-1] != curves[1][-1]
 
 
-def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_in_fp32(prepared, tiny_quantized):
-    folder = train(prepared, tiny_quantized, "adapter", "cuda", max_steps=30, checkpoint_every=30, learning_rate=0.01)
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_in_fp32(
+    prepared, tiny_quantized, method
+):
+    changes = {"max_steps": 30, "checkpoint_every": 30, "learning_rate": 0.01, "gradient_checkpointing": True}
+    folder = train(prepared, tiny_quantized, "adapter", "cuda", method=method, **changes)
     assert {array.dtype for array in weights(folder).values()} == {np.dtype(np.float32)}
     curve = files.read_json(folder / "training_log.json")["train"]
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
@@ -151,10 +161,94 @@ def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_i
 def test_a_full_gpu_ends_in_a_sentence(prepared, tiny_quantized):
     torch.cuda.set_per_process_memory_fraction(1e-6)
     try:
-        with (
-            pytest.raises(UserError, match=r"the GPU's memory is full: at least .* GiB were needed .*batch_size"),
-            device.explained(finetune.KNOBS.format("tiny")),
-        ):
+        with pytest.raises(UserError, match=r"the GPU's memory is full: at least .* GiB were needed .*batch_size"):
             train(prepared, tiny_quantized, "adapter", "cuda")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def losses(adapter: Path) -> dict[str, np.ndarray]:
+    curves = files.read_json(adapter / "training_log.json")
+    return {name: np.array([point["loss"] for point in points]) for name, points in curves.items()}
+
+
+def test_two_processes_learn_what_one_does(prepared, tiny_quantized):
+    same = {"batch_size": 4, "gradient_accumulation": 2, "dropout": 0.0}
+    one = train(prepared, tiny_quantized, "one", **same)
+    files.remove(prepared / "checkpoints")
+    two = train(prepared, tiny_quantized, "two", **same, processes=2)
+    for curve, expected in losses(one).items():
+        np.testing.assert_allclose(losses(two)[curve], expected, rtol=1e-6)
+    for name, expected in weights(one).items():
+        np.testing.assert_allclose(weights(two)[name], expected, atol=1e-5)
+
+
+def test_a_sentence_of_one_of_several_processes_is_that_of_all(prepared, tiny_quantized, capfd):
+    with pytest.raises(
+        UserError, match=r"^the training loss is not a finite number any more: lower the learning rate$"
+    ):
+        train(prepared, tiny_quantized, "adapter", learning_rate=1e30, schedule="constant", processes=2)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+needs_bitsandbytes = pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="needs bitsandbytes")
+
+
+@needs_bitsandbytes
+def test_qlora_trains_on_a_base_in_nf4_and_gives_a_plain_lora(prepared, tiny_quantized):
+    import bitsandbytes
+
+    model = nf4.to_nf4(checkpoints.load(tiny_quantized), torch.float32)
+    plain = checkpoints.dequantize(checkpoints.load(tiny_quantized), torch.float32)
+    for name, linear in checkpoints.dequantize(model, torch.float32).named_modules():
+        if name.endswith("_proj"):
+            assert linear.weight.quant_state.quant_type == "nf4"
+            assert linear.weight.quant_state.nested
+            assert linear.weight.nbytes * 8 == linear.in_features * linear.out_features * 4
+            expected = plain.get_submodule(name).weight
+            got = bitsandbytes.functional.dequantize_4bit(linear.weight.data, linear.weight.quant_state)
+            assert (got - expected).norm() < 0.15 * expected.norm()
+    folder = train(prepared, tiny_quantized, "adapter", method="qlora", max_steps=30, learning_rate=0.01)
+    assert {array.dtype for array in weights(folder).values()} == {np.dtype(np.float32)}
+    curve = losses(folder)["train"]
+    assert curve[-1] < 0.8 * curve[0]
+    config = files.read_json(folder / "adapter_config.json")
+    assert (config["peft_type"], config["use_dora"], config["use_rslora"]) == ("LORA", False, False)
+
+
+several_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@several_gpus
+def test_two_gpus_learn_what_one_does(prepared, tiny_quantized):
+    same = {"batch_size": 4, "dropout": 0.0, "max_steps": 30, "checkpoint_every": 10, "gradient_checkpointing": True}
+    one = train(prepared, tiny_quantized, "one", "cuda", **same)
+    folders = []
+    for name in ("two", "again"):
+        files.remove(prepared / "checkpoints")
+        folders.append(train(prepared, tiny_quantized, name, "cuda", **same, processes=2))
+    assert files.folder_digest(folders[0]) == files.folder_digest(folders[1])
+    for curve, expected in losses(one).items():
+        # Products in bf16.
+        np.testing.assert_allclose(losses(folders[0])[curve], expected, rtol=1e-2)
+
+
+@several_gpus
+def test_a_full_gpu_of_several_ends_in_a_sentence(prepared, tiny_quantized, monkeypatch):
+    monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "per_process_memory_fraction:0.000001")
+    with pytest.raises(UserError, match=r"the GPU's memory is full: .*batch_size"):
+        train(prepared, tiny_quantized, "adapter", "cuda", processes=2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_bitsandbytes
+def test_qlora_keeps_a_quarter_of_the_base_s_bytes_on_a_gpu(prepared, tiny_quantized):
+    packed = checkpoints.load(tiny_quantized).to("cuda")
+    model = checkpoints.dequantize(nf4.to_nf4(packed, torch.bfloat16), torch.bfloat16)
+    plain = checkpoints.dequantize(checkpoints.load(tiny_quantized).to("cuda"), torch.bfloat16)
+    linears = [name for name, _ in plain.named_modules() if name.endswith("_proj")]
+    sizes = [sum(each.get_submodule(name).weight.nbytes for name in linears) for each in (model, plain)]
+    assert sizes[0] * 4 == sizes[1]
+    folder = train(prepared, tiny_quantized, "adapter", "cuda", method="qlora", max_steps=30, learning_rate=0.01)
+    curve = losses(folder)["train"]
+    assert curve[-1] < 0.8 * curve[0]

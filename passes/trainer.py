@@ -1,0 +1,48 @@
+"""Train as one process or as several, with the same result: the same batches, and means over all their tokens."""
+
+import torch
+import transformers
+from olive.data.constants import IGNORE_INDEX
+from transformers.trainer_utils import EvalLoopOutput
+
+
+def training_order(examples: list[dict], count: int, seed: int) -> list[dict]:
+    """Return `count` examples: all of them in an order of chance, then all in another, and so on.
+
+    Unlike the Trainer's own order, it has no smaller batch at the end of an epoch, which several processes would
+    fill up with examples of their own choice.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order: list[int] = []
+    while len(order) < count:
+        order += torch.randperm(len(examples), generator=generator).tolist()
+    return [examples[index] for index in order[:count]]
+
+
+class TokenMeanTrainer(transformers.Trainer):
+    """A Trainer whose held-out loss is the mean over all tokens that have a label, like its training loss.
+
+    The Trainer's own is a mean over batches, which depends on how many there are, and so on the number of processes.
+    """
+
+    def evaluation_loop(
+        self,
+        dataloader: torch.utils.data.DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Return the loss in nats a token, summed in float64 over the processes; no predictions are kept."""
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        for batch in dataloader:
+            inputs = self._prepare_inputs(batch)
+            # The first token is nobody's next.
+            tokens = inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum()
+            with torch.no_grad(), self.compute_loss_context_manager():
+                loss = self.model(**inputs).loss
+            sums += torch.stack([loss.double() * tokens, tokens.double()])
+        loss, tokens = self.accelerator.reduce(sums).tolist()
+        metrics = {f"{metric_key_prefix}_loss": loss / tokens}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(dataloader.dataset))
