@@ -51,6 +51,45 @@ def judge(gates: Iterable[str], metrics: Mapping, adapters: Iterable[str]) -> li
     return [_judged(gate, values) for gate in some]
 
 
+def value(expression: str, metrics: Mapping) -> float:
+    """Return what an expression amounts to: a side of a gate, with at least one metric.
+
+    :param metrics: nested, as in metrics.json
+    :raises UserError: if it is none, names a metric that is not there, or divides by zero
+    """
+    try:
+        comparison, names = _parse(f"{expression} <= 0")
+    except UserError as error:
+        raise UserError(
+            f"{expression!r} must be metrics, such as package.bytes, and numbers, with + - * / and parentheses"
+        ) from error
+    return _sides(expression, comparison, names, metrics)[0]
+
+
+def excess(gate: str, metrics: Mapping) -> float:
+    """Return by how much metrics miss a gate, as a share of its larger side: 0 or less if they satisfy it (or, if it
+    compares by < or >, are equal).
+
+    :raises UserError: if it names a metric that is not there, or divides by zero
+    """
+    comparison, names = _parse(gate)
+    left, right = _sides(gate, comparison, names, metrics)
+    too_much = left - right if isinstance(comparison.ops[0], ast.LtE | ast.Lt) else right - left
+    return too_much / (max(abs(left), abs(right)) or 1.0)
+
+
+def _sides(text: str, comparison: ast.Compare, names: dict[str, str], metrics: Mapping) -> tuple[float, float]:
+    values = _flat(metrics)
+    missing = sorted({name for name in names.values() if name not in values})
+    if missing:
+        raise UserError(f"{text!r}: there is no metric {' or '.join(missing)}, only {', '.join(values)}")
+    bound = {symbol: values[name] for symbol, name in names.items()}
+    try:
+        return _value(comparison.left, bound), _value(comparison.comparators[0], bound)
+    except ZeroDivisionError as error:
+        raise UserError(f"{text!r} divides by zero") from error
+
+
 def _judged(gate: str, values: dict[str, float]) -> Result:
     comparison, metrics = _parse(gate)
     missing = [name for name in metrics.values() if name not in values]
