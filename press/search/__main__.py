@@ -1,6 +1,7 @@
 """Search for the best parameters, report what was found, put a trial into the workspace.
 
     python -m press.search                 run the trials that are missing, then report (`make search`)
+    python -m press.search run --retry     the same, and once more those that failed
     python -m press.search report          report again, without running anything
     python -m press.search apply NAME      put a trial's parameters and models in place (`make search APPLY=NAME`)
 
@@ -24,7 +25,8 @@ def _words() -> argparse.Namespace:
         "python -m press.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     verbs = parser.add_subparsers(dest="verb")
-    verbs.add_parser("run", help="run the trials that are missing, then report (the default)")
+    verb = verbs.add_parser("run", help="run the trials that are missing, then report (the default)")
+    verb.add_argument("--retry", action="store_true", help="run trials that failed once more")
     verbs.add_parser("report", help="report what was found so far")
     verbs.add_parser("apply", help="put a trial's parameters and models in place").add_argument("name")
     return parser.parse_args()
@@ -42,7 +44,8 @@ def main(words: argparse.Namespace) -> None:
         study = Study(STUDY, spec, experiments.state())
         if words.verb != "report":
             experiments.check_committed()
-            running.search(spec, study, lock, lambda line: print(line, flush=True))
+            retry = words.verb == "run" and words.retry
+            running.search(spec, study, lock, lambda line: print(line, flush=True), retry=retry)
         print("\n" + report.write(spec, report.find(spec, study.trials)))
     print(f"{report.FOLDER}: report.md, trials.csv, {report.plot.NAME}")
 

@@ -27,6 +27,8 @@ BLOCK = re.compile(r"^search:.*\n(?:(?:[ \t#].*)?\n)*", re.MULTILINE)
 FAILED = re.compile(r"\berror: (.+)")
 FAILED_BY_DVC = re.compile(r"ERROR: (.+)")
 GRACE_SECONDS = 30
+# Names of files in one sentence.
+SHOWN = 3
 
 
 class FailedError(Exception):
@@ -81,9 +83,10 @@ def check_committed() -> None:
         if without_search(here) == without_search(git("show", f"HEAD:{settings.PARAMS}")):
             changed.remove(str(settings.PARAMS))
     if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise UserError(
-            f"{', '.join(changed)}: not committed, but trials are built from the last commit: commit what they need, "
-            "take back the rest with `git restore`"
+            f"{', '.join(changed[:SHOWN])}{more}: not committed, but trials are built from the last commit: "
+            "commit what they need, take back the rest with `git restore`"
         )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from press import command, files
+from press import command, files, gates
 from press.errors import UserError
 from press.search import experiments, space
 from press.search.experiments import FailedError, Worker
@@ -23,10 +23,12 @@ class Built:
     reason: str | None
 
 
-def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None]) -> None:
+def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, retry: bool = False) -> None:
     """Run trials until there are as many as params.yaml says, or no other values are left.
 
     :param lock: file descriptor of the lock that the trials' processes share
+    :param say: takes a line for each trial that begins or ends
+    :param retry: whether trials that failed are run again
     :raises UserError: if an objective cannot be told from the metrics, or the disk is full
     """
     workers = [Worker(number, lock) for number in range(1, spec.search.workers + 1)]
@@ -37,6 +39,8 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None]) -> N
         say(f"{resumed} trials were stopped before they ended, and begin again")
     elif not study.begin(spec.params.model_dump()):
         say("params.yaml's own values lie outside the space, so that they are no trial")
+    if retry:
+        say(f"{study.retry()} trials that failed begin again")
     with ThreadPoolExecutor(len(workers)) as pool:
         try:
             _run(spec, study, workers, pool, say)
@@ -101,13 +105,6 @@ def outcome(spec: Spec, trial: Trial) -> str:
     if trial.metrics is None:
         return f"failed: {trial.reason}"
     expressions = dict.fromkeys(each.expression for each in (*spec.objectives, *spec.front))
-    figures = ", ".join(f"{text} {number(spec, trial, text)}" for text in expressions)
+    figures = ", ".join(f"{text} {gates.value(text, trial.metrics):,.6g}" for text in expressions)
     missed = [constraint for constraint, violation in trial.violations.items() if violation > 0]
     return f"{figures}" + (f"; misses {'; '.join(missed)}" if missed else "; satisfies all constraints")
-
-
-def number(spec: Spec, trial: Trial, expression: str) -> str:
-    """Return what an expression amounts to in a trial."""
-    from press import gates
-
-    return f"{gates.value(expression, trial.metrics):,.6g}"

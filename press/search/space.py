@@ -164,7 +164,8 @@ def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | kind) or step <= 0):
         raise refuse(f"step must be {'a number' if kind is float else 'an integer'} above 0")
     if kind is int:
-        return IntDistribution(low, high, log=log, step=step or 1)
+        step = step or 1
+        return IntDistribution(low, low + (high - low) // step * step, log=log, step=step)
     return FloatDistribution(float(low), float(high), log=log, step=step)
 
 

@@ -22,6 +22,8 @@ from press.search.settings import Spec
 
 PREFIX = "search"
 NAME = re.compile(rf"{PREFIX}-(\d{{4,}})")
+# The constraint of a trial that could not be built at all, and by how much it is missed: by more than all others.
+BUILT, UNBUILT = "it can be built", 1e6
 # How often the sampler may suggest what is known before a new point is drawn at random, or none is found.
 PATIENCE, TRIES = 10, 200
 
@@ -84,13 +86,21 @@ class Study:
         return sorted(found.values(), key=lambda trial: trial.name)
 
     def resume(self) -> int:
-        """Prepare to run again, first of all, what was running when the last search was stopped; return how many."""
+        """Let what was running when the last search was stopped be the next trials; return how many."""
         running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         for frozen in running:
             self._study.tell(frozen.number, state=TrialState.FAIL)
             if frozen.params.keys() == self._distributions.keys():
-                self._study.enqueue_trial(frozen.params, user_attrs={"name": frozen.user_attrs.get("name")})
+                self._again(frozen)
         return len(running)
+
+    def retry(self) -> int:
+        """Let the trials that failed be the next ones, under their names; return how many."""
+        failed = [trial for trial in self.trials if trial.metrics is None]
+        for trial in failed:
+            del self._known[_key(trial.values)]
+            self._again(next(each for each in self._study.get_trials(deepcopy=False) if _is_of(each, trial)))
+        return len(failed)
 
     def begin(self, params: dict) -> bool:
         """Let the first trial be what params.yaml says; return False if that lies outside the space."""
@@ -132,6 +142,9 @@ class Study:
         """Record why a trial failed."""
         return self._end(Trial(ticket.name, ticket.values, None, reason, _seconds(ticket), {}), ticket)
 
+    def _again(self, frozen: FrozenTrial) -> None:
+        self._study.enqueue_trial(frozen.params, user_attrs={"name": frozen.user_attrs.get("name")})
+
     def _end(self, trial: Trial, ticket: Ticket) -> Trial:
         ticket.trial.set_user_attr("metrics", trial.metrics)
         ticket.trial.set_user_attr("reason", trial.reason)
@@ -141,15 +154,20 @@ class Study:
         return trial
 
     def _tell(self, trial: optuna.Trial, ended: Trial) -> None:
-        if ended.metrics is None:
-            trial.set_user_attr("ended", True)
-            self._study.tell(trial, state=TrialState.FAIL)
-            return
-        values = [each.value(ended.metrics) for each in self.spec.objectives]
+        failed = ended.metrics is None
+        values = self._worst() if failed else [each.value(ended.metrics) for each in self.spec.objectives]
         trial.set_user_attr("ended", True)
-        for constraint, violation in ended.violations.items():
+        # The sampler learns nothing from what Optuna calls a failed trial.
+        for constraint, violation in {BUILT: UNBUILT * failed, **ended.violations}.items():
             trial.set_constraint(constraint, violation)
         self._study.tell(trial, values)
+
+    def _worst(self) -> list[float]:
+        """Return the worst value so far of each objective: what a trial is told to have that has none."""
+        complete = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        columns = zip(*(each.values for each in complete), strict=True)
+        worst = [max(column, key=each.cost) for each, column in zip(self.spec.objectives, columns, strict=False)]
+        return worst or [0.0] * len(self.spec.objectives)
 
     def _suggest(self, *, at_random: bool) -> optuna.Trial:
         # Those that were stopped are suggested again, and so do not count.
@@ -194,7 +212,9 @@ class Study:
             # A choice of another search.
             return
         name, reason, seconds = (attributes[key] for key in ("name", "reason", "seconds"))
-        known[_key(values)] = Trial(name, values, metrics, reason, seconds, violations)
+        # What was tried again may have failed once.
+        if metrics is not None or _key(values) not in known:
+            known[_key(values)] = Trial(name, values, metrics, reason, seconds, violations)
 
     def _violations(self, metrics: dict) -> dict[str, float]:
         return objectives.violations(self.spec.constraints, metrics, self.spec.adapters)
@@ -202,6 +222,10 @@ class Study:
 
 def _has_ended(frozen: FrozenTrial) -> bool:
     return frozen.state.is_finished() and frozen.user_attrs.get("ended", False)
+
+
+def _is_of(frozen: FrozenTrial, trial: Trial) -> bool:
+    return frozen.user_attrs.get("name") == trial.name and "seconds" in frozen.user_attrs
 
 
 def _seconds(ticket: Ticket) -> float:
