@@ -63,14 +63,18 @@ def value(expression: str, metrics: Mapping) -> float:
         raise UserError(
             f"{expression!r} must be metrics, such as package.bytes, and numbers, with + - * / and parentheses"
         ) from error
-    return _sides(expression, comparison, names, metrics)[0]
+    try:
+        return _sides(expression, comparison, names, metrics)[0]
+    except ZeroDivisionError as error:
+        raise UserError(f"{expression!r} divides by zero") from error
 
 
 def excess(gate: str, metrics: Mapping) -> float:
     """Return by how much metrics miss a gate, as a share of its larger side: 0 or less if they satisfy it (or, if it
     compares by < or >, are equal).
 
-    :raises UserError: if it names a metric that is not there, or divides by zero
+    :raises UserError: if it names a metric that is not there
+    :raises ZeroDivisionError: if it divides by zero
     """
     comparison, names = _parse(gate)
     left, right = _sides(gate, comparison, names, metrics)
@@ -84,10 +88,7 @@ def _sides(text: str, comparison: ast.Compare, names: dict[str, str], metrics: M
     if missing:
         raise UserError(f"{text!r}: there is no metric {' or '.join(missing)}, only {', '.join(values)}")
     bound = {symbol: values[name] for symbol, name in names.items()}
-    try:
-        return _value(comparison.left, bound), _value(comparison.comparators[0], bound)
-    except ZeroDivisionError as error:
-        raise UserError(f"{text!r} divides by zero") from error
+    return _value(comparison.left, bound), _value(comparison.comparators[0], bound)
 
 
 def _judged(gate: str, values: dict[str, float]) -> Result:

@@ -136,18 +136,18 @@ class Worker:
         self._stopped = False
 
     def prepare(self) -> None:
-        """Make the clone, or bring it to the project's HEAD."""
-        if not (self.folder / ".dvc/config.local").exists():
-            files.remove(self.folder)
-            git("clone", "--quiet", str(self.project), str(self.folder))
-            cache = _run([sys.executable, "-m", "dvc", "cache", "dir"], self.project)
-            config = self.folder / ".dvc/config.local"
-            building = files.partial(config)
-            building.write_text(f"[cache]\n    dir = {self.project / cache}\n", encoding="utf-8")
-            building.replace(config)
-        self._git("fetch", "--quiet", "origin", "HEAD")
-        self._git("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD")
+        """Make the clone, of the project's HEAD."""
+        self.remove()
+        git("clone", "--quiet", str(self.project), str(self.folder))
+        cache = _run([sys.executable, "-m", "dvc", "cache", "dir"], self.project)
+        config = f"[cache]\n    dir = {self.project / cache}\n"
+        (self.folder / ".dvc/config.local").write_text(config, encoding="utf-8")
         self.logs.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the clone, or what was left of an earlier one."""
+        if self.folder.exists():
+            files.remove(self.folder)
 
     def build(self, name: str, changes: dict, target: str) -> Path:
         """Build a target's package with changed parameters as an experiment of the project; return its folder.

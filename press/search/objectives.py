@@ -51,7 +51,8 @@ class Objective:
 def violations(constraints: Iterable[str], metrics: Mapping, adapters: Sequence[str]) -> dict[str, float]:
     """Map each constraint (one for each adapter if it says so) to by how much it is missed, 0 or less if satisfied.
 
-    :return: shares of the constraint's larger side; 1 where the metric is not there
+    :return: shares of the constraint's larger side; 1 where it divides by zero
+    :raises UserError: if one names a metric that is not there
     """
     return {each.gate: _violation(each, metrics) for each in gates.judge(constraints, metrics, adapters)}
 
@@ -59,7 +60,7 @@ def violations(constraints: Iterable[str], metrics: Mapping, adapters: Sequence[
 def _violation(result: gates.Result, metrics: Mapping) -> float:
     try:
         excess = gates.excess(result.gate, metrics)
-    except UserError:
+    except ZeroDivisionError:
         return 1.0
     # What compares by < is missed by nothing when both sides are equal.
     return min(excess, 0.0) if result.passed else max(excess, 1e-9)

@@ -1,5 +1,6 @@
 """A search's trials as an SVG that needs nothing but a browser, in its light or dark colours."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -7,9 +8,10 @@ from html import escape
 from press.search.objectives import Objective
 
 NAME = "front.svg"
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 480, 90, 30, 40, 60
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 480, 110, 50, 40, 60
 SMALLEST, LARGEST = 5.0, 16.0
-TICKS = 5
+# At most so many on an axis.
+TICKS = 6
 STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #222 } .axis { stroke: #999 } .grid { stroke: #ddd }
 circle { fill: #8884; stroke: #888 } .missed { fill: none; stroke-dasharray: 3 2 }
@@ -50,8 +52,11 @@ class Scale:
         return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
 
     def ticks(self) -> list[float]:
-        """Return values at equal distances."""
-        return [self.low + (self.high - self.low) * index / (TICKS - 1) for index in range(TICKS)]
+        """Return round values at equal distances."""
+        size = 10 ** math.floor(math.log10((self.high - self.low) / TICKS))
+        step = next(each * size for each in (1, 2, 5, 10) if (self.high - self.low) / (each * size) <= TICKS)
+        first = math.ceil(self.low / step)
+        return [round(index * step, 12) for index in range(first, math.floor(self.high / step) + 1)]
 
 
 def svg(front: Sequence[Objective], points: Sequence[Point]) -> str:
@@ -83,11 +88,11 @@ def _axes(across: Scale, upwards: Scale, labels: Sequence[str], title: str) -> l
     for value in across.ticks():
         x = across(value)
         parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:.4g}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:,.10g}</text>')
     for value in upwards.ticks():
         y = upwards(value)
         parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:,.10g}</text>')
     middle = (TOP + bottom) / 2
     parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 14}" text-anchor="middle">{escape(labels[0])}</text>')
     turned = f'transform="rotate(-90 16 {middle})"'
@@ -105,7 +110,7 @@ def _circle(point: Point, x: float, y: float, radius: float) -> str:
     )
     if not point.on_front and not point.chosen:
         return shape
-    return shape + f'<text x="{x + radius + 4:.1f}" y="{y + 4:.1f}">{escape(point.name)}</text>'
+    return shape + f'<text x="{x:.1f}" y="{y - radius - 5:.1f}" text-anchor="middle">{escape(point.name)}</text>'
 
 
 def _radius(areas: Sequence[float], index: int) -> float:

@@ -32,8 +32,6 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
     :raises UserError: if an objective cannot be told from the metrics, or the disk is full
     """
     workers = [Worker(number, lock) for number in range(1, spec.search.workers + 1)]
-    for worker in workers:
-        worker.prepare()
     resumed = study.resume()
     if resumed:
         say(f"{resumed} trials were stopped before they ended, and begin again")
@@ -43,11 +41,15 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
         say(f"{study.retry()} trials that failed begin again")
     with ThreadPoolExecutor(len(workers)) as pool:
         try:
+            for worker in workers:
+                worker.prepare()
             _run(spec, study, workers, pool, say)
         except BaseException:
             for worker in workers:
                 worker.stop()
             raise
+    for worker in workers:
+        worker.remove()
 
 
 def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecutor, say: Callable[[str], None]) -> None:
@@ -65,6 +67,8 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             worker = free.pop(0)
             running[pool.submit(_build, spec, worker, ticket)] = (worker, ticket)
         if not running:
+            if len(study.trials) < spec.search.trials:
+                say(f"{len(study.trials)} of {spec.search.trials} trials: no other values were found in the space")
             return
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:

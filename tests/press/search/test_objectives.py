@@ -47,10 +47,17 @@ def test_an_objective_is_an_expression_with_a_direction():
         ("package.bytes < 100", 1e-9),
         ("package.bytes >= 50", -0.5),
         ("{adapter}.onnx.adapter.loss > 4", 0.25),
-        ("{adapter}.valid.adapter > 4", 1.0),
+        ("1 / (package.bytes - 100) < 4", 1.0),
     ],
 )
 def test_a_constraint_is_missed_by_a_share_of_its_larger_side(gate, violation):
     (found,) = objectives.violations([gate], METRICS, ["travel"]).values()
     assert found == pytest.approx(violation)
     assert (found <= 0) is gates.judge([gate], METRICS, ["travel"])[0].passed
+
+
+def test_a_constraint_on_what_is_not_there_is_a_mistake():
+    with pytest.raises(
+        UserError, match=r"'travel\.valid\.adapter > 4': there is no metric travel\.valid\.adapter, only"
+    ):
+        objectives.violations(["{adapter}.valid.adapter > 4"], METRICS, ["travel"])

@@ -5,8 +5,10 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from press.search import report
+from press.search import plot, report
 from press.search.study import Trial
 
 RANK = "adapters.travel.lora.rank"
@@ -68,6 +70,19 @@ def test_the_plot_shows_every_trial_that_was_built(load, front):
     assert [circle.get("class") for circle in circles].count("chosen") == 1
     assert len(circles) == 4
     for circle in circles:
-        assert 90 < float(circle.get("cx")) < 730
+        assert 110 < float(circle.get("cx")) < 710
         assert 40 < float(circle.get("cy")) < 420
     assert len({circle.get("r") for circle in circles}) == (4 if front == 3 else 1)
+
+
+@given(st.floats(-1e9, 1e9), st.floats(1e-3, 1e9))
+def test_an_axis_has_some_round_values(low, span):
+    scale = plot.Scale.over([low, low + span], 0, 100)
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= plot.TICKS + 1
+    assert all(-1e-3 <= scale(tick) <= 100.001 for tick in ticks)
+
+
+def test_an_axis_of_one_value_shows_it():
+    assert 3.0 in plot.Scale.over([3.0], 0, 100).ticks()
+    assert plot.Scale.over([1.2e8, 1.5e8], 0, 100).ticks() == [1.2e8, 1.3e8, 1.4e8, 1.5e8]
