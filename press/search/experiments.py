@@ -146,8 +146,7 @@ class Worker:
 
     def remove(self) -> None:
         """Remove the clone, or what was left of an earlier one."""
-        if self.folder.exists():
-            files.remove(self.folder)
+        files.remove(self.folder)
 
     def build(self, name: str, changes: dict, target: str) -> Path:
         """Build a target's package with changed parameters as an experiment of the project; return its folder.

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Project, assert_sentence, checkout, stale
+from conftest import Project, assert_sentence, stale
 
 from press.search import experiments
 
@@ -26,62 +26,49 @@ BLOCK = """search:
 """
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny preset with one adapter and one step, committed, and with a search of four combinations."""
-    project = checkout(tmp_path_factory.mktemp("search") / "olive-press")
-    project.run(sys.executable, "-m", "press.preset", "tiny")
-    params = project.folder / "params.yaml"
-    text = params.read_text(encoding="utf-8")
-    text = re.sub(r"^  packing:\n(?:(?:    .*)?\n)+", "", text, flags=re.MULTILINE)
-    text = text.replace("max_steps: 4", "max_steps: 1").replace("warmup_steps: 1", "warmup_steps: 0")
-    params.write_text(experiments.BLOCK.sub(BLOCK, text), encoding="utf-8")
-    project.commit()
-    return project
-
-
 @pytest.mark.pipeline
-@pytest.mark.xdist_group("search")
-def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_built(small):
-    interrupted = small.start(*SEARCH)
-    wait_for(small.folder / "search/logs/search-0001.log", "is cached|Running stage 'finetune")
+@pytest.mark.xdist_group("pipeline")
+def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_built(copy):
+    params = copy.folder / "params.yaml"
+    params.write_text(experiments.BLOCK.sub(BLOCK, params.read_text(encoding="utf-8")), encoding="utf-8")
+    before = copy.run("git", "status", "--porcelain").stdout
+    interrupted = copy.start(*SEARCH)
+    wait_for(copy.folder / "search/logs/search-0002.log", "Running stage 'finetune")
     interrupted.send_signal(signal.SIGINT)
-    out, err = interrupted.communicate(timeout=60)
+    out, err = interrupted.communicate(timeout=120)
     assert interrupted.returncode == 130, out + err
     assert "interrupted: run the same command again" in err
 
-    result = small.run(*SEARCH)
+    result = copy.run(*SEARCH)
     assert "1 trials were stopped before they ended, and begin again" in result.stdout
-    # What was built before Ctrl-C came out of the cache.
-    assert "Stage 'quantize' is cached" in log(small, "search-0001")
-    assert small.run("git", "status", "--porcelain").stdout == ""
-    rows = list(csv.DictReader((small.folder / "search/trials.csv").read_text(encoding="utf-8").splitlines()))
-    assert [row["trial"] for row in rows] == ["search-0001", "search-0002", "search-0003"]
-    built = [row for row in rows if not row["failed"]]
-    assert built
-    assert all(float(row["speed.decode"]) > 0 for row in built)
-    for row in rows:
-        wide = row["quantize.group_size"] == "128"
-        assert ("quantize.group_size is 128" in row["failed"]) is wide
-    chosen = min(built, key=lambda row: float(row["package.bytes"]))
-    assert f"Chosen: **{chosen['trial']}**" in result.stdout
+    assert "search-0001 (" not in result.stdout
+    # What params.yaml says was there, what was built before Ctrl-C came out of the cache.
+    assert "Running stage" not in log(copy, "search-0001")
+    assert "Stage 'check' is cached" in log(copy, "search-0002")
+    assert re.findall(r"Running stage '(.+)':", log(copy, "search-0002")) == [
+        "finetune@travel",
+        "convert@cpu-travel",
+        "evaluate@cpu",
+        "package@cpu",
+    ]
+    assert copy.run("git", "status", "--porcelain").stdout == before
+    rows = list(csv.DictReader((copy.folder / "search/trials.csv").read_text(encoding="utf-8").splitlines()))
+    ranks = [(row["trial"], row["adapters.travel.lora.rank"], row["quantize.group_size"]) for row in rows]
+    assert ranks[:2] == [("search-0001", "4", "32"), ("search-0002", "2", "32")]
+    assert rows[2]["failed"].startswith("quantize.group_size is 128, but model.layers.0.")
+    assert all(float(row["speed.decode"]) > 0 for row in rows[:2])
+    assert "Chosen: **search-0002**" in result.stdout
 
-    again = small.run(*SEARCH)
-    assert "begins" not in again.stdout
-
-    # Another search of the same state knows its trials; its own settings need not be committed.
-    small.edit("params.yaml", "objective: minimize package.bytes", "objective: [minimize travel.onnx.adapter.loss]")
-    small.run(*SEARCH, "apply", chosen["trial"])
-    text = (small.folder / "params.yaml").read_text(encoding="utf-8")
-    assert "objective: [minimize travel.onnx.adapter.loss]" in text
-    assert f"rank: {chosen['adapters.travel.lora.rank']} " in text
-    assert not stale(small)
-    size = sum(float(row["package.bytes"]) for row in rows if row["trial"] == chosen["trial"])
-    assert f'"bytes": {size:.0f}' in (small.folder / "packages/cpu/metrics.json").read_text(encoding="utf-8")
-    assert_sentence(small.run(*SEARCH, check=False), "not committed", "git restore")
-    assert_sentence(
-        small.run(*SEARCH, "apply", "search-0009", check=False), "no experiment 'search-0009', only search-"
-    )
+    assert "begins" not in copy.run(*SEARCH).stdout
+    copy.run(*SEARCH, "apply", "search-0002")
+    text = params.read_text(encoding="utf-8")
+    assert "seed: 1\n" in text
+    assert "rank: 2 " in text
+    assert not stale(copy)
+    metrics = (copy.folder / "packages/cpu/metrics.json").read_text(encoding="utf-8")
+    assert f'"bytes": {float(rows[1]["package.bytes"]):.0f}' in metrics
+    assert_sentence(copy.run(*SEARCH, check=False), "not committed", "git restore")
+    assert_sentence(copy.run(*SEARCH, "apply", "search-0009", check=False), "no experiment 'search-0009', only search-")
 
 
 def wait_for(path: Path, pattern: str) -> None:
