@@ -18,11 +18,12 @@ SINCE ?=
 DRY_RUN ?=
 VERSION ?=
 TO ?=
+APPLY ?=
 PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +99,9 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 	$(REFERENCE)/bin/python -m pip install --quiet --no-deps pip==26.3
 	$(REFERENCE)/bin/python -m pip install -r bench/llmcompressor.txt
 	touch $@
+
+search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
+	@python -m press.search $(if $(APPLY),apply "$(APPLY)")
 
 lint: $(INSTALLED) ## check style and format
 	ruff check .

@@ -58,6 +58,45 @@ def judge(
     return [_judged(gate, values, cases) for gate in some]
 
 
+def value(expression: str, metrics: Mapping) -> float:
+    """Return what an expression amounts to: a side of a gate, with at least one metric.
+
+    :param metrics: nested, as in metrics.json
+    :raises UserError: if it is none, names a metric that is not there, or divides by zero
+    """
+    try:
+        comparison, names = _parse(f"{expression} <= 0")
+    except UserError as error:
+        raise UserError(
+            f"{expression!r} must be metrics, such as package.bytes, and numbers, with + - * / and parentheses"
+        ) from error
+    try:
+        return _sides(comparison, names, _present(expression, names, metrics))[0]
+    except ZeroDivisionError as error:
+        raise UserError(f"{expression!r} divides by zero") from error
+
+
+def excess(gate: str, metrics: Mapping) -> float:
+    """Return by how much metrics miss a gate, as a share of its larger side: 0 or less if they satisfy it (or, if it
+    compares by < or >, are equal).
+
+    :raises UserError: if it names a metric that is not there
+    :raises ZeroDivisionError: if it divides by zero
+    """
+    comparison, names = _parse(gate)
+    left, right = _sides(comparison, names, _present(gate, names, metrics))
+    too_much = left - right if isinstance(comparison.ops[0], ast.LtE | ast.Lt) else right - left
+    return too_much / (max(abs(left), abs(right)) or 1.0)
+
+
+def _present(text: str, names: dict[str, str], metrics: Mapping) -> dict[str, float]:
+    values = _flat(metrics)
+    missing = sorted({name for name in names.values() if name not in values})
+    if missing:
+        raise UserError(f"{text!r}: there is no metric {' or '.join(missing)}, only {', '.join(values)}")
+    return values
+
+
 def _judged(gate: str, values: dict[str, float], cases: Sequence[Mapping]) -> Result:
     comparison, metrics = _parse(gate)
     missing = [name for name in metrics.values() if name not in values]

@@ -46,7 +46,7 @@ def apply(name: str) -> str:
             f"{settings.PARAMS} has changes that are not committed: commit them, or take them back with "
             f"`git restore {settings.PARAMS}`, before you lay a preset over"
         )
-    return _laid_over(committed, presets[name])
+    return edited(committed, _read(presets[name]))
 
 
 def write(text: str) -> None:
@@ -63,21 +63,26 @@ def write(text: str) -> None:
     building.replace(settings.PARAMS)
 
 
-def _laid_over(text: str, path: Path) -> str:
+def edited(text: str, changes: dict) -> str:
+    """Return the text of params.yaml with changes laid over, comments kept."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
+    values = overlay(yaml.load(text), changes)
+    buffer = io.StringIO()
+    yaml.dump(values, buffer)
+    return buffer.getvalue()
+
+
+def _read(path: Path) -> dict:
     try:
-        preset = yaml.load(path.read_text(encoding="utf-8")) or {}
+        preset = YAML().load(path.read_text(encoding="utf-8")) or {}
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(preset, dict):
         raise UserError(f"{path} must be a block of keys, those of {settings.PARAMS} that it changes")
-    values = overlay(yaml.load(text), preset)
-    buffer = io.StringIO()
-    yaml.dump(values, buffer)
-    return buffer.getvalue()
+    return preset
 
 
 def _committed(path: Path) -> str:

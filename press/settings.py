@@ -34,7 +34,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 # What has a meaning of its own among the metrics or in the chat.
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
-RELEASE = {"publish", "signing"}
+OUTSIDE = {"publish", "search", "signing"}
 
 PATTERNS = {
     NAME: "a folder name: lower-case letters, digits, - and _",
@@ -336,7 +336,7 @@ def load(path: Path = PARAMS) -> Settings:
     if not isinstance(values, dict):
         raise UserError(f"{path} must be a block of keys: {', '.join(Settings.model_fields)}")
     try:
-        return Settings.model_validate(_sorted({key: value for key, value in values.items() if key not in RELEASE}))
+        return Settings.model_validate(_sorted({key: value for key, value in values.items() if key not in OUTSIDE}))
     except ValidationError as error:
         sentences = [mistakes.sentence(detail, Settings, PATTERNS) for detail in error.errors()]
         raise UserError("\n".join(f"{path}: {each}" for each in sentences)) from error

@@ -126,7 +126,7 @@ def test_the_check_stage_finds_the_same_modules(name):
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
     assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.txt", *LOCAL}
-    assert set(one["params"]) == set(PARAMS) - settings.RELEASE
+    assert set(one["params"]) == set(PARAMS) - settings.OUTSIDE
     assert all(Path(path).parts[0] in one["deps"] for path in modules_of_check())
 
 
@@ -153,14 +153,14 @@ def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
     used = {name: parameters(name) for name in WORKING}
     makers = set().union(*(used[name] for name in WORKING if name not in ("evaluate", "package")))
     readers = {"evaluate": "evaluate", "gates": "package", "package": "package"}
-    for leaf in leaves({block: values for block, values in PARAMS.items() if block not in settings.RELEASE}):
+    for leaf in leaves({block: values for block, values in PARAMS.items() if block not in settings.OUTSIDE}):
         block = leaf.split(".")[0]
         assert covers(used[readers[block]] if block in readers else makers, leaf), leaf
 
 
-def test_what_is_about_the_release_reruns_no_stage():
+def test_what_is_outside_the_pipeline_reruns_no_stage():
     for name in WORKING:
-        assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in settings.RELEASE]
+        assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in settings.OUTSIDE]
 
 
 def test_every_report_in_git_is_an_output():

@@ -14,7 +14,7 @@ def test_the_project_s_own_parameters_load():
     params = settings.load(ROOT / "params.yaml")
     assert params.seed == PARAMS["seed"]
     assert params.adapter("travel").lora.rank == TRAVEL["lora"]["rank"]
-    assert params.model_dump() == {block: PARAMS[block] for block in PARAMS.keys() - settings.RELEASE}
+    assert params.model_dump() == {block: PARAMS[block] for block in PARAMS.keys() - settings.OUTSIDE}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,65 @@
+"""Search for the best parameters, report what was found, put a trial into the workspace.
+
+    python -m press.search                 run the trials that are missing, then report (`make search`)
+    python -m press.search run --retry     the same, and once more those that failed
+    python -m press.search report          report again, without running anything
+    python -m press.search apply NAME      put a trial's parameters and models in place (`make search APPLY=NAME`)
+
+The block `search` of params.yaml says what is searched for and where; docs/search.md explains it. Ctrl-C stops the
+search; the same command goes on with it.
+"""
+
+import argparse
+import signal
+import sys
+
+from press.errors import UserError
+from press.search import experiments, report, running, settings
+from press.search.study import Study
+
+STUDY = report.FOLDER / "study.db"
+
+
+def _words() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m press.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    verbs = parser.add_subparsers(dest="verb")
+    verb = verbs.add_parser("run", help="run the trials that are missing, then report (the default)")
+    verb.add_argument("--retry", action="store_true", help="run trials that failed once more")
+    verbs.add_parser("report", help="report what was found so far")
+    verbs.add_parser("apply", help="put a trial's parameters and models in place").add_argument("name")
+    return parser.parse_args()
+
+
+def main(words: argparse.Namespace) -> None:
+    """Run one of the commands."""
+    if words.verb == "apply":
+        with experiments.alone():
+            experiments.apply(words.name)
+        print(f"params.yaml, models, reports and packages are those of {words.name} now; `git diff` shows the change")
+        return
+    spec = settings.load()
+    with experiments.alone() as lock:
+        study = Study(STUDY, spec, experiments.state())
+        if words.verb != "report":
+            experiments.check_committed()
+            retry = words.verb == "run" and words.retry
+            running.search(spec, study, lock, lambda line: print(line, flush=True), retry=retry)
+        print("\n" + report.write(spec, report.find(spec, study.trials)))
+    print(f"{report.FOLDER}: report.md, trials.csv, {report.plot.NAME}")
+
+
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        main(_words())
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again, it goes on from here", file=sys.stderr)
+        sys.exit(128 + 2)

@@ -1,0 +1,251 @@
+"""Trials as DVC experiments: each worker builds them in a clone of its own, which shares the project's DVC cache.
+
+The project's own files stay as they are: a trial arrives as a reference that `dvc exp show` lists and `dvc exp apply`
+puts into the workspace.
+"""
+
+import fcntl
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from press import files, preset, settings
+from press.errors import UserError
+
+FOLDER = Path(".dvc/tmp/search")
+LOCK = FOLDER / "lock"
+METRICS = "metrics.json"
+# The block of params.yaml that is about the search, with the comments and empty lines below it.
+BLOCK = re.compile(r"^search:.*\n(?:(?:[ \t#].*)?\n)*", re.MULTILINE)
+FAILED = re.compile(r"\berror: (.+)")
+FAILED_BY_DVC = re.compile(r"ERROR: (.+)")
+GRACE_SECONDS = 30
+# Names of files in one sentence.
+SHOWN = 3
+
+
+class FailedError(Exception):
+    """A trial could not be built; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment of this project: its name, its commit's reference and the commit that it changes."""
+
+    name: str
+    reference: str
+
+    @property
+    def baseline(self) -> str:
+        """Full hash of the commit that the experiment changes."""
+        _, _, first, rest, _ = self.reference.split("/")
+        return first + rest
+
+
+@contextmanager
+def alone() -> Iterator[int]:
+    """Hold the project's lock for searching; yield its file descriptor, for the processes that share it.
+
+    :raises UserError: if another process holds it
+    """
+    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    with LOCK.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError("a search is running in this folder, or a trial that it left: wait for it") from error
+        yield file.fileno()
+
+
+def state(revision: str = "HEAD") -> str:
+    """Return a digest of a commit's files, the search's own settings left out."""
+    listed = git("ls-tree", "-r", "--full-tree", revision).splitlines()
+    listed = [line for line in listed if not line.endswith(f"\t{settings.PARAMS}")]
+    text = "\n".join([*listed, without_search(git("show", f"{revision}:{settings.PARAMS}"))])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_committed() -> None:
+    """Refuse changes that are not committed, but for the search's own settings.
+
+    :raises UserError: naming the files
+    """
+    changed = git("diff", "--name-only", "HEAD").splitlines()
+    if str(settings.PARAMS) in changed:
+        here = settings.PARAMS.read_text(encoding="utf-8").strip()
+        if without_search(here) == without_search(git("show", f"HEAD:{settings.PARAMS}")):
+            changed.remove(str(settings.PARAMS))
+    if changed:
+        more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+        raise UserError(
+            f"{', '.join(changed[:SHOWN])}{more}: not committed, but trials are built from the last commit: "
+            "commit what they need, take back the rest with `git restore`"
+        )
+
+
+def without_search(text: str) -> str:
+    """Return the text of params.yaml without the search's settings."""
+    return BLOCK.sub("", text.strip() + "\n").strip()
+
+
+def known() -> dict[str, Experiment]:
+    """Return all experiments of this repository by their names."""
+    references = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    found = [Experiment(each.rpartition("/")[2], each) for each in references if _is_experiment(each)]
+    return {each.name: each for each in found}
+
+
+def apply(name: str) -> None:
+    """Put an experiment's parameters and outputs into the workspace; the search's settings stay as they are.
+
+    :raises UserError: if there is no such experiment, or if it would take back what has changed since
+    """
+    experiments = known()
+    if name not in experiments:
+        raise UserError(f"there is no experiment {name!r}, only {', '.join(sorted(experiments)) or 'none at all'}")
+    check_committed()
+    baseline = experiments[name].baseline
+    if state(baseline) != state():
+        raise UserError(
+            f"{name} changes the commit {baseline[:12]}, and files have changed since: go back to it with `git switch "
+            f"--detach {baseline[:12]}`, or search again (what has not changed comes out of the cache)"
+        )
+    block = BLOCK.search(settings.PARAMS.read_text(encoding="utf-8") + "\n")
+    _run([sys.executable, "-m", "dvc", "exp", "apply", name], Path())
+    if block:
+        text = settings.PARAMS.read_text(encoding="utf-8")
+        settings.PARAMS.write_text(BLOCK.sub(lambda _: block[0], text), encoding="utf-8")
+
+
+class Worker:
+    """A clone of the project in which trials are built, one after the other."""
+
+    def __init__(self, number: int, lock: int) -> None:
+        self.project = Path.cwd()
+        self.folder = self.project / FOLDER / f"worker-{number}"
+        self.logs = self.project / "search/logs"
+        self._lock = lock
+        self._process: subprocess.Popen | None = None
+        self._stopped = False
+
+    def prepare(self) -> None:
+        """Make the clone, of the project's HEAD."""
+        self.remove()
+        git("clone", "--quiet", str(self.project), str(self.folder))
+        cache = _run([sys.executable, "-m", "dvc", "cache", "dir"], self.project)
+        config = f"[cache]\n    dir = {self.project / cache}\n"
+        (self.folder / ".dvc/config.local").write_text(config, encoding="utf-8")
+        self.logs.mkdir(parents=True, exist_ok=True)
+
+    def remove(self) -> None:
+        """Remove the clone, or what was left of an earlier one."""
+        files.remove(self.folder)
+
+    def build(self, name: str, changes: dict, target: str) -> Path:
+        """Build a target's package with changed parameters as an experiment of the project; return its folder.
+
+        :raises FailedError: with the sentence of the stage that failed
+        """
+        self._git("reset", "--quiet", "--hard")
+        self._git("clean", "--quiet", "-d", "--force")
+        baseline = self._git("rev-parse", "HEAD")
+        reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
+        self._git("update-ref", "-d", reference)
+        params = self.folder / settings.PARAMS
+        params.write_text(preset.edited(params.read_text(encoding="utf-8"), changes), encoding="utf-8")
+        log = self.logs / f"{name}.log"
+        with log.open("w", encoding="utf-8") as file:
+            words = ["press.search.cached_dvc", "exp", "run", "--name", name, f"package@{target}"]
+            failed = self._start(words, stdout=file, stderr=subprocess.STDOUT)
+        if failed:
+            raise FailedError(reason(log.read_text(encoding="utf-8", errors="replace")))
+        git("fetch", "--quiet", str(self.folder), f"+{reference}:{reference}")
+        return self.folder / "packages" / target
+
+    def measure(self, package: Path, threads: int) -> str:
+        """Return what press.search.speed prints about a package.
+
+        :raises FailedError: if it fails
+        """
+        log = self.logs / "speed.json"
+        with log.open("w", encoding="utf-8") as file:
+            failed = self._start(["press.search.speed", str(package), "--threads", str(threads)], stdout=file)
+        if failed:
+            raise FailedError("its speed could not be measured, for the reason above")
+        return log.read_text(encoding="utf-8")
+
+    def stop(self) -> None:
+        """End what is running, and start nothing more."""
+        self._stopped = True
+        process = self._process
+        if process is None:
+            return
+        for how in (signal.SIGINT, signal.SIGKILL):
+            try:
+                os.killpg(process.pid, how)
+                process.wait(GRACE_SECONDS)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+            return
+
+    def _start(self, words: list[str], **streams: object) -> bool:
+        """Run one of the clone's modules; return whether it failed."""
+        if self._stopped:
+            raise FailedError("the search was stopped")
+        # In a session of its own, so that Ctrl-C reaches it through `stop` alone.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *words],
+            cwd=self.folder,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            pass_fds=[self._lock],
+            **streams,
+        )
+        return self._process.wait() != 0
+
+    def _git(self, *words: str) -> str:
+        return _run(["git", *words], self.folder)
+
+
+def environment() -> dict[str, str]:
+    """Return the environment with this interpreter's programs first, and no module of another folder."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": "", "DVC_EXP_AUTO_PUSH": "false", "DVC_NO_ANALYTICS": "1"}
+
+
+def reason(log: str) -> str:
+    """Return the sentence in a log that says why a pipeline failed: the stage's own, or else DVC's."""
+    lines = re.split(r"[\r\n]+", log)
+    for pattern in (FAILED, FAILED_BY_DVC):
+        found = [match[1].strip() for line in lines if (match := pattern.search(line))]
+        if found:
+            return found[-1]
+    return "no reason given"
+
+
+def git(*words: str) -> str:
+    """Run git in the project's folder and return what it prints.
+
+    :raises UserError: if it fails
+    """
+    return _run(["git", *words], Path())
+
+
+def _is_experiment(reference: str) -> bool:
+    return re.fullmatch(r"refs/exps/[0-9a-f]{2}/[0-9a-f]{38}/[^/]+", reference) is not None
+
+
+def _run(command: list[str], folder: Path) -> str:
+    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
+    if result.returncode:
+        said = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+        raise UserError(f"`{' '.join(command)}` failed: {said}")
+    return result.stdout.strip()

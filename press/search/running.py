@@ -1,0 +1,114 @@
+"""The search itself: workers build what the study suggests, until there are enough trials."""
+
+import json
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from press import command, files, gates
+from press.errors import UserError
+from press.search import experiments, space
+from press.search.experiments import FailedError, Worker
+from press.search.settings import Spec
+from press.search.study import Study, Ticket, Trial
+
+FULL_DISK = "no space left on the disk"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a worker found: metrics, or the reason for which it could not."""
+
+    metrics: dict | None
+    reason: str | None
+
+
+def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, retry: bool = False) -> None:
+    """Run trials until there are as many as params.yaml says, or no other values are left.
+
+    :param lock: file descriptor of the lock that the trials' processes share
+    :param say: takes a line for each trial that begins or ends
+    :param retry: whether trials that failed are run again
+    :raises UserError: if an objective cannot be told from the metrics, or the disk is full
+    """
+    workers = [Worker(number, lock) for number in range(1, spec.search.workers + 1)]
+    resumed = study.resume()
+    if resumed:
+        say(f"{resumed} trials were stopped before they ended, and begin again")
+    elif not study.begin(spec.params.model_dump()):
+        say("params.yaml's own values lie outside the space, so that they are no trial")
+    if retry:
+        say(f"{study.retry()} trials that failed begin again")
+    with ThreadPoolExecutor(len(workers)) as pool:
+        try:
+            for worker in workers:
+                worker.prepare()
+            _run(spec, study, workers, pool, say)
+        except BaseException:
+            for worker in workers:
+                worker.stop()
+            raise
+    for worker in workers:
+        worker.remove()
+
+
+def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecutor, say: Callable[[str], None]) -> None:
+    running: dict[Future[Built], tuple[Worker, Ticket]] = {}
+    free = list(workers)
+    while True:
+        tickets = [ticket for _, ticket in running.values()]
+        while free and len(study.trials) + len(tickets) < spec.search.trials:
+            ticket = study.ask(set(experiments.known()), tickets)
+            if ticket is None:
+                break
+            tickets.append(ticket)
+            count = len(study.trials) + len(tickets)
+            say(f"{ticket.name} ({count} of {spec.search.trials}) begins: {shown(ticket.values)}")
+            worker = free.pop(0)
+            running[pool.submit(_build, spec, worker, ticket)] = (worker, ticket)
+        if not running:
+            if len(study.trials) < spec.search.trials:
+                say(f"{len(study.trials)} of {spec.search.trials} trials: no other values were found in the space")
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in done:
+            worker, ticket = running.pop(future)
+            free.append(worker)
+            built = future.result()
+            if built.metrics is None:
+                if FULL_DISK in built.reason:
+                    raise UserError(built.reason)
+                trial = study.fail(ticket, built.reason)
+            else:
+                trial = study.finish(ticket, built.metrics)
+            say(f"{trial.name} {outcome(spec, trial)}; {trial.seconds:.0f} s")
+
+
+def _build(spec: Spec, worker: Worker, ticket: Ticket) -> Built:
+    try:
+        package = worker.build(ticket.name, space.changes(spec.dimensions, ticket.values), spec.target)
+        metrics = files.read_json(package / experiments.METRICS)
+        if spec.measures_speed:
+            metrics["speed"] = json.loads(worker.measure(package, spec.params.threads))
+    except FailedError as error:
+        return Built(None, str(error))
+    except OSError as error:
+        if not command.is_full_disk(error):
+            raise
+        return Built(None, FULL_DISK)
+    return Built(metrics, None)
+
+
+def shown(values: dict[str, object]) -> str:
+    """Return parameters in one line."""
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+
+
+def outcome(spec: Spec, trial: Trial) -> str:
+    """Say in one line what became of a trial."""
+    if trial.metrics is None:
+        return f"failed: {trial.reason}"
+    expressions = dict.fromkeys(each.expression for each in (*spec.objectives, *spec.front))
+    figures = ", ".join(f"{text} {gates.value(text, trial.metrics):,.6g}" for text in expressions)
+    missed = [constraint for constraint, violation in trial.violations.items() if violation > 0]
+    return f"{figures}" + (f"; misses {'; '.join(missed)}" if missed else "; satisfies all constraints")

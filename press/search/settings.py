@@ -1,0 +1,107 @@
+"""The type of the block `search` of params.yaml, which no stage reads: a change of it reruns nothing."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import yaml
+from pydantic import Field, JsonValue, ValidationError
+
+from press import gates, mistakes, settings
+from press.errors import UserError
+from press.search import space
+from press.search.objectives import Objective
+from press.settings import Block, Name, Positive
+
+# The metrics that no stage makes, since timings cannot be made again.
+SPEED = "speed."
+
+
+class Search(Block):
+    target: Name
+    objective: Annotated[list[str], Field(min_length=1)]
+    constraints: list[str]
+    front: Annotated[list[str], Field(min_length=1)]
+    trials: Positive
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    workers: Positive
+    space: dict[str, JsonValue]
+
+
+class Params(Block):
+    """What params.yaml says about the search."""
+
+    search: Search
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A search that has been checked: nothing about it can be refused any more."""
+
+    params: settings.Settings
+    search: Search
+    dimensions: list[space.Dimension]
+    objectives: list[Objective]
+    front: list[Objective]
+    constraints: list[str]
+
+    @property
+    def target(self) -> str:
+        """Name of the target whose package is built and judged."""
+        return self.search.target
+
+    @property
+    def adapters(self) -> list[str]:
+        """Names of the adapters."""
+        return list(self.params.adapters)
+
+    @property
+    def measures_speed(self) -> bool:
+        """Whether anything of the search is about speed."""
+        expressions = [each.expression for each in (*self.objectives, *self.front)] + self.constraints
+        return any(name.startswith(SPEED) for text in expressions for name in gates.METRIC.findall(text))
+
+
+def load() -> Spec:
+    """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
+    params = settings.load()
+    values = yaml.safe_load(settings.PARAMS.read_text(encoding="utf-8"))
+    values = {name: values[name] for name in Params.model_fields if name in values}
+    block = values.get("search")
+    if isinstance(block, dict) and isinstance(block.get("objective"), str):
+        values = {"search": block | {"objective": [block["objective"]]}}
+    try:
+        search = Params.model_validate(values).search
+    except ValidationError as error:
+        sentences = [mistakes.sentence(detail, Params, settings.PATTERNS) for detail in error.errors()]
+        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in sentences)) from error
+    return _checked(params, search)
+
+
+def _checked(params: settings.Settings, search: Search) -> Spec:
+    if search.target not in params.targets:
+        targets = ", ".join(params.targets)
+        raise UserError(f"{settings.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
+    for constraint in search.constraints:
+        _named("constraints", gates.check, constraint)
+    spec = Spec(
+        params=params,
+        search=search,
+        dimensions=space.parse(search.space, params.model_dump()),
+        objectives=[_named("objective", Objective.parse, text) for text in search.objective],
+        front=[_named("front", Objective.parse, text) for text in search.front],
+        # A package that fails a gate cannot be published.
+        constraints=[*params.gates, *search.constraints],
+    )
+    if spec.measures_speed and search.workers > 1:
+        raise UserError(
+            f"{settings.PARAMS}: search.workers is {search.workers}, but must be 1 where speed counts: trials side by "
+            "side slow each other down"
+        )
+    return spec
+
+
+def _named(key: str, read: object, text: str) -> object:
+    try:
+        return read(text)
+    except UserError as error:
+        raise UserError(f"{settings.PARAMS}: search.{key}: {error}") from error

@@ -1,0 +1,195 @@
+"""The space of a search: which leaves of params.yaml it sets, and to what."""
+
+import copy
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import ValidationError
+
+from press import mistakes, settings
+from press.errors import UserError
+
+EVERY = "{adapter}"
+RANGE = {"low", "high", "log", "step"}
+# Significant digits of a number between two others: more say nothing and cannot be read.
+DIGITS = 4
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A key of the space: the leaves of params.yaml that it sets to one and the same value, and the values."""
+
+    key: str
+    leaves: tuple[Path, ...]
+    distribution: BaseDistribution
+    choices: tuple = ()
+
+    def value(self, suggested: object) -> object:
+        """Return the value for params.yaml that Optuna's suggestion stands for."""
+        if self.choices:
+            return next(choice for choice in self.choices if _plain(choice) == suggested)
+        if isinstance(self.distribution, IntDistribution):
+            return suggested
+        rounded = float(f"{suggested:.{DIGITS}g}")
+        return min(max(rounded, self.distribution.low), self.distribution.high)
+
+    def suggestion(self, value: object) -> object | None:
+        """Return Optuna's suggestion that stands for a value, None if the value lies outside the space."""
+        if self.choices:
+            return _plain(value) if value in self.choices else None
+        low, high, step = self.distribution.low, self.distribution.high, self.distribution.step
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            return None
+        return value if step is None or math.isclose((value - low) / step, round((value - low) / step)) else None
+
+    def bounds(self) -> tuple:
+        """Return the values that must be valid for all to be."""
+        return self.choices or (self.distribution.low, self.distribution.high)
+
+
+def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
+    """Read the space and check it against params.yaml.
+
+    :param params: all of params.yaml, as press.settings.Settings dumps it
+    :raises UserError: if a key is none of params.yaml, or a value cannot be one of its key's
+    """
+    if not space:
+        raise UserError(f"{settings.PARAMS}: search.space is empty: name a key such as quantize.group_size")
+    dimensions = [_dimension(key, spec, params) for key, spec in sorted(space.items())]
+    leaves = [leaf for dimension in dimensions for leaf in dimension.leaves]
+    for leaf in leaves:
+        if leaves.count(leaf) > 1:
+            raise UserError(f"{settings.PARAMS}: search.space has {'.'.join(leaf)} twice, once as {EVERY}: drop one")
+    return dimensions
+
+
+def size(dimensions: Iterable[Dimension]) -> float:
+    """Return how many combinations of values there are; infinity if a float lies anywhere between two others."""
+    sizes = [_size(dimension) for dimension in dimensions]
+    return math.prod(sizes)
+
+
+def changes(dimensions: Iterable[Dimension], values: Mapping[str, object]) -> dict:
+    """Return the blocks of params.yaml that set each dimension's leaves to its value."""
+    blocks: dict = {}
+    for dimension in dimensions:
+        for leaf in dimension.leaves:
+            _put(blocks, leaf, values[dimension.key])
+    return blocks
+
+
+def current(dimensions: Iterable[Dimension], params: dict) -> dict[str, object] | None:
+    """Return Optuna's suggestions that stand for what params.yaml has now, None if that lies outside the space."""
+    found = {}
+    for dimension in dimensions:
+        values = [_at(params, leaf) for leaf in dimension.leaves]
+        suggestion = dimension.suggestion(values[0])
+        if suggestion is None or any(value != values[0] for value in values):
+            return None
+        found[dimension.key] = suggestion
+    return found
+
+
+def _dimension(key: str, spec: object, params: dict) -> Dimension:
+    names = params["adapters"] if EVERY in key else [""]
+    leaves = tuple(tuple(key.replace(EVERY, name).split(".")) for name in names)
+    for leaf in leaves:
+        _check_leaf(leaf, params)
+    if isinstance(spec, list) and spec:
+        if any(choice in spec[:index] for index, choice in enumerate(spec)):
+            raise UserError(f"{settings.PARAMS}: search.space.{key} has a value twice")
+        distribution = CategoricalDistribution([_plain(choice) for choice in spec])
+        dimension = Dimension(key, leaves, distribution, tuple(spec))
+    elif isinstance(spec, dict):
+        dimension = Dimension(key, leaves, _range(key, spec, is_float=isinstance(_at(params, leaves[0]), float)))
+    else:
+        raise UserError(
+            f"{settings.PARAMS}: search.space.{key} must be a list of values or a block such as "
+            "{low: 4, high: 32, log: true}"
+        )
+    for value in dimension.bounds():
+        _check_value(dimension, value, params)
+    return dimension
+
+
+def _check_leaf(leaf: Path, params: dict) -> None:
+    block = params
+    for index, part in enumerate(leaf):
+        if not isinstance(block, dict) or part not in block:
+            parent, keys = ".".join(leaf[:index]) or "it", ", ".join(block) if isinstance(block, dict) else "a value"
+            raise UserError(
+                f"{settings.PARAMS}: search.space has {'.'.join(leaf)}, but {parent} has no {part}, only {keys}"
+            )
+        block = block[part]
+    if isinstance(block, dict):
+        raise UserError(
+            f"{settings.PARAMS}: search.space has {'.'.join(leaf)}, which is a block: name one of {', '.join(block)}"
+        )
+
+
+def _check_value(dimension: Dimension, value: object, params: dict) -> None:
+    changed = copy.deepcopy(params)
+    for leaf in dimension.leaves:
+        _put(changed, leaf, value)
+    try:
+        settings.Settings.model_validate(changed)
+    except ValidationError as error:
+        reason = mistakes.sentence(error.errors()[0], settings.Settings, settings.PATTERNS)
+        raise UserError(f"{settings.PARAMS}: search.space.{dimension.key}: {reason}") from error
+
+
+def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
+    def refuse(reason: str) -> UserError:
+        return UserError(f"{settings.PARAMS}: search.space.{key}: {reason}")
+
+    for name in spec.keys() - RANGE:
+        raise refuse(f"{name} is not a known key, only low, high, log and step")
+    for name in ("low", "high"):
+        value = spec.get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            raise refuse(f"{name} must be a number" + (", written as 1.0e-3" if isinstance(value, str) else ""))
+    low, high, log, step = spec["low"], spec["high"], spec.get("log", False), spec.get("step")
+    kind = float if is_float or isinstance(low, float) or isinstance(high, float) else int
+    if low > high:
+        raise refuse(f"low is {low}, but must be at most high, {high}")
+    if not isinstance(log, bool):
+        raise refuse("log must be true or false")
+    if log and (low <= 0 or step is not None):
+        raise refuse("log needs a low above 0 and no step")
+    if step is not None and (isinstance(step, bool) or not isinstance(step, int | kind) or step <= 0):
+        raise refuse(f"step must be {'a number' if kind is float else 'an integer'} above 0")
+    if kind is int:
+        step = step or 1
+        return IntDistribution(low, low + (high - low) // step * step, log=log, step=step)
+    return FloatDistribution(float(low), float(high), log=log, step=step)
+
+
+def _size(dimension: Dimension) -> float:
+    distribution = dimension.distribution
+    if dimension.choices:
+        return len(dimension.choices)
+    if distribution.low == distribution.high:
+        return 1
+    return (distribution.high - distribution.low) // distribution.step + 1 if distribution.step else math.inf
+
+
+def _plain(value: object) -> object:
+    """Return a value that Optuna can keep: lists and blocks as JSON."""
+    return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
+
+
+def _at(block: dict, leaf: Path) -> object:
+    for part in leaf:
+        block = block[part]
+    return block
+
+
+def _put(block: dict, leaf: Path, value: object) -> None:
+    for part in leaf[:-1]:
+        block = block.setdefault(part, {})
+    block[leaf[-1]] = value

@@ -1,0 +1,36 @@
+"""A search of the project's parameters, in a folder of its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from press.search import settings
+
+ROOT = Path(__file__).parents[3]
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+RANK = "adapters.travel.lora.rank"
+SEARCH = {
+    "target": "cpu",
+    "objective": "minimize package.bytes",
+    "constraints": ["travel.onnx.adapter.loss <= 3"],
+    "front": ["minimize travel.onnx.adapter.loss", "minimize package.bytes"],
+    "trials": 12,
+    "seed": 3,
+    "workers": 1,
+    "space": {"quantize.group_size": [16, 32, 64], RANK: {"low": 4, "high": 32}},
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., settings.Spec]:
+    """Write params.yaml without gates and with a changed search, and return the search."""
+    monkeypatch.chdir(tmp_path)
+
+    def write_and_load(**changes: object) -> settings.Spec:
+        values = PARAMS | {"gates": [], "search": SEARCH | changes}
+        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        return settings.load()
+
+    return write_and_load

@@ -1,0 +1,124 @@
+"""A search on the tiny preset: trials are experiments that share what they have in common."""
+
+import csv
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project, assert_sentence, stale
+
+from press.search import experiments
+
+SEARCH = [sys.executable, "-m", "press.search"]
+BLOCK = """search:
+  target: cpu
+  objective: minimize package.bytes
+  constraints: [travel.onnx.adapter.loss <= 100]
+  front: [minimize travel.onnx.adapter.perplexity, minimize package.bytes, maximize speed.decode]
+  trials: 3
+  seed: 1
+  workers: 1
+  space: {quantize.group_size: [32, 128], adapters.travel.lora.rank: [2, 4]}
+
+"""
+
+
+@pytest.mark.pipeline
+@pytest.mark.xdist_group("pipeline")
+def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_built(copy):
+    params = copy.folder / "params.yaml"
+    params.write_text(experiments.BLOCK.sub(BLOCK, params.read_text(encoding="utf-8")), encoding="utf-8")
+    before = copy.run("git", "status", "--porcelain").stdout
+    interrupted = copy.start(*SEARCH)
+    wait_for(copy.folder / "search/logs/search-0002.log", "Running stage 'finetune")
+    interrupted.send_signal(signal.SIGINT)
+    out, err = interrupted.communicate(timeout=120)
+    assert interrupted.returncode == 130, out + err
+    assert "interrupted: run the same command again" in err
+
+    result = copy.run(*SEARCH)
+    assert "1 trials were stopped before they ended, and begin again" in result.stdout
+    assert "search-0001 (" not in result.stdout
+    # What params.yaml says was there, what was built before Ctrl-C came out of the cache.
+    assert "Running stage" not in log(copy, "search-0001")
+    assert "Stage 'check' is cached" in log(copy, "search-0002")
+    assert re.findall(r"Running stage '(.+)':", log(copy, "search-0002")) == [
+        "finetune@travel",
+        "convert@cpu-travel",
+        "evaluate@cpu",
+        "package@cpu",
+    ]
+    assert copy.run("git", "status", "--porcelain").stdout == before
+    rows = list(csv.DictReader((copy.folder / "search/trials.csv").read_text(encoding="utf-8").splitlines()))
+    ranks = [(row["trial"], row["adapters.travel.lora.rank"], row["quantize.group_size"]) for row in rows]
+    assert ranks[:2] == [("search-0001", "4", "32"), ("search-0002", "2", "32")]
+    assert rows[2]["failed"].startswith("quantize.group_size is 128, but model.layers.0.")
+    assert all(float(row["speed.decode"]) > 0 for row in rows[:2])
+    assert "Chosen: **search-0002**" in result.stdout
+
+    assert "begins" not in copy.run(*SEARCH).stdout
+    copy.run(*SEARCH, "apply", "search-0002")
+    text = params.read_text(encoding="utf-8")
+    assert "seed: 1\n" in text
+    assert "rank: 2 " in text
+    assert not stale(copy)
+    metrics = (copy.folder / "packages/cpu/metrics.json").read_text(encoding="utf-8")
+    assert f'"bytes": {float(rows[1]["package.bytes"]):.0f}' in metrics
+    assert_sentence(copy.run(*SEARCH, check=False), "not committed", "git restore")
+    assert_sentence(copy.run(*SEARCH, "apply", "search-0009", check=False), "no experiment 'search-0009', only search-")
+
+
+def wait_for(path: Path, pattern: str) -> None:
+    """Wait until a file has a pattern."""
+    for _ in range(1200):
+        if path.exists() and re.search(pattern, path.read_text(encoding="utf-8", errors="replace")):
+            return
+        time.sleep(0.1)
+    pytest.fail(f"{path} never had {pattern}")
+
+
+def log(project: Project, name: str) -> str:
+    return (project.folder / f"search/logs/{name}.log").read_text(encoding="utf-8")
+
+
+def test_only_the_search_s_own_settings_may_be_uncommitted(default_project, tmp_path, monkeypatch):
+    project = default_project.copy_to(tmp_path / "olive-press")
+    monkeypatch.chdir(project.folder)
+    before = experiments.state()
+    project.edit("params.yaml", "trials: 20", "trials: 21")
+    experiments.check_committed()
+    project.commit()
+    assert experiments.state() == before
+    project.edit("params.yaml", "seed: 42", "seed: 43")
+    assert_sentence(project.run(*SEARCH, check=False), "params.yaml: not committed")
+    project.commit()
+    assert experiments.state() != before
+
+
+def test_an_experiment_of_other_files_is_not_applied(default_project, tmp_path, monkeypatch):
+    project = default_project.copy_to(tmp_path / "olive-press")
+    monkeypatch.chdir(project.folder)
+    head = project.run("git", "rev-parse", "HEAD").stdout.strip()
+    project.run("git", "update-ref", f"refs/exps/{head[:2]}/{head[2:]}/search-0001", head)
+    (project.folder / "README.md").write_text("another", encoding="utf-8")
+    project.commit()
+    words = [*SEARCH, "apply", "search-0001"]
+    assert_sentence(project.run(*words, check=False), head[:12], "files have changed since")
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("50%|##\rerror: a width\nERROR: failed to reproduce 'quantize': exited with 1\n", "a width"),
+        (
+            "Traceback\nValueError: no\nERROR: failed to reproduce 'x': exited with 1\n",
+            "failed to reproduce 'x': exited with 1",
+        ),
+        ("", "no reason given"),
+    ],
+)
+def test_a_failed_trial_s_reason_is_the_stage_s_sentence(log, reason):
+    assert experiments.reason(log) == reason
