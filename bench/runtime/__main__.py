@@ -48,7 +48,7 @@ def words() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--lengths", type=int, nargs="+", default=[16, 256, 1024], help="tokens of the prompts")
     parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--minutes", type=float, default=9, help="no further round begins after so many minutes")
+    parser.add_argument("--minutes", type=float, default=8, help="no further round begins after so many minutes")
     parser.add_argument("--tokens", type=int, default=64, help="tokens decoded in a turn")
     parser.add_argument("--rows", type=int, default=8, help="rows of 256 tokens for the perplexity")
     parser.add_argument("--without", nargs="*", default=[], choices=[LLAMA, TRANSFORMERS], help="leave them out")
@@ -176,6 +176,7 @@ def perplexity(contestant: Contestant, rows: list[list[int]]) -> float:
 def token_bytes(chosen: argparse.Namespace, gguf: Path | None, names: Iterable[str]) -> dict[str, dict[int, int]]:
     """Return the bytes that a decoded token reads, weights and cache, by contestant and length of prompt."""
     proto = onnx.load(chosen.package / "model.onnx", load_external_data=False).graph
+    decoder = files.read_json(chosen.package / "genai_config.json")["model"]["decoder"]
     weights = dict.fromkeys((BARE, READY), graph.weight_bytes(proto))
     for path in adapter_files(chosen.package).values():
         adapter = files.read_json(path.parent / "adapter.json")
@@ -190,7 +191,8 @@ def token_bytes(chosen: argparse.Namespace, gguf: Path | None, names: Iterable[s
     share = {LLAMA: 0.5}
     return {
         name: {
-            length: weights[name] + int(share.get(name, 1) * graph.cache_bytes(proto, length + chosen.tokens // 2))
+            length: weights[name]
+            + int(share.get(name, 1) * graph.cache_bytes(proto, decoder, length + chosen.tokens // 2))
             for length in chosen.lengths
         }
         for name in names

@@ -49,15 +49,17 @@ def weight_bytes(graph: onnx.GraphProto) -> int:
     return sum(_bytes(tensor, tensor.name in whole) for tensor in graph.initializer)
 
 
-def cache_bytes(graph: onnx.GraphProto, tokens: int) -> int:
-    """Return the bytes of the keys and values of so many tokens, which the next one reads."""
-    total = 0
-    for value in graph.input:
-        if value.name.startswith("past_key_values."):
-            kind = value.type.tensor_type
-            _, heads, _, size = (dimension.dim_value for dimension in kind.shape.dim)
-            total += heads * size * tokens * onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).itemsize
-    return total
+def cache_bytes(graph: onnx.GraphProto, decoder: dict, tokens: int) -> int:
+    """Return the bytes of the keys and values of so many tokens, which the next one reads.
+
+    :param decoder: model.decoder of genai_config.json, since the graph leaves a head's size open
+    """
+    caches = [value for value in graph.input if value.name.startswith("past_key_values.")]
+    width = decoder["num_key_value_heads"] * decoder["head_size"]
+    return sum(
+        tokens * width * onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+        for value in caches
+    )
 
 
 def _bytes(tensor: onnx.TensorProto, whole: bool) -> int:

@@ -24,7 +24,7 @@ def model(width: int = 8, rows: int = 4) -> onnx.ModelProto:
         helper.make_node("MatMul", ["x", "weight"], ["logits"], NAME),
     ]
     ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "tokens"])
-    cache = helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, ["batch", 3, "past", 64])
+    cache = helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, ["batch", 3, "past", "size"])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "tokens", width])
     body = helper.make_graph(nodes, "model", [ids, cache], [logits], [weight, table])
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
@@ -42,7 +42,7 @@ def test_stripping_the_branches_gives_the_graph_before_them():
 def test_a_token_reads_one_row_of_a_table_and_all_of_a_weight():
     proto = model(width=8, rows=4).graph
     assert graph.weight_bytes(proto) == 4 * (8 + 8 * 8)
-    assert graph.cache_bytes(proto, 10) == 4 * 3 * 64 * 10
+    assert graph.cache_bytes(proto, {"num_key_value_heads": 3, "head_size": 64}, 10) == 4 * 3 * 64 * 10
 
 
 def test_a_table_that_is_also_the_head_is_read_wholly():
