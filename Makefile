@@ -23,10 +23,10 @@ PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench search lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench bench-quantizers search lint lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the locked packages
 
@@ -91,7 +91,10 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them, WORKERS=n side by side
 	python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(TESTS)
 
-bench: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
+bench: $(INSTALLED) ## time the built package beside llama.cpp and transformers (12 minutes; BENCH=words are its options)
+	python -m bench.runtime $(BENCH)
+
+bench-quantizers: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
 	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)
 
 $(REFERENCE)/.installed: bench/llmcompressor.txt

@@ -1,6 +1,6 @@
 """Compare the quantizers on the pipeline's base model and on its rotated form: quality against fp32, and time.
 
-    make bench         after `make repro`, which makes models/base and prepared/
+    make bench-quantizers    after `make repro`, which makes models/base and prepared/
     python -m bench.quantizers --help
 
 Prints a Markdown table. KL divergence from fp32 and perplexity are of text that no quantizer saw: data/general.jsonl

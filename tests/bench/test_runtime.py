@@ -1,0 +1,114 @@
+import json
+import subprocess
+import sys
+
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from bench.runtime import graph, results
+from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, Contestant
+from passes import lora_inputs
+from press.errors import UserError
+
+NAME = "/model/layers.0/mlp/down_proj/MatMul"
+
+
+def model(width: int = 8, rows: int = 4) -> onnx.ModelProto:
+    """Return a table of `rows` rows, looked up and multiplied by one projection."""
+    weight = helper.make_tensor("weight", TensorProto.FLOAT, [width, width], [float(i % 7) for i in range(width**2)])
+    table = helper.make_tensor("table", TensorProto.FLOAT, [rows, width], [float(i) for i in range(rows * width)])
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["x"]),
+        helper.make_node("MatMul", ["x", "weight"], ["logits"], NAME),
+    ]
+    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, "tokens"])
+    cache = helper.make_tensor_value_info("past_key_values.0.key", TensorProto.FLOAT, ["batch", 3, "past", "size"])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, "tokens", width])
+    body = helper.make_graph(nodes, "model", [ids, cache], [logits], [weight, table])
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+
+
+def test_stripping_the_branches_gives_the_graph_before_them():
+    before = model()
+    after = onnx.ModelProto.FromString(before.SerializeToString())
+    lora_inputs.add_branches(after.graph, {"model.layers.0.mlp.down_proj": 8}, TensorProto.FLOAT)
+    assert len(after.graph.node) == 5
+    graph.strip_branches(after.graph)
+    assert after == before
+
+
+def test_a_token_reads_one_row_of_a_table_and_all_of_a_weight():
+    proto = model(width=8, rows=4).graph
+    assert graph.weight_bytes(proto) == 4 * (8 + 8 * 8)
+    assert graph.cache_bytes(proto, {"num_key_value_heads": 3, "head_size": 64}, 10) == 4 * 3 * 64 * 10
+
+
+def test_a_table_that_is_also_the_head_is_read_wholly():
+    proto = model(width=8, rows=8)
+    proto.graph.node[1].input[1] = "table"
+    del proto.graph.initializer[0]
+    ort.InferenceSession(proto.SerializeToString())
+    assert graph.weight_bytes(proto.graph) == 4 * 8 * 8
+
+
+def times(decode: list[float]) -> list[dict[str, float]]:
+    return [{"ttft_s": 0.2, "prompt_s": 0.1, "decode_s": seconds} for seconds in decode]
+
+
+def test_ratios_are_those_of_the_rounds():
+    # A round in which the machine was busy hits both.
+    measured = {READY: {16: times([1.0, 1.0, 9.0])}, LLAMA: {16: times([2.0, 2.0, 18.0])}}
+    assert results.speed_ratio(measured, READY, LLAMA, 16) == 2
+    assert results.speeds(measured[READY][16], 16, 64) == {
+        "ttft_s": 0.2,
+        "prompt_tokens_per_s": 160,
+        "decode_tokens_per_s": 64,
+    }
+
+
+def test_targets():
+    measured = {
+        BARE: {16: times([1.00])},
+        READY: {16: times([1.02])},
+        ADAPTER: {16: times([1.30])},
+        LLAMA: {16: times([1.60])},
+    }
+    read = {BARE: {16: 80}, ADAPTER: {16: 100}}
+    found = results.targets(measured, read, {READY: 60.0, LLAMA: 57.0}, {"load_s": 0.002, "switch_s": 1e-5})
+    assert [target.met for target in found] == [True, True, False, False, False, True]
+    assert found[2].limit == 0.8
+    assert json.loads(json.dumps(found[0].json()))["met"] is True
+
+
+def test_bandwidth_is_the_share_of_the_limit():
+    figures = {READY: {"16": {"decode_tokens_per_s": 50.0}}}
+    assert results.bandwidth(figures, {READY: {16: 100}}, 10_000.0) == {
+        READY: {"16": {"bytes_per_token": 100, "fraction": 0.5}}
+    }
+
+
+def test_a_contestant_that_dies_is_a_sentence():
+    with pytest.raises(UserError, match="ended with code 3"):
+        Contestant([sys.executable, "-c", "raise SystemExit(3)"], {})
+
+
+def test_what_a_contestants_library_prints_is_no_answer(tmp_path):
+    script = tmp_path / "contestant.py"
+    script.write_text(
+        "from bench.runtime import worker\n"
+        "def start(options):\n    print('library')\n    return {'load_s': 0.5}\n"
+        "worker.serve(start, {'score': lambda request: {'loss': len(request['ids'])}})\n"
+    )
+    with Contestant([sys.executable, str(script)], {}) as contestant:
+        assert contestant.load_s == 0.5
+        assert contestant.loss([1, 2, 3]) == 3
+        assert contestant.peak_bytes() > 1e6
+
+
+def test_the_command_line_says_what_it_does():
+    command = [sys.executable, "-m", "bench.runtime", "--package", "nowhere"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 1
+    assert result.stderr == "error: nowhere holds no model.onnx: name a built package with --package\n"
