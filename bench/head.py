@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from bench.quantizers import TEXT, text_rows
-from press import checkpoints, command, files, settings
+from press import blocks, checkpoints, command, files, settings
 from stages import capture
 
 QUANTIZED = Path("models/quantized")
@@ -42,7 +42,7 @@ class Figures:
     speeds: list[float] = field(default_factory=list)
 
 
-def captured(variant: str, target: settings.Target, scratch: Path) -> Path:
+def captured(variant: str, target: blocks.Target, scratch: Path) -> Path:
     """Capture the quantized model for a variant, PRECISION/BLOCK_SIZE/ACCURACY_LEVEL; return its folder."""
     precision, block_size, accuracy_level = variant.split("/")
     changes = {"precision": precision, "block_size": int(block_size), "accuracy_level": int(accuracy_level)}

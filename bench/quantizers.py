@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from bench import rotation
-from press import checkpoints, command, examples, settings
+from press import blocks, checkpoints, command, examples, settings
 from stages import quantize
 
 BASE = Path("models/base")
@@ -93,7 +93,7 @@ def cut(base: Path, layers: int, target: Path) -> Path:
     return target
 
 
-def by_olive(base: Path, params: settings.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
+def by_olive(base: Path, params: blocks.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
     """Quantize by a pass of the pipeline; return the model with plain weights, and the seconds."""
     start = time.perf_counter()
     result = quantize.quantize(params, base, scratch, seed)
@@ -102,7 +102,7 @@ def by_olive(base: Path, params: settings.Quantize, scratch: Path, seed: int) ->
 
 
 def by_llm_compressor(
-    base: Path, params: settings.Quantize, scratch: Path, python: Path, threads: int
+    base: Path, params: blocks.Quantize, scratch: Path, python: Path, threads: int
 ) -> tuple[torch.nn.Module, float]:
     """Quantize by llm-compressor's AWQ in its own environment."""
     from passes.data import calibration_rows
@@ -120,7 +120,7 @@ def by_llm_compressor(
     return checkpoints.load(scratch / "result"), float(run.stdout.strip().splitlines()[-1])
 
 
-def variant(params: settings.Quantize, quantizer: str, group_size: int, rows: int) -> settings.Quantize:
+def variant(params: blocks.Quantize, quantizer: str, group_size: int, rows: int) -> blocks.Quantize:
     """Return the parameters of a quantizer of the table."""
     calibration = params.calibration.model_copy(update={"rows": rows})
     changes = {"group_size": group_size, "calibration": calibration}

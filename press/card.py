@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from press import gates, ladder, settings
+from press import blocks, gates, ladder, settings
 from press.providers import MERGED
 
 CARD = """---
@@ -134,12 +134,12 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
     )
 
 
-def _usage(target: str, spec: settings.Target, adapter: str) -> str:
+def _usage(target: str, spec: blocks.Target, adapter: str) -> str:
     text = MODELS if spec.adapters == MERGED else INPUTS
     return text.format(provider=spec.provider, target=target, first=adapter)
 
 
-def source(base: settings.Base) -> str:
+def source(base: blocks.Base) -> str:
     """Return where the base model came from, pinned."""
     return {
         "package": f"{base.package.gguf} of the wheel {base.package.name} {base.package.version}",
@@ -213,7 +213,7 @@ def _gate(result: gates.Result) -> str:
     return f"- NOT passed: `{result.gate}` (`{reason}`)"
 
 
-def _adapter(name: str, adapter: settings.Adapter) -> str:
+def _adapter(name: str, adapter: blocks.Adapter) -> str:
     lora, training = adapter.lora, adapter.training
     return (
         f"- `{name}`: {METHODS[lora.method]} of rank {lora.rank} (alpha {lora.alpha:g}) on "

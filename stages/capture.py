@@ -8,13 +8,13 @@ out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenize
 
 from pathlib import Path
 
-from press import command, files, graphs, machine, olive_run, settings
+from press import blocks, command, files, graphs, machine, olive_run, settings
 
 BASE = Path("models/quantized")
 OUTPUT = Path("models/captured")
 
 
-def capture(target: settings.Target, base: Path, building: Path) -> Path:
+def capture(target: blocks.Target, base: Path, building: Path) -> Path:
     """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
     return graphs.build(olive_run.hf_model(base), target, building)
 

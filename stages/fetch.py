@@ -8,7 +8,7 @@ out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat 
 
 from pathlib import Path
 
-from press import architectures, checkpoints, command, download, files, machine, settings, sources
+from press import architectures, blocks, checkpoints, command, download, files, machine, settings, sources
 from press.errors import UserError
 
 OUTPUT = Path("models/base")
@@ -32,7 +32,7 @@ KEPT = (
 )
 
 
-def fetch(base: settings.Base, seed: int, building: Path) -> None:
+def fetch(base: blocks.Base, seed: int, building: Path) -> None:
     """Bring the chosen source's checkpoint into the empty folder `building`.
 
     :raises UserError: if the source cannot be reached or is not a checkpoint that this pipeline takes

@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from press import checkpoints, command, device, files, launcher, machine, needs, olive_run, settings
+from press import blocks, checkpoints, command, device, files, launcher, machine, needs, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/quantized")
@@ -30,7 +30,7 @@ KNOBS = (
 
 def finetune(
     name: str,
-    adapter: settings.Adapter,
+    adapter: blocks.Adapter,
     seed: int,
     base: Path,
     building: Path,

@@ -7,7 +7,7 @@ out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.j
 
 from pathlib import Path
 
-from press import checkpoints, command, device, files, machine, olive_run, settings
+from press import blocks, checkpoints, command, device, files, machine, olive_run, settings
 from press.errors import UserError
 
 BASE = Path("models/base")
@@ -16,7 +16,7 @@ KNOBS = "quantize.calibration.rows or .row_tokens"
 PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 
 
-def quantize(params: settings.Quantize, base: Path, building: Path, seed: int) -> Path:
+def quantize(params: blocks.Quantize, base: Path, building: Path, seed: int) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :raises UserError: if the group size does not divide a layer's width
@@ -28,7 +28,7 @@ def quantize(params: settings.Quantize, base: Path, building: Path, seed: int) -
     return result
 
 
-def quantizer(params: settings.Quantize, base: Path, seed: int) -> dict:
+def quantizer(params: blocks.Quantize, base: Path, seed: int) -> dict:
     """Return Olive's block of the quantizer.
 
     :param base: a checkpoint with the tokenizer for the calibration text
@@ -47,7 +47,7 @@ def quantizer(params: settings.Quantize, base: Path, seed: int) -> dict:
     return block
 
 
-def calibration_config(calibration: settings.Calibration, base: Path) -> dict:
+def calibration_config(calibration: blocks.Calibration, base: Path) -> dict:
     """Return Olive's data config of the calibration rows."""
     rows = {
         "type": "calibration_rows",

@@ -13,7 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from press import command, files, settings, sources
+from press import blocks, command, files, settings, sources
 from stages import quantize
 
 os.environ.update(command.ENVIRONMENT)
@@ -54,7 +54,7 @@ def pytest_configure() -> None:
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama of two layers with a byte-level tokenizer, in fp32."""
     folder = tmp_path_factory.mktemp("base")
-    sources.from_random(settings.RandomSource(config=TINY_LLAMA), 0, folder)
+    sources.from_random(blocks.RandomSource(config=TINY_LLAMA), 0, folder)
     return folder
 
 

@@ -14,11 +14,11 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from passes import adapter_file
-from press import checkpoints, files, settings
+from press import blocks, checkpoints, files
 from stages import capture
 
 TOLERANCE = 2e-5
-TARGET = settings.Target(
+TARGET = blocks.Target(
     device="cpu", provider="CPUExecutionProvider", precision="float", block_size=32, accuracy_level=1
 )
 

@@ -16,7 +16,7 @@ from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, rando
 from app import Chat, ChatError
 from bench import target_table
 from passes import merge_adapter
-from press import files, graphs, olive_run, settings
+from press import blocks, files, graphs, olive_run, settings
 from press.providers import INPUTS, PROVIDERS
 from press.runtime import Runtime
 from stages import capture, convert, quantize
@@ -60,7 +60,7 @@ def checkpoints_of(tiny_base: Path, tiny_quantized: Path, tmp_path_factory: pyte
 def built(name: str, checkpoint: Path, folder: Path, precision: str = "float", adapter: Path | None = None) -> Path:
     """Build a provider's model with fp32 products, so that what it computes can be compared."""
     provider = PROVIDERS[name]
-    target = settings.Target(
+    target = blocks.Target(
         device=provider.device,
         provider=name,
         precision=precision,

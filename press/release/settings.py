@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from press import mistakes, settings
+from press import blocks, mistakes, settings
+from press.blocks import Block, Name
 from press.errors import UserError
-from press.settings import Block, Name
 
 SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 PATTERNS = {
-    **settings.PATTERNS,
+    **blocks.PATTERNS,
     SEMVER: "a version such as 1.2.3",
     AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
 }

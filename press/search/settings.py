@@ -6,11 +6,11 @@ from typing import Annotated
 import yaml
 from pydantic import Field, JsonValue, ValidationError
 
-from press import gates, mistakes, settings
+from press import blocks, gates, mistakes, settings
+from press.blocks import Block, Name, Positive
 from press.errors import UserError
 from press.search import space
 from press.search.objectives import Objective
-from press.settings import Block, Name, Positive
 
 # The metrics that no stage makes, since timings cannot be made again.
 SPEED = "speed."
@@ -72,7 +72,7 @@ def load() -> Spec:
     try:
         search = Params.model_validate(values).search
     except ValidationError as error:
-        sentences = [mistakes.sentence(detail, Params, settings.PATTERNS) for detail in error.errors()]
+        sentences = [mistakes.sentence(detail, Params, blocks.PATTERNS) for detail in error.errors()]
         raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in sentences)) from error
     return _checked(params, search)
 

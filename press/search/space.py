@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from press import mistakes, settings
+from press import blocks, mistakes, settings
 from press.errors import UserError
 
 EVERY = "{adapter}"
@@ -139,7 +139,7 @@ def _check_value(dimension: Dimension, value: object, params: dict) -> None:
     try:
         settings.Settings.model_validate(changed)
     except ValidationError as error:
-        reason = mistakes.sentence(error.errors()[0], settings.Settings, settings.PATTERNS)
+        reason = mistakes.sentence(error.errors()[0], settings.Settings, blocks.PATTERNS)
         raise UserError(f"{settings.PARAMS}: search.space.{dimension.key}: {reason}") from error
 
 

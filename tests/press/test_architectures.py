@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoConfig
 
-from press import architectures, files, settings, sources
+from press import architectures, blocks, files, sources
 from press.errors import UserError
 from stages import fetch
 
@@ -71,7 +71,7 @@ def test_another_is_refused_in_a_sentence_that_lists_what_is_supported(config, s
 
 def test_a_random_model_is_refused_before_it_is_built(tmp_path):
     with pytest.raises(UserError, match="architecture is vit"):
-        sources.from_random(settings.RandomSource(config={"model_type": "vit"}), 0, tmp_path)
+        sources.from_random(blocks.RandomSource(config={"model_type": "vit"}), 0, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -81,7 +81,7 @@ def test_a_folder_is_refused_before_it_is_copied(tmp_path):
         folder.mkdir()
     files.write_json(source / "config.json", {"model_type": "gpt2"})
     with pytest.raises(UserError, match="architecture is gpt2"):
-        sources.from_folder(settings.LocalSource(path=str(source), sha256=""), fetch.KEPT, target)
+        sources.from_folder(blocks.LocalSource(path=str(source), sha256=""), fetch.KEPT, target)
     assert not list(target.iterdir())
 
 

@@ -10,7 +10,7 @@ import azureml_server as server
 import pytest
 from azureml_server import AzureMl, Reply, Request, Route
 
-from press import azureml_source, download, files, settings, sources
+from press import azureml_source, blocks, download, files, sources
 from press.errors import UserError
 from stages.fetch import KEPT
 
@@ -43,7 +43,7 @@ def target(tmp_path: Path) -> Path:
 def fetch(target: Path, uri: str = URI, timeout: float = 30) -> None:
     """Fetch a model into an empty folder, with the parts beside it."""
     folders = download.Folders(target, parts(target), target.parent / "none")
-    sources.from_azureml(settings.AzuremlSource(uri=uri), KEPT, folders, timeout)
+    sources.from_azureml(blocks.AzuremlSource(uri=uri), KEPT, folders, timeout)
 
 
 def parts(target: Path) -> Path:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from parity import TOLERANCE, captured_to, converted, pytorch_logits, random_adapter
 
-from press import command, files, lock, settings, tasks
+from press import blocks, command, files, lock, tasks
 from press.errors import UserError
 from press.runtime import Runtime
 
@@ -173,8 +173,8 @@ def write_task(name: str, data: str = "data/tasks/even.jsonl", more: str = "") -
     Path(f"data/tasks/{name}.yaml").write_text(TASK.format(name=name, data=data) + more, encoding="utf-8")
 
 
-def named(*names: str, limit: int | None = None) -> settings.Tasks:
-    return settings.Tasks(names=list(names), folder="data/tasks", limit=limit)
+def named(*names: str, limit: int | None = None) -> blocks.Tasks:
+    return blocks.Tasks(names=list(names), folder="data/tasks", limit=limit)
 
 
 def share_right(runtime: Runtime, adapter: str | None, count: int) -> float:

@@ -16,7 +16,7 @@ from hub_server import REVISION, TOKEN, Hub, Repository
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import load_file, save_file
 
-from press import checkpoints, files, settings, sources
+from press import blocks, checkpoints, files, sources
 from stages import fetch
 
 MODEL = "press/tiny"
@@ -37,7 +37,7 @@ WRITTEN, CUT = 10 << 20, 12_000_000
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in two files, as the hub has it."""
     folder = tmp_path_factory.mktemp("stored")
-    sources.from_random(settings.RandomSource(config=CONFIG), 0, folder)
+    sources.from_random(blocks.RandomSource(config=CONFIG), 0, folder)
     weights = load_file(folder / checkpoints.SINGLE)
     split = split_torch_state_dict_into_shards(weights, max_shard_size="17MB")
     for name, tensors in split.filename_to_tensors.items():

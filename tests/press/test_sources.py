@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from press import checkpoints, files, settings, sources
+from press import blocks, checkpoints, files, settings, sources
 from press.errors import UserError
 from stages import fetch
 
@@ -24,7 +24,7 @@ CONFIG = {
     "num_key_value_heads": 1,
 }
 # A small wheel of the registry that pip is configured for.
-WHEEL = settings.PackageSource(
+WHEEL = blocks.PackageSource(
     name="idna",
     version="3.10",
     sha256="946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3",
@@ -35,7 +35,7 @@ TOKENIZER = sources.byte_tokenizer()
 
 def built(folder: Path, seed: int = 1, **config: object) -> Path:
     folder.mkdir()
-    sources.from_random(settings.RandomSource(config={**CONFIG, **config}), seed, folder)
+    sources.from_random(blocks.RandomSource(config={**CONFIG, **config}), seed, folder)
     return folder
 
 
@@ -98,17 +98,17 @@ def test_a_folder_of_another_digest_is_refused_with_its_digest_and_taken_with_it
     second.mkdir()
     digest = files.folder_digest(model)
     with pytest.raises(UserError) as caught:
-        sources.from_folder(settings.LocalSource(path=str(model), sha256=""), fetch.KEPT, first)
+        sources.from_folder(blocks.LocalSource(path=str(model), sha256=""), fetch.KEPT, first)
     assert str(caught.value) == (
         f"the checkpoint in {model} has the digest {digest}, but base.local.sha256 in params.yaml is '': "
         "if this is the model you mean, write its digest there"
     )
-    sources.from_folder(settings.LocalSource(path=str(model), sha256=digest), fetch.KEPT, second)
+    sources.from_folder(blocks.LocalSource(path=str(model), sha256=digest), fetch.KEPT, second)
     assert files.digests(second) == files.digests(model)
 
 
 def test_a_folder_that_is_none_is_a_sentence(tmp_path):
-    source = settings.LocalSource(path=str(tmp_path / "no"), sha256="")
+    source = blocks.LocalSource(path=str(tmp_path / "no"), sha256="")
     with pytest.raises(UserError, match=r"^base\.local\.path names .*/no, which is not a folder"):
         sources.from_folder(source, fetch.KEPT, tmp_path)
 
@@ -177,7 +177,7 @@ def with_code(folder: Path, **changes: str) -> dict:
 def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
     folder = built(tmp_path / "model")
     params = settings.load(ROOT / "params.yaml").base
-    source = settings.LocalSource(path=str(folder), sha256="")
+    source = blocks.LocalSource(path=str(folder), sha256="")
     config = with_code(folder)
     # The digest is of what is kept, as the sentence says.
     with pytest.raises(UserError, match="has the digest") as caught:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from press import settings, tasks
+from press import blocks, tasks
 from press.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -19,8 +19,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def named(*names: str, folder: Path = Path("data/tasks")) -> settings.Tasks:
-    return settings.Tasks(names=list(names), folder=str(folder), limit=None)
+def named(*names: str, folder: Path = Path("data/tasks")) -> blocks.Tasks:
+    return blocks.Tasks(names=list(names), folder=str(folder), limit=None)
 
 
 def test_no_task_needs_no_folder_and_no_lm_eval_and_gives_no_metrics(tmp_path):
