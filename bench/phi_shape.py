@@ -1,6 +1,7 @@
 """Run the pipeline's stages on a random model of exactly Phi-3.5-mini's shape; time, memory and floor of each.
 
     python -m bench.phi_shape [--device cuda] [--layers 32] [--steps 100] [--batch-size 8] [--tokens 256] [--rows 32]
+                              [--method qlora] [--checkpointing off] [--stages quantize,finetune]
 
 3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
 Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
@@ -45,8 +46,10 @@ def parameters(words: argparse.Namespace) -> settings.Settings:
     changes = {
         "max_seq_len": words.tokens,
         "too_long": "truncate",
-        "lora": adapter.lora.model_copy(update={"rank": RANK, "target_modules": MODULES}),
-        "training": adapter.training.model_copy(update={**training, "gradient_checkpointing": True}),
+        "lora": adapter.lora.model_copy(update={"method": words.method, "rank": RANK, "target_modules": MODULES}),
+        "training": adapter.training.model_copy(
+            update={**training, "gradient_checkpointing": words.checkpointing == "on"}
+        ),
     }
     return params.model_copy(
         update={
@@ -152,15 +155,17 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
         for split in ("train", "heldout")
     )
     tokens = sum(train) / len(train) * words.batch_size * words.steps
-    # The frozen weights work forward, forward again for the checkpoints, and backward to the inputs; once more for the
-    # held-out examples.
-    passes = 2 * (tokens * (3 * layers + 2 * head) + sum(heldout) * (layers + head))
+    # The frozen weights work forward, forward again if there are checkpoints, and backward to the inputs; once more for
+    # the held-out examples.
+    step = (3 if words.checkpointing == "on" else 2) * layers + 2 * head
+    passes = 2 * (tokens * step + sum(heldout) * (layers + head))
     width = 2 if words.device == "cuda" else 4
+    written = {name: files.size(path) if path.exists() else 0 for name, path in OUTPUTS.items()}
     work = {
-        "quantize": (2 * calibration * (layers + gram), 2 * layers, files.size(QUANTIZED)),
-        "finetune": (passes, width * words.steps * (3 * layers + 2 * head), 0),
-        "capture": (0, 0, files.size(CAPTURED)),
-        "convert": (0, 0, files.size(CONVERTED)),
+        "quantize": (2 * calibration * (layers + gram), 2 * layers, written["quantize"]),
+        "finetune": (passes, width * words.steps * step, 0),
+        "capture": (0, 0, written["capture"]),
+        "convert": (0, 0, written["convert"]),
     }
     return {
         name: max(amount / rate[kind] for amount, kind in zip(amounts, ("flops", "memory", "files"), strict=True))
@@ -185,6 +190,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=256, help="tokens of the longest example; here a token is a byte")
     parser.add_argument("--rows", type=int, default=32, help="calibration rows of 512 tokens")
+    parser.add_argument("--method", choices=["lora", "rslora", "dora", "qlora"], default="lora", help="of finetune")
+    parser.add_argument("--checkpointing", choices=["on", "off"], default="on", help="gradient checkpointing")
+    parser.add_argument("--stages", default=",".join(OUTPUTS), help="those to run, without a gap from the first on")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.step:
@@ -197,13 +205,16 @@ def main() -> None:
             Path(name).symlink_to(ROOT / name)
         rate = in_its_own_process("rates", words)
         in_its_own_process("inputs", words)
-        measured = {name: in_its_own_process(name, words) for name in OUTPUTS}
-        report(measured, floors(words, rate), rate)
+        measured = {name: in_its_own_process(name, words) for name in words.stages.split(",")}
+        report(words, measured, floors(words, rate), rate)
         os.chdir(ROOT)
 
 
-def report(measured: dict[str, dict], least: dict[str, float], rate: dict[str, float]) -> None:
+def report(
+    words: argparse.Namespace, measured: dict[str, dict], least: dict[str, float], rate: dict[str, float]
+) -> None:
     """Print the table, the sizes and what the training learned."""
+    print(f"finetune by {words.method}, gradient checkpointing {words.checkpointing}; ", end="")
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{name}: {rate['flops'] / 1e12:.1f} TFLOP/s, memory {rate['memory'] / 1e9:.0f} GB/s", end="")
     print(f", files {rate['files'] / 1e9:.1f} GB/s\n")
@@ -212,6 +223,8 @@ def report(measured: dict[str, dict], least: dict[str, float], rate: dict[str, f
     for stage, of in measured.items():
         sizes = f"{of['gpu'] / 1e9:.1f} | {of['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
         print(f"| {stage} | {of['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
+    if "finetune" not in measured:
+        return
     curves = files.read_json(TRAINED / "training_log.json")
     first, last = (curves["train"][index]["loss"] for index in (0, -1))
     print(f"\nTraining loss: {first:.3f} at the first step, {last:.3f} at the last; held out {curves['heldout']}")

@@ -176,6 +176,10 @@ def losses(adapter: Path) -> dict[str, np.ndarray]:
     return {name: np.array([point["loss"] for point in points]) for name, points in curves.items()}
 
 
+two_processes = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="needs two GPUs, or none")
+
+
+@two_processes
 def test_two_processes_learn_what_one_does(prepared, tiny_quantized):
     same = {"batch_size": 4, "gradient_accumulation": 2, "dropout": 0.0}
     one = train(prepared, tiny_quantized, "one", **same)
@@ -187,6 +191,7 @@ def test_two_processes_learn_what_one_does(prepared, tiny_quantized):
         np.testing.assert_allclose(weights(two)[name], expected, atol=1e-5)
 
 
+@two_processes
 def test_a_sentence_of_one_of_several_processes_is_that_of_all(prepared, tiny_quantized, capfd):
     with pytest.raises(
         UserError, match=r"^the training loss is not a finite number any more: lower the learning rate$"

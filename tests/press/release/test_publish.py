@@ -114,7 +114,12 @@ def test_a_git_remote_that_is_gone_is_a_sentence(release):
         ("content.txt", "weights", "weight", ["content.txt", "not committed"]),
         ("params.yaml", "version: 0.1.0", "version: one", ["publish.git.version is 'one'", "a version such as 1.2.3"]),
         ("params.yaml", "artifact: olive-press", "artifact: other", ["no artifact 'other', only olive-press"]),
-        ("params.yaml", "  target: cpu ", "  target: gpu ", ["publish.target is 'gpu'", "must be one of cpu"]),
+        (
+            "params.yaml",
+            "cpu                  # packages",
+            "gpu  # packages",
+            ["publish.target is 'gpu'", "must be one of cpu"],
+        ),
         ("params.yaml", "registry: git ", "registry: svn ", ["publish.registry is 'svn'", "'git' or 'azureml'"]),
         ("params.yaml", "publish:", "published:", ["published is not a known key"]),
         (
