@@ -30,7 +30,7 @@ TEXT = Path("data/general.jsonl")
 ROW_TOKENS = 256
 BATCH = 4
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-QUANTIZERS = ("rtn", "kquant", "gptq", "llm-compressor", "awq, nearest", "awq")
+QUANTIZERS = ("rtn", "q4_1", "kquant", "gptq", "llm-compressor", "awq, nearest", "awq")
 
 
 @dataclass
@@ -101,6 +101,19 @@ def by_olive(base: Path, params: blocks.Quantize, scratch: Path, seed: int) -> t
     return checkpoints.dequantize(checkpoints.load(result)), seconds
 
 
+def by_gguf(base: Path) -> tuple[torch.nn.Module, float]:
+    """Round the layers' weights as llama.cpp's Q4_1 does: blocks of 32, each with a scale and a minimum in fp16."""
+    from gguf import GGMLQuantizationType, quants
+
+    start = time.perf_counter()
+    model = checkpoints.load(base)
+    for layer in model.model.layers:
+        for linear in (module for module in layer.modules() if isinstance(module, torch.nn.Linear)):
+            codes = quants.quantize(linear.weight.detach().float().numpy(), GGMLQuantizationType.Q4_1)
+            linear.weight.data = torch.from_numpy(quants.dequantize(codes, GGMLQuantizationType.Q4_1))
+    return model, time.perf_counter() - start
+
+
 def by_llm_compressor(
     base: Path, params: blocks.Quantize, scratch: Path, python: Path, threads: int
 ) -> tuple[torch.nn.Module, float]:
@@ -124,7 +137,7 @@ def variant(params: blocks.Quantize, quantizer: str, group_size: int, rows: int)
     """Return the parameters of a quantizer of the table."""
     calibration = params.calibration.model_copy(update={"rows": rows})
     changes = {"group_size": group_size, "calibration": calibration}
-    if quantizer != "llm-compressor":
+    if quantizer not in ("llm-compressor", "q4_1"):
         algorithm, _, rounding = quantizer.partition(", ")
         changes["algorithm"] = algorithm
         if rounding:
@@ -164,6 +177,8 @@ def measure(base: Path, quantizer: str, params: settings.Settings, python: Path,
     with tempfile.TemporaryDirectory() as scratch:
         if quantizer == "llm-compressor":
             model, seconds = by_llm_compressor(base, params.quantize, Path(scratch), python, params.threads)
+        elif quantizer == "q4_1":
+            model, seconds = by_gguf(base)
         else:
             model, seconds = by_olive(base, params.quantize, Path(scratch), params.seed)
         return [quality(model.to(DEVICE), heldout) for heldout in heldouts], seconds
@@ -196,6 +211,8 @@ def main() -> None:
             heldouts = [Heldout.of(reference, ids) for ids in texts.values()]
             tell(line(name, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
             for group_size, quantizer in itertools.product(chosen.group_sizes, quantizers):
+                if quantizer == "q4_1" and group_size != 32:
+                    continue
                 some = params.model_copy(update={"quantize": variant(params.quantize, quantizer, group_size, rows)})
                 figures, seconds = measure(bases[name], quantizer, some, chosen.llm_compressor, heldouts)
                 tell(line(name, quantizer, str(group_size), f"{seconds:.0f}", figures))
