@@ -14,7 +14,7 @@ from conftest import ROOT
 from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, random_adapter
 
 from app import Chat, ChatError
-from bench import target_table
+from bench import target_table, tested_table
 from passes import merge_adapter
 from press import blocks, files, graphs, olive_run, settings
 from press.providers import INPUTS, PROVIDERS
@@ -220,7 +220,7 @@ def test_every_provider_has_its_row_of_the_last_report():
     }
     text = target_table.DOCS.read_text(encoding="utf-8")
     assert target_table.inserted(text, report) == text
-    assert report["versions"] == target_table.versions()
+    assert report["versions"] == tested_table.versions()
 
 
 def largest(runtime: Runtime, name: str | None, checkpoint: Path, adapter: Path | None) -> float:

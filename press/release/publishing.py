@@ -1,11 +1,9 @@
 """What is done with releases: publish one, promote a version, list the versions, fetch one."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from press import files
+from press import exclusive, files
 from press.errors import UserError
 from press.release import bundle, package, registry, storage
 from press.release.settings import Release
@@ -13,19 +11,9 @@ from press.release.settings import Release
 LOCK = Path(".dvc/tmp/publish.lock")
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold the project's lock for publishing.
-
-    :raises UserError: if another process holds it
-    """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError("another process is publishing from this folder: wait for it") from error
-        yield
+def alone() -> AbstractContextManager:
+    """Hold the project's lock for publishing."""
+    return exclusive.alone(LOCK, "another process is publishing from this folder: wait for it")
 
 
 def publish(release: Release, seconds: float, *, dry_run: bool) -> None:

@@ -4,19 +4,17 @@ The project's own files stay as they are: a trial arrives as a reference that `d
 puts into the workspace.
 """
 
-import fcntl
 import hashlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from press import files, preset, settings
+from press import exclusive, files, preset, settings
 from press.errors import UserError
 
 FOLDER = Path(".dvc/tmp/search")
@@ -49,19 +47,9 @@ class Experiment:
         return first + rest
 
 
-@contextmanager
-def alone() -> Iterator[int]:
-    """Hold the project's lock for searching; yield its file descriptor, for the processes that share it.
-
-    :raises UserError: if another process holds it
-    """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
-    with LOCK.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError("a search is running in this folder, or a trial that it left: wait for it") from error
-        yield file.fileno()
+def alone() -> AbstractContextManager[int]:
+    """Hold the project's lock for searching, for the processes that share its descriptor, too."""
+    return exclusive.alone(LOCK, "a search is running in this folder, or a trial that it left: wait for it")
 
 
 def state(revision: str = "HEAD") -> str:
