@@ -89,7 +89,7 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 	python -m stages.check
 
 test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them, WORKERS=n side by side
-	python -m pytest --numprocesses $(WORKERS) --dist loadgroup $(TESTS)
+	python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
 
 bench: $(INSTALLED) ## time the built package beside llama.cpp and transformers (12 minutes; BENCH=words are its options)
 	python -m bench.runtime $(BENCH)

@@ -50,6 +50,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the default model's pipeline, so that one worker runs it while the others run the rest."""
+    items.sort(key=lambda item: item.get_closest_marker("default_model") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama of two layers with a byte-level tokenizer, in fp32."""

@@ -16,7 +16,7 @@ from conftest import ROOT, Project
 from app import Chat
 from press import files
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 QUESTION = "what is the best thing to see in chicago"
 
 

@@ -8,7 +8,7 @@ from conftest import ROOT, Project
 
 from press import files
 
-pytestmark = [pytest.mark.default_model, pytest.mark.xdist_group("default_model"), pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.default_model, pytest.mark.timeout(3600)]
 # Of the share of valid packing lists: what the project promises.
 VALID = 0.8
 

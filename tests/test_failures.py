@@ -15,7 +15,7 @@ from conftest import assert_sentence, stage, stages_run, stale
 
 from press import files
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 PYTHON = sys.executable
 OUTPUTS = {
     "fetch": "models/base",

@@ -18,7 +18,7 @@ from conftest import ROOT, Project, stage
 
 from press import files, settings
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])
 # Another valid value of every parameter, to set it to where a stage does not name it.
 OTHERS = {

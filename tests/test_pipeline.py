@@ -9,7 +9,7 @@ from conftest import Project, assert_sentence, stage, stages_run, stale
 
 from press import files
 
-pytestmark = [pytest.mark.pipeline, pytest.mark.xdist_group("pipeline")]
+pytestmark = pytest.mark.pipeline
 PYTHON = sys.executable
 
 

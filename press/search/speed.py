@@ -28,10 +28,11 @@ class Racer(Runtime):
         """Return tokens a second after a short prompt, the prompt not counted."""
         ids = self.encode(PROMPT)
         length = len(ids) + 1 + tokens
-        params = og.GeneratorParams(self._model)
+        model = self._with(adapter).model
+        params = og.GeneratorParams(model)
         params.set_search_options(max_length=length, min_length=length, do_sample=False)
-        generator = og.Generator(self._model, params)
-        if adapter:
+        generator = og.Generator(model, params)
+        if adapter and adapter not in self._merged:
             generator.set_active_adapter(self._adapters, adapter)
         generator.append_tokens(ids)
         generator.generate_next_token()
@@ -43,7 +44,7 @@ class Racer(Runtime):
 
 def measure(package: Path, threads: int, rounds: int = ROUNDS, tokens: int = TOKENS) -> dict[str, float]:
     """Return the speed of a package, in tokens a second."""
-    adapters = {path.parent.name: path for path in sorted(package.glob("adapters/*/adapter.onnx_adapter"))}
+    adapters = {path.name: path / "adapter.onnx_adapter" for path in sorted(package.glob("adapters/*"))}
     racer = Racer(package, adapters, threads)
     speeds: dict[str | None, list[float]] = {name: [] for name in (None, *adapters)}
     for _ in range(rounds + 1):

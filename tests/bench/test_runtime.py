@@ -5,6 +5,7 @@ import sys
 import onnx
 import onnxruntime as ort
 import pytest
+from conftest import ROOT
 from onnx import TensorProto, helper
 
 from bench.runtime import graph, results
@@ -97,7 +98,7 @@ def test_a_contestant_that_dies_is_a_sentence():
 def test_what_a_contestants_library_prints_is_no_answer(tmp_path):
     script = tmp_path / "contestant.py"
     script.write_text(
-        "from bench.runtime import worker\n"
+        f"import sys\nsys.path.insert(0, {str(ROOT)!r})\nfrom bench.runtime import worker\n"
         "def start(options):\n    print('library')\n    return {'load_s': 0.5}\n"
         "worker.serve(start, {'score': lambda request: {'loss': len(request['ids'])}})\n"
     )

@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from press import templates
@@ -86,6 +86,8 @@ def test_the_parts_joined_are_the_formatted_template(drawn):
 @given(templates_with_values())
 def test_what_the_fields_put_into_a_prompt_is_found_again(made):
     template, values = made
+    # The others are refused, as above.
+    assume(template.count("{response}") == 1)
     names = templates.fields(template)[:-1]
     prompt, _ = templates.render(template, values)
     first, last = values[names[0]], values[names[-1]]
