@@ -71,6 +71,7 @@ OTHERS = {
     "targets.*.precision": "float",
     "targets.*.block_size": 128,
     "targets.*.accuracy_level": 1,
+    "targets.*.adapters": "dora",
     "evaluate.max_new_tokens": 1,
     "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
     "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
