@@ -1,4 +1,4 @@
-"""What onnxruntime-genai 0.18's model builder gets wrong for single architectures or providers, made right.
+"""What onnxruntime-genai 0.18's model builder gets wrong for some models or providers, made right.
 
 Each repair leaves alone what is right already. tests/test_architectures.py or tests/test_targets.py fails without any
 one of them.
@@ -79,10 +79,16 @@ def split_zeros(model: object) -> None:
     for layer in model.layers:
         for block, names in PACKED:
             parts = [getattr(getattr(layer, block), name) for name in names]
-            if all(part.qzeros is not None and part.qzeros.numel() for part in parts):
+            if _have_zeros_of_one_width(parts):
                 zeros = torch.cat([part.qzeros for part in parts])
                 for part, own in zip(parts, zeros.split([len(part.qweight) for part in parts]), strict=True):
                     part.qzeros = own
+
+
+def _have_zeros_of_one_width(parts: list[object]) -> bool:
+    """Say whether parts can be of one packed module: zero points of 4 and of 8 bits differ in width."""
+    zeros = [part.qzeros for part in parts]
+    return all(own is not None and own.numel() for own in zeros) and len({own.shape[1:] for own in zeros}) == 1
 
 
 def pack_with_or_without_zeros(model: object, pack: Callable, *projections: object) -> object:

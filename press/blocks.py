@@ -11,6 +11,7 @@ from press.templates import check_template
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"
+HIGH_BITS = 8  # of the layers that quantize.mixed_precision chooses
 
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
@@ -98,13 +99,29 @@ class Awq(Block):
     damping: Annotated[float, Field(gt=0, lt=1)]
 
 
+class MixedPrecision(Block):
+    method: Literal["none", "k_quant_down", "k_quant_mixed", "iqe", "snr"]
+    share: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Quantize(Block):
     algorithm: Literal["awq", "rtn", "gptq", "kquant"]
     bits: Literal[4, 8]
     group_size: Literal[16, 32, 64, 128, 256]
     symmetric: bool
+    mixed_precision: MixedPrecision
     awq: Awq
     calibration: Calibration
+
+    @model_validator(mode="after")
+    def high_precision_is_higher(self) -> "Quantize":
+        method = self.mixed_precision.method
+        if method != "none" and self.bits == HIGH_BITS:
+            raise ValueError(
+                f"quantize.mixed_precision.method is {method}, which gives some layers {HIGH_BITS} bits, but "
+                f"quantize.bits is {self.bits} for all: choose bits 4, or the method none"
+            )
+        return self
 
 
 class Lora(Block):

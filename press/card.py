@@ -19,7 +19,7 @@ tags: [onnx, int{bits}, lora]
 {usage}
 ## Base model
 
-{base}, quantized to {bits} bits by {algorithm} (group size {group_size}), embedding and lm_head in {precision}.
+{base}, quantized to {bits} bits{mixed} by {algorithm} (group size {group_size}), embedding and lm_head in {precision}.
 See LICENSE for its terms.
 
 ## Quality
@@ -91,7 +91,7 @@ RUNGS = {
     "onnx.adapter": "ONNX, adapter",
 }
 STEPS = {
-    "weights": "the weights in int{bits}",
+    "weights": "the weights in int{bits}{mixed}",
     "lm_head": "embedding and lm_head in {precision}",
     "activations": "what ONNX rounds besides, its activations",
     "adapter_conversion": "the adapter's conversion",
@@ -119,12 +119,13 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         usage=_usage(target, spec, next(iter(params.adapters))),
         base=source(params.base),
         bits=params.quantize.bits,
+        mixed=_mixed(params.quantize),
         algorithm=params.quantize.algorithm,
         group_size=params.quantize.group_size,
         precision=precision,
         rungs="\n".join(row for text in texts for row in _rungs(text, metrics[text])),
         attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts).format(
-            bits=params.quantize.bits, precision=precision
+            bits=params.quantize.bits, mixed=" and int8" if _mixed(params.quantize) else "", precision=precision
         ),
         remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
         tasks=_tasks([*params.adapters], metrics.get("tasks", {})),
@@ -132,6 +133,11 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
+
+
+def _mixed(quantize: blocks.Quantize) -> str:
+    method = quantize.mixed_precision.method
+    return "" if method == "none" else f" ({blocks.HIGH_BITS} in the layers that {method} chooses)"
 
 
 def _usage(target: str, spec: blocks.Target, adapter: str) -> str:

@@ -27,6 +27,8 @@ OFFLINE = {"HF_HUB_OFFLINE"}
 LIBRARIES = Path("reports/environment")
 # What torch.save says instead of the system's message.
 TORCH_FULL_DISK = "inline_container.cc"
+FULL_DISK = "no space left on the disk; free some and run this again: nothing was lost"
+AGAIN = "run the same command again, it goes on from here"
 
 
 def run(main: Callable[..., None], *, online: bool = False) -> None:
@@ -40,17 +42,34 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
     """
     words = _parse(main)
     os.environ.update({name: value for name, value in ENVIRONMENT.items() if not (online and name in OFFLINE)})
-    try:
+
+    def work() -> None:
         _check_libraries(main)
         main(**words)
+
+    in_sentences(
+        work,
+        interrupted="the previous outputs are intact; `dvc repro` goes on from here",
+        full_disk="no space left on the disk; free some and run `dvc repro` again: nothing was lost",
+    )
+
+
+def in_sentences(work: Callable[[], None], interrupted: str = AGAIN, full_disk: str = FULL_DISK) -> None:
+    """Do something, and say in a sentence on stderr what kept the user from it; exit as `run` does.
+
+    :param interrupted: what to say after Ctrl-C
+    :param full_disk: what to say where there is no space left
+    """
+    try:
+        work()
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        print("interrupted: the previous outputs are intact; `dvc repro` goes on from here", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         sys.exit(128 + 2)
     except Exception as error:
         if is_full_disk(error):
-            sys.exit("error: no space left on the disk; free some and run `dvc repro` again: nothing was lost")
+            sys.exit(f"error: {full_disk}")
         raise
 
 

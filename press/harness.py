@@ -20,6 +20,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from press import scoring
 from press.errors import UserError
 from press.runtime import CONTEXT_MARGIN, Runtime
 
@@ -113,10 +114,9 @@ def judge(logits: np.ndarray, tokens: list[int]) -> tuple[float, bool]:
 
     :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i
     """
-    rows = logits - logits.max(axis=-1, keepdims=True)
+    rows = scoring.log_softmax(logits)
     chosen = np.take_along_axis(rows, np.array(tokens)[:, None], axis=-1)[:, 0]
-    losses = np.log(np.exp(rows).sum(axis=-1)) - chosen
-    return -float(losses.sum(dtype=np.float64)), bool((rows.argmax(axis=-1) == tokens).all())
+    return float(chosen.sum(dtype=np.float64)), bool((rows.argmax(axis=-1) == tokens).all())
 
 
 def score(runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: dict[str, str | None]) -> dict:

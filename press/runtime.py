@@ -110,9 +110,9 @@ class Runtime:
             self._loaded[adapter] = self._load(self._merged[adapter])
         return self._loaded[adapter]
 
-    def _generator(self, loaded: Loaded, max_length: int, adapter: str | None) -> og.Generator:
+    def _generator(self, loaded: Loaded, max_length: int, adapter: str | None, min_length: int = 0) -> og.Generator:
         params = og.GeneratorParams(loaded.model)
-        params.set_search_options(max_length=max_length, do_sample=False)
+        params.set_search_options(max_length=max_length, min_length=min_length, do_sample=False)
         generator = og.Generator(loaded.model, params)
         if adapter and adapter not in self._merged:
             generator.set_active_adapter(self._adapters, adapter)

@@ -114,7 +114,12 @@ def log_probabilities(logits: np.ndarray, example: Example) -> np.ndarray:
 
     :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i + 1
     """
-    rows = logits[_first(example) - 1 : -1].astype(np.float32)
+    return log_softmax(logits[_first(example) - 1 : -1])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of each row of logits, fp32 of the same shape."""
+    rows = logits.astype(np.float32)
     rows -= rows.max(axis=-1, keepdims=True)
     rows -= np.log(np.exp(rows).sum(axis=-1, keepdims=True))
     return rows

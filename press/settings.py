@@ -67,8 +67,12 @@ class Settings(Block):
         for name, target in self.targets.items():
             if target.provider != "NvTensorRTRTXExecutionProvider":
                 continue
-            for key, needed in (("bits", 4), ("symmetric", True)):
-                value = getattr(self.quantize, key)
+            method = self.quantize.mixed_precision.method
+            for key, value, needed in (
+                ("bits", self.quantize.bits, 4),
+                ("mixed_precision.method", method, "none"),
+                ("symmetric", self.quantize.symmetric, True),
+            ):
                 if value != needed:
                     raise ValueError(
                         f"quantize.{key} is {str(value).lower()}, but targets.{name}.provider is {target.provider}, "

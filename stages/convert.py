@@ -55,7 +55,7 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
 
 def merging(params: settings.Settings) -> dict[str, dict]:
     """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
-    return {"merge": {"type": "MergeAdapter"}, "quantize": quantize.quantizer(params.quantize, QUANTIZED, params.seed)}
+    return {"merge": {"type": "MergeAdapter"}, **quantize.passes(params.quantize, QUANTIZED, params.seed)}
 
 
 def check_same_base(adapter: Path, captured: Path) -> str:

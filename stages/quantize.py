@@ -23,16 +23,36 @@ def quantize(params: blocks.Quantize, base: Path, building: Path, seed: int) -> 
     """
     check_group_size(params.group_size, base)
     model = olive_run.hf_model(base)
-    result = olive_run.run(model, {"quantize": quantizer(params, base, seed)}, building) / "model"
+    result = olive_run.run(model, passes(params, base, seed), building) / "model"
     checkpoints.load(result)
     return result
 
 
-def quantizer(params: blocks.Quantize, base: Path, seed: int) -> dict:
-    """Return Olive's block of the quantizer.
+def passes(params: blocks.Quantize, base: Path, seed: int) -> dict[str, dict]:
+    """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision.
 
     :param base: a checkpoint with the tokenizer for the calibration text
     """
+    chosen = {"quantize": _quantizer(params, base, seed)}
+    if params.mixed_precision.method == "none":
+        return chosen
+    return {"precision": _mixed_precision(params), **chosen}
+
+
+def _mixed_precision(params: blocks.Quantize) -> dict:
+    return {
+        "type": "SelectiveMixedPrecision",
+        "algorithm": params.mixed_precision.method,
+        # The share of the weights that stay in lower precision.
+        "ratio": round(1 - params.mixed_precision.share, 6),
+        "bits": params.bits,
+        "high_bits": blocks.HIGH_BITS,
+        "group_size": params.group_size,
+        "sym": params.symmetric,
+    }
+
+
+def _quantizer(params: blocks.Quantize, base: Path, seed: int) -> dict:
     block = {
         "type": PASSES[params.algorithm],
         "bits": params.bits,

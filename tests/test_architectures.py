@@ -14,7 +14,7 @@ from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 
 from bench import architecture_table, tested_table
-from press import architectures, checkpoints, examples, files, settings
+from press import architectures, blocks, checkpoints, examples, files, settings
 from press.runtime import Runtime
 from stages import finetune, prepare, quantize
 
@@ -38,14 +38,17 @@ def found(request: pytest.FixtureRequest) -> dict:
         files.write_json(Path(folder) / f"{request.node.name.replace('/', '-')}.json", result)
 
 
-def quantized(root: Path, name: str, algorithm: str, *, symmetric: bool = False, **changes: object) -> Path:
+def quantized(
+    root: Path, name: str, algorithm: str, *, symmetric: bool = False, mixed: str = "none", **changes: object
+) -> Path:
     """Build and quantize a model as the stages do; return the checkpoint's folder."""
     base, building = save(random_model(name, **changes), root / "base"), root / "quantizing"
     building.mkdir()
     rows = PARAMS.quantize.calibration.model_copy(
         update={"data": str(ROOT / PARAMS.quantize.calibration.data), "rows": 2, "row_tokens": 64}
     )
-    some = {"algorithm": algorithm, "symmetric": symmetric, "calibration": rows}
+    precision = blocks.MixedPrecision(method=mixed, share=0.25)
+    some = {"algorithm": algorithm, "symmetric": symmetric, "mixed_precision": precision, "calibration": rows}
     params = PARAMS.quantize.model_copy(update=some)
     return quantize.quantize(params, base, building, 0)
 
@@ -137,6 +140,23 @@ def test_symmetric_codes_need_no_zero_points(in_root, name):
     names = {tensor.name for tensor in onnx.load(captured / "model.onnx", load_external_data=False).graph.initializer}
     assert not [each for each in names if "proj" in each and "qzeros" in each]
     assert largest_distance(Runtime(captured, {}, threads=2), checkpoint, {None: None}) < TOLERANCE
+
+
+@pytest.mark.parametrize("mixed", ["k_quant_mixed", "iqe"])
+@pytest.mark.parametrize("name", ["llama", "phi3", "gemma3_text"])
+def test_layers_of_4_and_of_8_bits_are_in_one_graph(in_root, name, mixed):
+    checkpoint = quantized(in_root, name, "awq", mixed=mixed)
+    captured = captured_to(in_root, checkpoint)
+    adapter = random_adapter(checkpoint, in_root / "rank16", 16, linear_modules(checkpoint))
+    path = converted(adapter, captured / "lora_inputs.json", in_root / "rank16.onnx_adapter")
+    nodes = onnx.load(captured / "model.onnx", load_external_data=False).graph.node
+    assert {node_bits(node) for node in nodes if "_proj" in node.name and node.op_type == "MatMulNBits"} == {4, 8}
+    runtime = Runtime(captured, {"rank16": path}, threads=2)
+    assert largest_distance(runtime, checkpoint, {None: None, "rank16": adapter}) < TOLERANCE
+
+
+def node_bits(node: onnx.NodeProto) -> int:
+    return next(attribute.i for attribute in node.attribute if attribute.name == "bits")
 
 
 @pytest.mark.parametrize("name", architectures.SUPPORTED)

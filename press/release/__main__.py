@@ -11,12 +11,10 @@ The blocks `publish` and `signing` of params.yaml say what, where, as which vers
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from press import command
-from press.errors import UserError
-from press.release import bounded, bundle, publishing, registry, settings
+from press.release import bundle, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -65,14 +63,4 @@ def main(words: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main(_words())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again, it goes on from here", file=sys.stderr)
-        sys.exit(128 + 2)
-    except OSError as error:
-        if not command.is_full_disk(error):
-            raise
-        sys.exit(f"error: {bounded.FULL_DISK}")
+    command.in_sentences(lambda: main(_words()))

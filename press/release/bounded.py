@@ -8,8 +8,6 @@ from multiprocessing.connection import Connection
 from press import command
 from press.errors import UserError
 
-FULL_DISK = "no space left on the disk; free some and run this again: nothing was lost"
-
 
 def call(function: Callable, *arguments: object, seconds: float, whom: str) -> object:
     """Return what a function returns, called in another process.
@@ -50,5 +48,5 @@ def _answer(sender: Connection, function: Callable, arguments: tuple, whom: str)
     except Exception as error:  # noqa: BLE001 - each library has its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         full = command.is_full_disk(error)
-        reply = (FULL_DISK if full else f"{whom} could not be asked: {reason}", None)
+        reply = (command.FULL_DISK if full else f"{whom} could not be asked: {reason}", None)
     sender.send(reply)

@@ -11,9 +11,8 @@ search; the same command goes on with it.
 
 import argparse
 import signal
-import sys
 
-from press.errors import UserError
+from press import command
 from press.search import experiments, report, running, settings
 from press.search.study import Study
 
@@ -56,10 +55,4 @@ def _stop(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
-    try:
-        main(_words())
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        print("interrupted: run the same command again, it goes on from here", file=sys.stderr)
-        sys.exit(128 + 2)
+    command.in_sentences(lambda: main(_words()))

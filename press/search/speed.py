@@ -12,8 +12,6 @@ import statistics
 import time
 from pathlib import Path
 
-import onnxruntime_genai as og
-
 from press.runtime import Runtime
 
 ROUNDS = 7
@@ -28,12 +26,7 @@ class Racer(Runtime):
         """Return tokens a second after a short prompt, the prompt not counted."""
         ids = self.encode(PROMPT)
         length = len(ids) + 1 + tokens
-        model = self._with(adapter).model
-        params = og.GeneratorParams(model)
-        params.set_search_options(max_length=length, min_length=length, do_sample=False)
-        generator = og.Generator(model, params)
-        if adapter and adapter not in self._merged:
-            generator.set_active_adapter(self._adapters, adapter)
+        generator = self._generator(self._with(adapter), length, adapter, min_length=length)
         generator.append_tokens(ids)
         generator.generate_next_token()
         start = time.perf_counter()

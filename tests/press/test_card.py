@@ -190,3 +190,11 @@ def test_the_use_of_merged_adapters_is_that_of_models(metrics):
     assert 'og.Model("cpu/adapters/packing")' in text
     assert "og.Adapters" not in text
     assert "og.Adapters" in card.render("cpu", PARAMS, metrics, [])
+
+
+def test_layers_of_higher_precision_are_told(metrics):
+    precision = PARAMS.quantize.mixed_precision.model_copy(update={"method": "k_quant_down"})
+    quantize = PARAMS.quantize.model_copy(update={"mixed_precision": precision})
+    text = card.render("cpu", PARAMS.model_copy(update={"quantize": quantize}), metrics, [])
+    assert "quantized to 4 bits (8 in the layers that k_quant_down chooses) by awq" in " ".join(text.split())
+    assert "the weights in int4 and int8" in text

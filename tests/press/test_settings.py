@@ -88,6 +88,11 @@ MISTAKES = [
         "evaluate.general.data is data/calibration.jsonl, which is quantize.calibration.data: choose a text that the "
         "quantizer does not see",
     ),
+    (
+        {("quantize", "bits"): 8, ("quantize", "mixed_precision", "method"): "iqe"},
+        "quantize.mixed_precision.method is iqe, which gives some layers 8 bits, but quantize.bits is 8 for all: "
+        "choose bits 4, or the method none",
+    ),
     # devices and methods
     ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
     (
@@ -146,6 +151,16 @@ MISTAKES = [
         },
         "quantize.bits is 8, but targets.cpu.provider is NvTensorRTRTXExecutionProvider, which reads symmetric "
         "weights of 4 bits only: choose 4",
+    ),
+    (
+        {
+            **on("gpu", "NvTensorRTRTXExecutionProvider"),
+            ("targets", "cpu", "precision"): "float",
+            ("quantize", "symmetric"): True,
+            ("quantize", "mixed_precision", "method"): "snr",
+        },
+        "quantize.mixed_precision.method is snr, but targets.cpu.provider is NvTensorRTRTXExecutionProvider, which "
+        "reads symmetric weights of 4 bits only: choose none",
     ),
     # sources
     (base("local"), "base.local.path is empty, but base.source is local: name the checkpoint's folder"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import ROOT
 
-from press import checkpoints, settings
+from press import blocks, checkpoints, files, settings
 from press.errors import UserError
 from stages import quantize
 
@@ -27,6 +27,35 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
         before, after = (model(ids).logits for model in (checkpoints.load(tiny_base), plain(result)))
     error = (torch.linalg.norm(before - after) / torch.linalg.norm(before)).item()
     assert 0 < error < {4: 1.0, 8: 0.1}[bits]
+
+
+@pytest.mark.parametrize("algorithm", quantize.PASSES)
+@pytest.mark.parametrize(
+    ("method", "chosen"),
+    [("k_quant_down", {"down_proj"}), ("k_quant_mixed", {"down_proj", "q_proj", "k_proj", "v_proj"})],
+)
+def test_the_chosen_layers_have_8_bits(tiny_base, in_root, algorithm, method, chosen):
+    precision = blocks.MixedPrecision(method=method, share=0.25)
+    some = {"algorithm": algorithm, "mixed_precision": precision, "calibration": ROWS}
+    result = quantize.quantize(PARAMS.model_copy(update=some), tiny_base, in_root, 0)
+    model = checkpoints.load(result)
+    bits = {name: module.quantizer.bits for name, module in model.named_modules() if hasattr(module, "quantizer")}
+    # Of two layers the first.
+    assert {name for name in bits if ".layers.0." in name and name.split(".")[-1] in chosen} == {
+        name for name, own in bits.items() if own == 8
+    }
+    assert set(bits.values()) == {4, 8}
+
+
+def test_more_of_the_weights_have_8_bits_where_the_share_is_larger(tiny_base, in_root):
+    sizes = []
+    for share in (0.2, 0.6):
+        precision = blocks.MixedPrecision(method="iqe", share=share)
+        params = PARAMS.model_copy(update={"algorithm": "rtn", "mixed_precision": precision})
+        result = quantize.quantize(params, tiny_base, in_root, 0)
+        sizes.append((result / "model.safetensors").stat().st_size)
+        files.remove(in_root / "olive")
+    assert sizes[0] < sizes[1]
 
 
 def plain(folder):
