@@ -20,7 +20,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from math import exp, prod
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def words() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--minutes", type=float, default=8, help="no further round begins after so many minutes")
     parser.add_argument("--tokens", type=int, default=64, help="tokens decoded in a turn")
-    parser.add_argument("--rows", type=int, default=8, help="rows of 256 tokens for the perplexity")
+    parser.add_argument("--rows", type=int, default=16, help="rows of 256 tokens for the perplexity")
     parser.add_argument("--without", nargs="*", default=[], choices=[LLAMA, TRANSFORMERS], help="leave them out")
     return parser.parse_args()
 
@@ -168,9 +168,9 @@ def speeds(times: results.Times, chosen: argparse.Namespace) -> str:
     return f"{', '.join(words)} tokens/s behind {length}"
 
 
-def perplexity(contestant: Contestant, rows: list[list[int]]) -> float:
-    """Return the perplexity of rows of tokens."""
-    return exp(sum(contestant.loss(row) for row in rows) / sum(len(row) - 1 for row in rows))
+def row_losses(contestant: Contestant, rows: list[list[int]]) -> list[float]:
+    """Return each row's loss, in nats a token after its first."""
+    return [contestant.loss(row) / (len(row) - 1) for row in rows]
 
 
 def token_bytes(chosen: argparse.Namespace, gguf: Path | None, names: Iterable[str]) -> dict[str, dict[int, int]]:
@@ -226,13 +226,13 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
     for name, start in ways.items():
         say(f"perplexity: {name}")
         with start() as contestant:
-            quality[name] = perplexity(contestant, rows[: chosen.rows].tolist())
+            quality[name] = row_losses(contestant, rows[: chosen.rows].tolist())
     read = token_bytes(chosen, gguf, ways)
     adapter = results.medians_of(measured.adapter)
     figures = {
         name: {str(length): results.speeds(turns, length, chosen.tokens) for length, turns in times.items()}
         | results.medians_of(measured.processes[name])
-        | {"perplexity": quality[name]}
+        | {"perplexity": results.perplexity(quality[name])}
         for name, times in measured.times.items()
     }
     found = {

@@ -2,6 +2,7 @@
 
 import statistics
 from dataclasses import asdict, dataclass
+from math import exp, sqrt
 
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY
 
@@ -55,6 +56,21 @@ def speed_ratio(times: Times, name: str, baseline: str, length: int, key: str = 
     return statistics.median(other[key] / own[key] for own, other in pairs)
 
 
+def perplexity(losses: list[float]) -> float:
+    """Return the perplexity of rows of the same length, of which there are losses a token."""
+    return exp(statistics.fmean(losses))
+
+
+def indistinguishable(losses: list[float], baseline: list[float]) -> float:
+    """Return up to which perplexity the rows do not tell a model from the baseline.
+
+    That is two standard errors of the mean difference of the same rows' losses above the baseline's.
+    """
+    differences = [own - other for own, other in zip(losses, baseline, strict=True)]
+    error = statistics.stdev(differences) / sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return perplexity(baseline) * exp(2 * error)
+
+
 def bandwidth(figures: dict, read: dict[str, dict[int, int]], limit: float) -> dict:
     """Return the bytes that a token reads, and which share of the limit decoding reaches, by contestant and length.
 
@@ -74,11 +90,13 @@ def bandwidth(figures: dict, read: dict[str, dict[int, int]], limit: float) -> d
     }
 
 
-def targets(times: Times, token_bytes: dict[str, dict[int, int]], perplexity: dict[str, float], adapter: dict) -> list:
+def targets(
+    times: Times, token_bytes: dict[str, dict[int, int]], losses: dict[str, list[float]], adapter: dict
+) -> list[Target]:
     """Return the targets of which there are figures.
 
     :param token_bytes: bytes that a token reads, by contestant and length of prompt
-    :param perplexity: by contestant
+    :param losses: of the same rows of text, by contestant
     :param adapter: {"load_s": seconds, "switch_s": seconds}, or nothing
     """
     found = []
@@ -93,10 +111,9 @@ def targets(times: Times, token_bytes: dict[str, dict[int, int]], perplexity: di
             ratio = speed_ratio(times, ADAPTER, BARE, length)
             explained = token_bytes[BARE][length] / token_bytes[ADAPTER][length]
             found.append(Target(f"{behind}: one adapter to bare graph, by bytes", ratio, "at least", explained))
-    if LLAMA in perplexity:
-        found.append(
-            Target("perplexity of the package to llama.cpp's", perplexity[READY], "at most", perplexity[LLAMA])
-        )
+    if LLAMA in losses:
+        own, limit = perplexity(losses[READY]), indistinguishable(losses[READY], losses[LLAMA])
+        found.append(Target("perplexity of the package, to llama.cpp's and two standard errors", own, "at most", limit))
     for key, value in adapter.items():
         found.append(Target(f"adapter: {key.removesuffix('_s')}, seconds", value, "at most", ADAPTER_SECONDS))
     return found

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from math import exp
 
 import onnx
 import onnxruntime as ort
@@ -77,10 +78,20 @@ def test_targets():
         LLAMA: {16: times([1.60])},
     }
     read = {BARE: {16: 80}, ADAPTER: {16: 100}}
-    found = results.targets(measured, read, {READY: 60.0, LLAMA: 57.0}, {"load_s": 0.002, "switch_s": 1e-5})
+    found = results.targets(measured, read, {READY: [4.1, 4.3], LLAMA: [4.0, 4.2]}, {"load_s": 0.002, "switch_s": 1e-5})
     assert [target.met for target in found] == [True, True, False, False, False, True]
     assert found[2].limit == 0.8
     assert json.loads(json.dumps(found[0].json()))["met"] is True
+
+
+def test_equal_is_what_the_rows_do_not_tell_apart():
+    baseline = [3.0, 5.0, 4.0, 4.0]
+    assert results.perplexity(baseline) == pytest.approx(exp(4))
+    always_worse = [loss + 0.1 for loss in baseline]
+    assert results.indistinguishable(always_worse, baseline) == pytest.approx(exp(4))
+    # The differences are 0.2, -0.2, 0.2 and 0: their standard deviation is 0.1915, that of their mean half of it.
+    now_and_then = [3.2, 4.8, 4.2, 4.0]
+    assert results.indistinguishable(now_and_then, baseline) == pytest.approx(exp(4 + 0.1915), rel=1e-4)
 
 
 def test_bandwidth_is_the_share_of_the_limit():

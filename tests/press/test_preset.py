@@ -145,8 +145,8 @@ def test_each_preset_says_how_it_is_run_and_stands_in_the_readme(name):
     assert f"\n| `{name}` | " in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", [name for name in PRESETS if name != "tiny"])
-def test_each_preset_of_a_real_model_pins_it_and_says_what_it_fetches(name):
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("tiny", "int8")])
+def test_each_preset_of_another_model_pins_it_and_says_what_it_fetches(name):
     text = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8")
     base = yaml.safe_load(text)["base"]
     assert base["source"] == "hub"
