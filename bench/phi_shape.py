@@ -36,6 +36,7 @@ MODULES = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 BASE, QUANTIZED = Path("models/base"), Path("models/quantized")
 TRAINED, CAPTURED = Path("models/adapters") / ADAPTER, Path("models/captured") / TARGET
 CONVERTED = Path("models/converted") / TARGET / ADAPTER
+OWN = ("step", "keep")  # words that are not handed to a step
 OUTPUTS = {"quantize": QUANTIZED, "finetune": TRAINED, "capture": CAPTURED, "convert": CONVERTED}
 
 
@@ -177,9 +178,7 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
 
 def in_its_own_process(name: str, words: argparse.Namespace) -> dict:
     """Run one step as a stage runs, in a new process, and return what it measured."""
-    options = [
-        f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key not in ("step", "keep")
-    ]
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key not in OWN]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-m", "bench.phi_shape", f"--step={name}", *options], env=environment, check=True)
     return json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
@@ -197,7 +196,9 @@ def main() -> None:
     parser.add_argument("--method", choices=["lora", "rslora", "dora", "qlora"], default="lora", help="of finetune")
     parser.add_argument("--checkpointing", choices=["on", "off"], default="on", help="gradient checkpointing")
     parser.add_argument("--stages", default=",".join(OUTPUTS), help="those to run, without a gap from the first on")
-    parser.add_argument("--keep", type=Path, help="a new folder for the captured model and its adapter")
+    parser.add_argument(
+        "--keep", type=lambda text: Path(text).absolute(), help="a new folder for the captured model and its adapter"
+    )
     parser.add_argument("--step", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.step:
