@@ -1,20 +1,22 @@
 """Run the pipeline's stages on a random model of exactly Phi-3.5-mini's shape; time, memory and floor of each.
 
     python -m bench.phi_shape [--device cuda] [--layers 32] [--steps 100] [--batch-size 8] [--tokens 256] [--rows 32]
-                              [--method qlora] [--checkpointing off] [--stages quantize,finetune]
+                              [--method qlora] [--checkpointing off] [--stages quantize,finetune] [--keep FOLDER]
 
 3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
 Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
 finetune (rank 16 on all projections, gradient checkpointing), capture and convert (for the CPU). The floor of a stage
 is the longest of its arithmetic, its traffic to the device's memory and its files, at the rates that the machine
 reaches in a plain product, copy and write, which are measured first. It needs no network: on a machine that reaches no
-package registry, put the wheels of requirements.lock into a folder on PYTHONPATH.
+package registry, put the wheels of requirements.lock into a folder on PYTHONPATH. What is kept is a package, as
+`python -m bench.runtime --package FOLDER` wants it.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ MODULES = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 BASE, QUANTIZED = Path("models/base"), Path("models/quantized")
 TRAINED, CAPTURED = Path("models/adapters") / ADAPTER, Path("models/captured") / TARGET
 CONVERTED = Path("models/converted") / TARGET / ADAPTER
+OWN = ("step", "keep")  # words that are not handed to a step
 OUTPUTS = {"quantize": QUANTIZED, "finetune": TRAINED, "capture": CAPTURED, "convert": CONVERTED}
 
 
@@ -175,7 +178,7 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
 
 def in_its_own_process(name: str, words: argparse.Namespace) -> dict:
     """Run one step as a stage runs, in a new process, and return what it measured."""
-    options = [f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key != "step"]
+    options = [f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key not in OWN]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     subprocess.run([sys.executable, "-m", "bench.phi_shape", f"--step={name}", *options], env=environment, check=True)
     return json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
@@ -193,6 +196,9 @@ def main() -> None:
     parser.add_argument("--method", choices=["lora", "rslora", "dora", "qlora"], default="lora", help="of finetune")
     parser.add_argument("--checkpointing", choices=["on", "off"], default="on", help="gradient checkpointing")
     parser.add_argument("--stages", default=",".join(OUTPUTS), help="those to run, without a gap from the first on")
+    parser.add_argument(
+        "--keep", type=lambda text: Path(text).absolute(), help="a new folder for the captured model and its adapter"
+    )
     parser.add_argument("--step", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.step:
@@ -207,6 +213,9 @@ def main() -> None:
         in_its_own_process("inputs", words)
         measured = {name: in_its_own_process(name, words) for name in words.stages.split(",")}
         report(words, measured, floors(words, rate), rate)
+        if words.keep:
+            shutil.move(CAPTURED, words.keep)
+            shutil.copytree(CONVERTED, words.keep / "adapters" / ADAPTER)
         os.chdir(ROOT)
 
 

@@ -19,6 +19,11 @@ def complaint(answer: str, schema: dict) -> str | None:
     return error and f"breaks the response schema at {error.json_path}: {error.message}"
 
 
+def valid(answer: str, schema: dict) -> bool:
+    """Return whether an answer is JSON that satisfies a schema."""
+    return complaint(answer, schema) is None
+
+
 def loops(answer: str) -> bool:
     """Return whether an answer's end says the same words over and over, as a degenerate model does."""
     words = answer.split()

@@ -26,10 +26,11 @@ See LICENSE for its terms.
 
 Losses are nats a token: of held-out answers, which no adapter was trained on, and of a general English text. KL is the
 divergence of a model's next token from that of the base model in PyTorch, in nats; "same" is how often both hold the
-same token for the likeliest. "PyTorch, lm_head" is the quantized model with this package's embedding and lm_head.
+same token for the likeliest; "valid" is the share of the model's own answers that are JSON of the adapter's response
+schema. "PyTorch, lm_head" is the quantized model with this package's embedding and lm_head.
 
-| text | model | loss | perplexity | KL | same |
-|---|---|---|---|---|---|
+| text | model | loss | perplexity | KL | same | valid |
+|---|---|---|---|---|---|---|
 {rungs}
 
 What each step costs, in nats a token (below 0, it gains):
@@ -97,7 +98,6 @@ STEPS = {
     "adapter_conversion": "the adapter's conversion",
 }
 SHARES = {
-    "valid": "are JSON that satisfies the schema",
     "ended": "end by themselves",
     "looping": "loop",
 }
@@ -165,6 +165,7 @@ def _rungs(text: str, metrics: dict) -> Iterator[str]:
             if score:
                 figures = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}"]
                 figures += [f"{score['kl']:.4f}", f"{score['agreement']:.1%}"] if "kl" in score else [MISSING] * 2
+                figures.append(f"{score['valid']:.1%}" if "valid" in score else MISSING)
                 yield f"| {prefix} | {name} | {' | '.join(figures)} |"
 
 

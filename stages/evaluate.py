@@ -17,6 +17,7 @@ from press import (
     device,
     examples,
     files,
+    greedy,
     ladder,
     machine,
     scoring,
@@ -59,18 +60,29 @@ def check_context(row_tokens: int) -> None:
         )
 
 
-def climb_pytorch(steps: Ladder, graph: Path, where: str) -> None:
+def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
-    One model is in memory at a time.
+    Each answers the held-out prompts of those adapters that have a response schema. One model is in memory at a time.
 
     :param where: cpu or cuda
+    :param max_new_tokens: tokens that an answer may have
     """
     from peft import PeftModel
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    ends = checkpoints.eos_ids(BASE)
+    schemas = {name: about(name)["response_schema"] for name in adapters(steps)}
 
     def add(model: object, rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
-        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
+        some = steps.texts[text]
+        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, some))
+        if schemas.get(text):
+            print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
+            given = greedy.answers(model, tokenizer, some, max_new_tokens, ends)
+            steps.judge(f"{name}.pytorch.{rung}", [answers.valid(each, schemas[text]) for each in given])
 
     base = checkpoints.load(BASE)
     steps.check_disk(base.config.get_text_config().vocab_size)
@@ -123,34 +135,41 @@ def check_tokenizer(runtime, example: Example) -> None:
         raise RuntimeError(f"onnxruntime-genai tokenizes {example['prompt']!r} otherwise than transformers")
 
 
-def answer(runtime, name: str, some: list[Example], max_new_tokens: int) -> tuple[list[dict], list[dict]]:
+def about(name: str) -> dict:
+    """Return what `prepare` says of an adapter: its template, samples and response schema."""
+    return files.read_json(PREPARED / name / "adapter.json")
+
+
+def answer(steps: Ladder, runtime, name: str, max_new_tokens: int) -> tuple[list[dict], list[dict]]:
     """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
 
-    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself,
-        whether it loops, and, of held-out prompts, whether it satisfies the schema
+    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself and
+        whether it loops
     """
-    adapter = files.read_json(PREPARED / name / "adapter.json")
+    adapter = about(name)
     schema = adapter["response_schema"]
-    prompts = adapter["samples"] + ([example["prompt"] for example in some] if schema else [])
-    print(f"answering {len(prompts)} prompts of {name}", flush=True)
+    prompts = adapter["samples"] + ([example["prompt"] for example in steps.texts[name]] if schema else [])
+    print(f"answering {len(prompts)} prompts of {name} in ONNX", flush=True)
     table, cases = [], []
-    for index, prompt in enumerate(prompts):
+    for prompt in prompts:
         row = {"prompt": prompt}
         case = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
         for rung, active in (("bare", None), ("adapter", name)):
             row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
             case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
-            if schema and index >= len(adapter["samples"]):
-                case[f"{name}.valid.{rung}"] = answers.complaint(row[rung], schema) is None
         table.append(row)
         cases.append(case)
+    if schema:
+        for rung in ("bare", "adapter"):
+            flags = [answers.valid(row[rung], schema) for row in table[len(adapter["samples"]) :]]
+            steps.judge(f"{name}.onnx.{rung}", flags)
     return table, cases
 
 
 def shares(name: str, cases: list[dict]) -> dict[str, dict[str, float]]:
-    """Return the shares of an adapter's answers that ended, that loop and that are valid, if any may be."""
+    """Return the shares of an adapter's answers that ended and that loop."""
     found: dict[str, dict[str, float]] = {}
-    for share in ("ended", "looping", "valid"):
+    for share in ("ended", "looping"):
         for rung in ("bare", "adapter"):
             flags = [case[f"{name}.{share}.{rung}"] for case in cases if f"{name}.{share}.{rung}" in case]
             if flags:
@@ -162,8 +181,7 @@ def inputs(steps: Ladder) -> dict[str, list[str]]:
     """Return what each text's examples are called: by what their prompts' fields hold, rows of text by their words."""
     found = {GENERAL: [example["completion"] for example in steps.texts[GENERAL]]}
     for name in adapters(steps):
-        template = files.read_json(PREPARED / name / "adapter.json")["template"]
-        found[name] = [templates.given(template, example["prompt"]) for example in steps.texts[name]]
+        found[name] = [templates.given(about(name)["template"], example["prompt"]) for example in steps.texts[name]]
     return found
 
 
@@ -179,7 +197,7 @@ def ask_runtime(steps: Ladder, target: str, params: settings.Settings) -> tuple[
     climb_runtime(steps, runtime)
     metrics, table, cases = {}, {}, []
     for name in params.adapters:
-        table[name], own = answer(runtime, name, steps.texts[name], params.evaluate.max_new_tokens)
+        table[name], own = answer(steps, runtime, name, params.evaluate.max_new_tokens)
         metrics[name] = shares(name, own)
         cases += own
     return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters)), table, cases
@@ -194,7 +212,8 @@ def evaluate(target: str, params: settings.Settings, folder: Path) -> dict:
     with scratch(folder / "references") as references:
         steps = Ladder(read_texts(params), references)
         with device.explained(KNOBS):
-            climb_pytorch(steps, captured / tensors.GRAPH, device.resolve(params.device))
+            where = device.resolve(params.device)
+            climb_pytorch(steps, captured / tensors.GRAPH, where, params.evaluate.max_new_tokens)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params)

@@ -10,7 +10,7 @@ from press import answers
 from press.report.inputs import Inputs
 
 GENERAL = "general"
-SCORES = ("loss", "perplexity", "kl", "agreement")
+SCORES = ("loss", "perplexity", "kl", "agreement", "valid")
 BARE_RUNGS = (
     ("base", "pytorch", "base"),
     ("quantized", "pytorch", "quantized"),
@@ -27,7 +27,6 @@ ATTRIBUTION = {
 SHARES = {
     "ended": "answers that end by themselves",
     "looping": "answers that loop",
-    "valid": "held-out answers that satisfy the schema",
 }
 MODELS = {"base": "base", "quantized": "quantized", "captured": "ONNX graph"}
 # Label, key among a contestant's figures for prompts of a length, and factor to the label's unit.
@@ -54,6 +53,8 @@ class Rung:
     # None of the base itself, to which others are compared, and where they were not measured
     kl: float | None
     agreement: float | None
+    # None without a response schema
+    valid: float | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,11 @@ class Ladder:
     def compared(self) -> bool:
         """Whether rungs were compared with the base, token by token."""
         return any(rung.kl is not None for rung in self.rungs)
+
+    @property
+    def judged(self) -> bool:
+        """Whether the models' own answers were held against a response schema."""
+        return any(rung.valid is not None for rung in self.rungs)
 
 
 @dataclass(frozen=True)
@@ -173,9 +179,9 @@ def tiles(inputs: Inputs) -> list[Tile]:
         if onnx:
             note = f"bare {onnx['bare']['perplexity']:.2f}, in PyTorch {pytorch['adapter']['perplexity']:.2f}"
             found.append(Tile(f"Perplexity of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
-        if "valid" in metrics[name]:
-            valid = metrics[name]["valid"]
-            found.append(Tile(f"Valid answers of {name}", share(valid["adapter"]), f"bare {share(valid['bare'])}"))
+            if "valid" in onnx["adapter"]:
+                valid = {rung: share(onnx[rung]["valid"]) for rung in ("bare", "adapter")}
+                found.append(Tile(f"Valid answers of {name}", valid["adapter"], f"bare {valid['bare']}"))
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
         note = f"top-1 agreement {share(bare['agreement'])}" if "agreement" in bare else "on general text"

@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 from transformers import AutoTokenizer
 
-from press import checkpoints, examples, files, ladder, settings
+from press import answers, checkpoints, examples, files, ladder, settings
 from press.errors import UserError
 from stages import evaluate, prepare
 
@@ -100,9 +100,23 @@ def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated,
     assert len(answered) == 1 + len(heldout)
     share = sum(case["packing.ended.adapter"] for case in answered) / len(answered)
     assert metrics["packing"]["ended"]["adapter"] == pytest.approx(share, abs=1e-6)
-    # Noise is no JSON, and the sample has no right answer to be valid.
-    assert [case["packing.valid.adapter"] for case in answered[1:]] == [False] * len(heldout)
-    assert "packing.valid.adapter" not in answered[0]
+
+
+def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, monkeypatch, tmp_path):
+    """Noise is no JSON; but an answer of one token can be, and then every rung has its own share."""
+    monkeypatch.chdir(built)
+    judged = []
+    monkeypatch.setattr(answers, "valid", lambda answer, schema: judged.append(answer) or len(judged) % 2 == 0)
+    metrics = evaluate.evaluate(TARGET, params, tmp_path)
+    heldout = examples.read(built / "prepared/packing/heldout.jsonl")
+    scores = metrics["packing"]["pytorch"] | {f"onnx {rung}": of for rung, of in metrics["packing"]["onnx"].items()}
+    assert len(scores) == 6
+    assert all(0 < score["valid"] < 1 for score in scores.values())
+    assert len(judged) == 6 * len(heldout)
+    assert "valid" not in metrics["general"]["onnx"]["bare"]
+    cases = [case for case in ladder.read_cases(tmp_path / "cases.jsonl") if "packing.onnx.adapter.loss" in case]
+    share = sum(case["packing.pytorch.head.valid"] for case in cases) / len(cases)
+    assert metrics["packing"]["pytorch"]["head"]["valid"] == pytest.approx(share, abs=1e-6)
 
 
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):

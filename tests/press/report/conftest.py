@@ -23,21 +23,21 @@ MACHINE = {"architecture": "x86_64", "vendor": "AuthenticAMD", "instruction_sets
 
 
 def score(loss: float, perplexity: float, *others: float) -> dict[str, float]:
-    """Return a score; others: KL divergence and agreement."""
-    return dict(zip(("loss", "perplexity", "kl", "agreement"), (loss, perplexity, *others), strict=False))
+    """Return a score; others: KL divergence, agreement and share of valid answers."""
+    return dict(zip(("loss", "perplexity", "kl", "agreement", "valid"), (loss, perplexity, *others), strict=False))
 
 
 METRICS = {
     "packing": {
         "pytorch": {
             "base": score(2.377641, 10.779444),
-            "quantized": score(2.456906, 11.668653, 0.041873, 0.893617),
-            "head": score(2.458113, 11.682743, 0.042511, 0.892473),
-            "adapter": score(0.571318, 1.7706, 1.932617, 0.481752),
+            "quantized": score(2.456906, 11.668653, 0.041873, 0.893617, 0.0),
+            "head": score(2.458113, 11.682743, 0.042511, 0.892473, 0.0),
+            "adapter": score(0.571318, 1.7706, 1.932617, 0.481752, 1.0),
         },
         "onnx": {
-            "bare": score(2.453696, 11.63126, 0.045116, 0.889151),
-            "adapter": score(0.57194, 1.7717, 1.934805, 0.480618),
+            "bare": score(2.453696, 11.63126, 0.045116, 0.889151, 0.0),
+            "adapter": score(0.57194, 1.7717, 1.934805, 0.480618, 0.973684),
         },
         "attribution": {
             "weights": 0.079265,
@@ -47,7 +47,6 @@ METRICS = {
         },
         "ended": {"bare": 0.578947, "adapter": 1.0},
         "looping": {"bare": 0.210526, "adapter": 0.0},
-        "valid": {"bare": 0.0, "adapter": 0.973684},
         "general": {
             "pytorch": {"adapter": score(4.011274, 55.217139, 0.612883, 0.664312)},
             "onnx": {"adapter": score(4.013908, 55.362771, 0.614402, 0.663871)},
