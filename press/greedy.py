@@ -8,7 +8,7 @@ from press.examples import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-BATCH = 16
+BATCH = 48
 
 
 def answers(

@@ -63,7 +63,8 @@ def check_context(row_tokens: int) -> None:
 def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
-    Each answers the held-out prompts of those adapters that have a response schema. One model is in memory at a time.
+    All but the last answer the held-out prompts of those adapters that have a response schema. One model is in memory
+    at a time.
 
     :param where: cpu or cuda
     :param max_new_tokens: tokens that an answer may have
@@ -79,7 +80,7 @@ def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
         some = steps.texts[text]
         steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, some))
-        if schemas.get(text):
+        if schemas.get(text) and rung != "head":
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
             given = greedy.answers(model, tokenizer, some, max_new_tokens, ends)
             steps.judge(f"{name}.pytorch.{rung}", [answers.valid(each, schemas[text]) for each in given])

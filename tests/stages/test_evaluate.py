@@ -110,13 +110,14 @@ def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, mon
     metrics = evaluate.evaluate(TARGET, params, tmp_path)
     heldout = examples.read(built / "prepared/packing/heldout.jsonl")
     scores = metrics["packing"]["pytorch"] | {f"onnx {rung}": of for rung, of in metrics["packing"]["onnx"].items()}
-    assert len(scores) == 6
+    assert "valid" not in scores.pop("head")
+    assert len(scores) == 5
     assert all(0 < score["valid"] < 1 for score in scores.values())
-    assert len(judged) == 6 * len(heldout)
+    assert len(judged) == 5 * len(heldout)
     assert "valid" not in metrics["general"]["onnx"]["bare"]
     cases = [case for case in ladder.read_cases(tmp_path / "cases.jsonl") if "packing.onnx.adapter.loss" in case]
-    share = sum(case["packing.pytorch.head.valid"] for case in cases) / len(cases)
-    assert metrics["packing"]["pytorch"]["head"]["valid"] == pytest.approx(share, abs=1e-6)
+    share = sum(case["packing.pytorch.quantized.valid"] for case in cases) / len(cases)
+    assert metrics["packing"]["pytorch"]["quantized"]["valid"] == pytest.approx(share, abs=1e-6)
 
 
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
