@@ -36,9 +36,8 @@ def test_onnx_stays_near_pytorch(made, name):
 def test_packing_lists_satisfy_their_schema_and_answers_end(made):
     metrics = files.read_json(made.folder / "reports/evaluate/cpu/metrics.json")
     for scores in (metrics["packing"]["pytorch"], metrics["packing"]["onnx"]):
-        assert (
-            scores["adapter"]["valid"] >= VALID > max(of["valid"] for name, of in scores.items() if name != "adapter")
-        )
+        valid = {rung: score["valid"] for rung, score in scores.items() if "valid" in score}
+        assert valid.pop("adapter") >= VALID > max(valid.values())
     # Of 38 prompts; travel has three, too few for a share to mean anything.
     assert metrics["packing"]["ended"]["adapter"] >= 0.9
 

@@ -2,6 +2,8 @@
 
 import gc
 import importlib.util
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from passes import nf4
-from press import checkpoints, examples, files, settings
+from press import checkpoints, device, examples, files, settings
 from press.errors import UserError
 from stages import finetune, prepare
 
@@ -171,32 +173,38 @@ def test_a_full_gpu_ends_in_a_sentence(prepared, tiny_quantized):
         torch.cuda.set_per_process_memory_fraction(1.0)
 
 
+def train_as_the_stage(root: Path, base: Path, name: str, where: str = "cpu", **changes) -> Path:
+    """Train in a process that sees only the devices that it may use: this one has long looked at all."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(confined, root, base, name, where, changes).result()
+
+
+def confined(root: Path, base: Path, name: str, where: str, changes: dict) -> Path:
+    device.confine(where, changes.get("processes", 1))
+    return train(root, base, name, where, **changes)
+
+
 def losses(adapter: Path) -> dict[str, np.ndarray]:
     curves = files.read_json(adapter / "training_log.json")
     return {name: np.array([point["loss"] for point in points]) for name, points in curves.items()}
 
 
-two_processes = pytest.mark.skipif(torch.cuda.device_count() == 1, reason="needs two GPUs, or none")
-
-
-@two_processes
 def test_two_processes_learn_what_one_does(prepared, tiny_quantized):
     same = {"batch_size": 4, "gradient_accumulation": 2, "dropout": 0.0}
-    one = train(prepared, tiny_quantized, "one", **same)
+    one = train_as_the_stage(prepared, tiny_quantized, "one", **same)
     files.remove(prepared / "checkpoints")
-    two = train(prepared, tiny_quantized, "two", **same, processes=2)
+    two = train_as_the_stage(prepared, tiny_quantized, "two", **same, processes=2)
     for curve, expected in losses(one).items():
         np.testing.assert_allclose(losses(two)[curve], expected, rtol=1e-6)
     for name, expected in weights(one).items():
         np.testing.assert_allclose(weights(two)[name], expected, atol=1e-5)
 
 
-@two_processes
 def test_a_sentence_of_one_of_several_processes_is_that_of_all(prepared, tiny_quantized, capfd):
     with pytest.raises(
         UserError, match=r"^the training loss is not a finite number any more: lower the learning rate$"
     ):
-        train(prepared, tiny_quantized, "adapter", learning_rate=1e30, schedule="constant", processes=2)
+        train_as_the_stage(prepared, tiny_quantized, "adapter", learning_rate=1e30, schedule="constant", processes=2)
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -231,11 +239,11 @@ several_gpus = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs t
 @several_gpus
 def test_two_gpus_learn_what_one_does(prepared, tiny_quantized):
     same = {"batch_size": 4, "dropout": 0.0, "max_steps": 30, "checkpoint_every": 10, "gradient_checkpointing": True}
-    one = train(prepared, tiny_quantized, "one", "cuda", **same)
+    one = train_as_the_stage(prepared, tiny_quantized, "one", "cuda", **same)
     folders = []
     for name in ("two", "again"):
         files.remove(prepared / "checkpoints")
-        folders.append(train(prepared, tiny_quantized, name, "cuda", **same, processes=2))
+        folders.append(train_as_the_stage(prepared, tiny_quantized, name, "cuda", **same, processes=2))
     assert files.folder_digest(folders[0]) == files.folder_digest(folders[1])
     for curve, expected in losses(one).items():
         # Products in bf16.
@@ -246,7 +254,7 @@ def test_two_gpus_learn_what_one_does(prepared, tiny_quantized):
 def test_a_full_gpu_of_several_ends_in_a_sentence(prepared, tiny_quantized, monkeypatch):
     monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", "per_process_memory_fraction:0.000001")
     with pytest.raises(UserError, match=r"the GPU's memory is full: .*batch_size"):
-        train(prepared, tiny_quantized, "adapter", "cuda", processes=2)
+        train_as_the_stage(prepared, tiny_quantized, "adapter", "cuda", processes=2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
