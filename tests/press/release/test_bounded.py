@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from press import command
 from press.errors import UserError
 from press.release import bounded
 
@@ -37,7 +38,7 @@ def test_the_answer_comes_back():
     [
         ("user", "mend it"),
         ("library", "the server could not be asked: ValueError: a b"),
-        ("disk", bounded.FULL_DISK),
+        ("disk", command.FULL_DISK),
     ],
 )
 def test_each_failure_is_a_sentence(kind, sentence):
