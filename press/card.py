@@ -92,7 +92,7 @@ RUNGS = {
     "onnx.adapter": "ONNX, adapter",
 }
 STEPS = {
-    "weights": "the weights in int{bits}{mixed}",
+    "weights": "the weights in {weights}",
     "lm_head": "embedding and lm_head in {precision}",
     "activations": "what ONNX rounds besides, its activations",
     "adapter_conversion": "the adapter's conversion",
@@ -125,7 +125,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         precision=precision,
         rungs="\n".join(row for text in texts for row in _rungs(text, metrics[text])),
         attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts).format(
-            bits=params.quantize.bits, mixed=" and int8" if _mixed(params.quantize) else "", precision=precision
+            weights=_weights(params.quantize), precision=precision
         ),
         remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
         tasks=_tasks([*params.adapters], metrics.get("tasks", {})),
@@ -138,6 +138,11 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
 def _mixed(quantize: blocks.Quantize) -> str:
     method = quantize.mixed_precision.method
     return "" if method == "none" else f" ({blocks.HIGH_BITS} in the layers that {method} chooses)"
+
+
+def _weights(quantize: blocks.Quantize) -> str:
+    higher = "" if quantize.mixed_precision.method == "none" else f" and int{blocks.HIGH_BITS}"
+    return f"int{quantize.bits}{higher}"
 
 
 def _usage(target: str, spec: blocks.Target, adapter: str) -> str:

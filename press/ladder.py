@@ -43,7 +43,6 @@ class Ladder:
     def __init__(self, texts: Mapping[str, list[Example]], references: Path) -> None:
         self.texts = texts
         self.rungs: dict[str, tuple[str, Scored]] = {}
-        self.valid: dict[str, list[bool]] = {}
         self._references = references
 
     def check_disk(self, vocabulary: int) -> None:
@@ -67,16 +66,13 @@ class Ladder:
 
     def judge(self, name: str, valid: list[bool]) -> None:
         """Keep which of a scored rung's own answers, one to each example's prompt, satisfy the response schema."""
-        self.valid[name] = valid
+        self.rungs[name][1].valid = valid
 
     def metrics(self) -> dict:
         """Return the scores and attributions of all rungs, nested by their names."""
         found: dict = {}
         for name in self._in_order():
-            score = self.rungs[name][1].score()
-            if name in self.valid:
-                score["valid"] = round(sum(self.valid[name]) / len(self.valid[name]), scoring.DIGITS)
-            _place(found, name, score)
+            _place(found, name, self.rungs[name][1].score())
         for text in self.texts:
             found[text]["attribution"] = attribution(found[text])
         return found
@@ -95,14 +91,10 @@ class Ladder:
                 figures = {
                     f"{name}.{figure}": value
                     for name, scored in own.items()
-                    for figure, value in self._example(name, scored, index).items()
+                    for figure, value in scored.example(index).items()
                 }
                 found.append({"text": text, "input": shown(given[text][index]), **figures})
         return found
-
-    def _example(self, name: str, scored: Scored, index: int) -> dict[str, float | bool]:
-        valid = {"valid": self.valid[name][index]} if name in self.valid else {}
-        return scored.example(index) | valid
 
     def _in_order(self) -> list[str]:
         texts, rungs = list(self.texts), list(RUNGS)

@@ -19,32 +19,37 @@ DIGITS = 6
 
 @dataclass
 class Scored:
-    """A model's figures for each scored token, one fp32 array an example.
+    """A model's figures for each scored token, one fp32 array an example, and for its own answers.
 
     :param losses: -log p of the token, in nats
     :param divergences: KL divergence of the model's distribution from the reference's, in nats; none of the reference
     :param agreements: 1 where both have the same likeliest token, else 0; none of the reference
+    :param valid: whether its own answer to each example's prompt satisfies the response schema; none without one
     """
 
     losses: list[np.ndarray] = field(default_factory=list)
     divergences: list[np.ndarray] = field(default_factory=list)
     agreements: list[np.ndarray] = field(default_factory=list)
+    valid: list[bool] = field(default_factory=list)
 
     def score(self) -> dict[str, float]:
-        """Return mean loss, perplexity, KL divergence and agreement over all tokens of all examples."""
+        """Return mean loss, perplexity, KL divergence and agreement over all tokens, and the share of valid answers."""
         loss = _mean(np.concatenate(self.losses))
         score = {"loss": loss, "perplexity": perplexity(loss)}
         if self.divergences:
             score["kl"] = _mean(np.concatenate(self.divergences))
             score["agreement"] = _mean(np.concatenate(self.agreements))
+        if self.valid:
+            score["valid"] = sum(self.valid) / len(self.valid)
         return {name: round(value, DIGITS) for name, value in score.items()}
 
-    def example(self, index: int) -> dict[str, float]:
-        """Return an example's own mean loss, KL divergence and agreement."""
+    def example(self, index: int) -> dict[str, float | bool]:
+        """Return an example's own mean loss, KL divergence and agreement, and whether its answer is valid."""
         figures = {"loss": self.losses[index]}
         if self.divergences:
             figures |= {"kl": self.divergences[index], "agreement": self.agreements[index]}
-        return {name: round(_mean(values), DIGITS) for name, values in figures.items()}
+        valid = {"valid": self.valid[index]} if self.valid else {}
+        return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | valid
 
 
 def perplexity(loss: float) -> float:

@@ -78,25 +78,30 @@ def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -
 
     def add(model: object, rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
-        some = steps.texts[text]
-        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, some))
-        if schemas.get(text) and rung != "head":
+        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
+
+    def judge(model: object, rung: str, text: str) -> None:
+        if schema := schemas.get(text):
+            some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
             given = greedy.answers(model, tokenizer, some, max_new_tokens, ends)
-            steps.judge(f"{name}.pytorch.{rung}", [answers.valid(each, schemas[text]) for each in given])
+            steps.judge(f"{text}.pytorch.{rung}", [answers.valid(each, schema) for each in given])
 
     base = checkpoints.load(BASE)
     steps.check_disk(base.config.get_text_config().vocab_size)
     base = base.to(where)
     for text in steps.texts:
         add(base, "base", text, text)
+        judge(base, "base", text)
     del base
     quantized = checkpoints.dequantize(checkpoints.load(QUANTIZED).to(where))
     for text in steps.texts:
         add(quantized, "quantized", text, text)
+        judge(quantized, "quantized", text)
     for name in adapters(steps):
         model = PeftModel.from_pretrained(quantized, ADAPTERS / name).eval()
         add(model, "adapter", name, name)
+        judge(model, "adapter", name)
         add(model, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = model.unload()
     try:
@@ -182,7 +187,8 @@ def inputs(steps: Ladder) -> dict[str, list[str]]:
     """Return what each text's examples are called: by what their prompts' fields hold, rows of text by their words."""
     found = {GENERAL: [example["completion"] for example in steps.texts[GENERAL]]}
     for name in adapters(steps):
-        found[name] = [templates.given(about(name)["template"], example["prompt"]) for example in steps.texts[name]]
+        template = about(name)["template"]
+        found[name] = [templates.given(template, example["prompt"]) for example in steps.texts[name]]
     return found
 
 

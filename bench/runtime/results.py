@@ -2,9 +2,10 @@
 
 import statistics
 from dataclasses import asdict, dataclass
-from math import exp, sqrt
+from math import sqrt
 
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY
+from press import scoring
 
 DECODE_RATIO = 1.5
 READY_RATIO = 0.97
@@ -58,7 +59,7 @@ def speed_ratio(times: Times, name: str, baseline: str, length: int, key: str = 
 
 def perplexity(losses: list[float]) -> float:
     """Return the perplexity of rows of the same length, of which there are losses a token."""
-    return exp(statistics.fmean(losses))
+    return scoring.perplexity(statistics.fmean(losses))
 
 
 def indistinguishable(losses: list[float], baseline: list[float]) -> float:
@@ -68,7 +69,7 @@ def indistinguishable(losses: list[float], baseline: list[float]) -> float:
     """
     differences = [own - other for own, other in zip(losses, baseline, strict=True)]
     error = statistics.stdev(differences) / sqrt(len(differences)) if len(differences) > 1 else 0.0
-    return perplexity(baseline) * exp(2 * error)
+    return scoring.perplexity(statistics.fmean(baseline) + 2 * error)
 
 
 def bandwidth(figures: dict, read: dict[str, dict[int, int]], limit: float) -> dict:

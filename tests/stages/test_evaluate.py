@@ -100,6 +100,9 @@ def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated,
     assert len(answered) == 1 + len(heldout)
     share = sum(case["packing.ended.adapter"] for case in answered) / len(answered)
     assert metrics["packing"]["ended"]["adapter"] == pytest.approx(share, abs=1e-6)
+    # Noise is no JSON, and the sample has no right answer to be valid.
+    assert [case["packing.onnx.adapter.valid"] for case in scored] == [False] * len(heldout)
+    assert not [name for name in answered[0] if name.endswith(".valid")]
 
 
 def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, monkeypatch, tmp_path):
