@@ -1,19 +1,23 @@
 """A registry in an Azure ML workspace: versions of a custom model, by the SDK azure-ai-ml.
 
-The SDK confirms an upload by one file of the folder alone, and may never return when a server dies. So each call runs
-in a process that is ended when its time is up, and a version counts as published only once it has been downloaded and
-compared with what was sent: until then it lacks the tag `verified`. Tags are the only thing of a version that can
-change; `stage.prod: 3` gives it a stage, and the highest number holds it, so that a promotion is a single change.
+The SDK's own upload confirms a folder by one file alone, and fails where another left a part of it or sends the same
+just then. So files are uploaded here, over what is there, to a place that their content names, and the version is
+registered with that place. A call may never return when a server dies: each runs in a process that is ended when its
+time is up, and a version counts as published only once it has been downloaded and compared with what was sent: until
+then it lacks the tag `verified`. Tags are the only thing of a version that can change; `stage.prod: 3` gives it a
+stage, and the highest number holds it, so that a promotion is a single change.
 """
 
+import hashlib
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tqdm import tqdm
 
 from press import azure, files
 from press.errors import UserError
@@ -25,14 +29,17 @@ from press.release.settings import Azureml
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Model
+    from azure.storage.blob import ContainerClient
 
 VARIABLES = {
     "subscription": "AZURE_SUBSCRIPTION_ID",
     "resource_group": "AZURE_RESOURCE_GROUP",
     "workspace": "AZUREML_WORKSPACE_NAME",
 }
-# Seconds to wait for each answer; uploads have limits of their own in the SDK.
+# Seconds to wait for each answer.
 ANSWER_SECONDS = 30
+# The datastore that every workspace has, and the folder of it that holds releases.
+DATASTORE, FOLDER = "workspaceblobstore", "olive-press"
 DIGEST, METRICS, VERIFIED, STAGE = "manifest_sha256", "metrics", "verified", "stage."
 OTHER_CONTENT = "Asset paths cannot be updated"
 PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/paths/(?P<folder>.+?)/?$")
@@ -60,10 +67,11 @@ class AzuremlRegistry(Registry):
 
     def register(self, package: Package) -> None:
         properties = {DIGEST: package.digest, **provenance.sources(package.folder)}
-        with tempfile.TemporaryDirectory() as scratch:
-            # Without DVC's links, which confuse the SDK.
-            plain = shutil.copytree(package.folder, Path(scratch) / self.params.name)
-            self._ask(_register, plain, properties, {**properties, METRICS: package.figures})
+        # The manifest's digest is not enough: provenance and signature are not in it.
+        content = hashlib.sha256(repr(sorted(package.digests.items())).encode()).hexdigest()
+        place = f"{FOLDER}/{content}/{self.params.name}"
+        self._ask(_upload, DATASTORE, place, package.folder, list(package.digests))
+        self._ask(_register, place, properties, {**properties, METRICS: package.figures})
         self.settle(package)
 
     def settle(self, package: Package) -> None:
@@ -71,7 +79,7 @@ class AzuremlRegistry(Registry):
         wrong = self._differing(package)
         if wrong:
             print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
-            self._ask(_upload, version, package.folder, wrong)
+            self._ask(_upload_again, version, package.folder, wrong)
             wrong = self._differing(package)
         if wrong:
             raise UserError(f"{wrong[0]} is another file in {_where(self.params)} than here: run `make publish` again")
@@ -119,16 +127,17 @@ def _listed(params: Azureml) -> list[Version]:
         ]
 
 
-def _register(params: Azureml, folder: Path, properties: dict[str, str], tags: dict[str, str]) -> None:
+def _register(params: Azureml, place: str, properties: dict[str, str], tags: dict[str, str]) -> None:
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Model
     from azure.ai.ml.exceptions import AssetPathException
     from azure.core.exceptions import HttpResponseError
 
     with _workspace(params) as client:
+        path = f"azureml://datastores/{DATASTORE}/paths/{place}"
         words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
         try:
-            client.models.create_or_update(Model(path=folder, properties=properties, tags=tags, **words))
+            client.models.create_or_update(Model(path=path, properties=properties, tags=tags, **words))
         except (AssetPathException, HttpResponseError) as error:
             # The SDK knows the server's sentence only where nothing follows it.
             if not isinstance(error, AssetPathException) and OTHER_CONTENT not in str(error):
@@ -161,24 +170,45 @@ def _download(params: Azureml, version: str, folder: Path) -> None:
         found.rename(folder)
 
 
-def _upload(params: Azureml, version: str, folder: Path, names: list[str]) -> None:
-    """Upload files of a version once more, which the SDK takes for there."""
+def _upload_again(params: Azureml, version: str, folder: Path, names: list[str]) -> None:
+    """Upload files of a version once more."""
+    with _workspace(params) as client:
+        place = _place(client, params, version)
+    _upload(params, place["datastore"], place["folder"], folder, names)
+
+
+def _upload(params: Azureml, datastore: str, place: str, folder: Path, names: list[str]) -> None:
+    """Upload files of a folder to a place in a datastore, over what is there."""
+    total = sum((folder / name).stat().st_size for name in names)
+    with (
+        _workspace(params) as client,
+        _container(client, datastore) as container,
+        tqdm(total=total, desc="uploading", unit="B", unit_scale=True) as bar,
+    ):
+        for name in names:
+            before = bar.n
+            with (folder / name).open("rb") as file:
+                container.upload_blob(
+                    f"{place}/{name}",
+                    file,
+                    overwrite=True,
+                    progress_hook=lambda sent, _, before=before: bar.update(before + sent - bar.n),
+                )
+
+
+def _container(client: "MLClient", datastore: str) -> "ContainerClient":
+    """Return the blob container of a datastore, with its key or token, or else the caller's own login."""
     from azure.ai.ml.entities import AccountKeyConfiguration
     from azure.storage.blob import ContainerClient
 
-    with _workspace(params) as client:
-        place = _place(client, params, version)
-        store = client.datastores.get(place["datastore"], include_secrets=True)
-        match store.credentials:
-            case AccountKeyConfiguration(account_key=key):
-                credential = key
-            case given:
-                credential = getattr(given, "sas_token", None) or azure.credential(ANSWER_SECONDS)
-        account = f"{store.protocol}://{store.account_name}.blob.{store.endpoint}"
-        with ContainerClient(account, store.container_name, credential) as container:
-            for name in names:
-                with (folder / name).open("rb") as file:
-                    container.upload_blob(f"{place['folder']}/{name}", file, overwrite=True)
+    store = client.datastores.get(datastore, include_secrets=True)
+    match store.credentials:
+        case AccountKeyConfiguration(account_key=key):
+            credential = key
+        case given:
+            credential = getattr(given, "sas_token", None) or azure.credential(ANSWER_SECONDS)
+    account = f"{store.protocol}://{store.account_name}.blob.{store.endpoint}"
+    return ContainerClient(account, store.container_name, credential, **azure.limits(ANSWER_SECONDS))
 
 
 def _models(client: "MLClient", params: Azureml) -> list["Model"]:
