@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from press import files, settings
+from press import command, files, settings
 from press.errors import UserError
 
 PRESETS = Path("presets")
@@ -93,7 +93,4 @@ def _committed(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        write(apply(" ".join(sys.argv[1:])))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    command.in_sentences(lambda: write(apply(" ".join(sys.argv[1:]))))

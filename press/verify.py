@@ -23,7 +23,7 @@ from pathlib import Path
 
 import yaml
 
-from press import commands, differences, files
+from press import command, commands, differences, files
 from press.errors import UserError
 
 LOCK = Path("dvc.lock")
@@ -82,8 +82,8 @@ class Clone:
         :raises UserError: if one fails
         """
         some = ["--single-item", *stages] if stages else []
-        command = ["dvc", "repro", "--force", *some]
-        if subprocess.run(command, cwd=self.folder, env=_environment(), check=False).returncode:
+        words = ["dvc", "repro", "--force", *some]
+        if subprocess.run(words, cwd=self.folder, env=_environment(), check=False).returncode:
             raise UserError("the rebuild failed, for the reason above")
 
 
@@ -93,8 +93,8 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONPATH": ""}
 
 
-def _run(command: list[str], folder: Path) -> str:
-    return commands.output(*command, folder=folder, environment=_environment())
+def _run(words: list[str], folder: Path) -> str:
+    return commands.output(*words, folder=folder, environment=_environment())
 
 
 def committed(project: Path) -> dict[str, dict]:
@@ -220,7 +220,5 @@ def main(words: list[str]) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", nargs="*", help="a stage, all its instances or one; without any, the whole pipeline")
-    try:
-        sys.exit(main(parser.parse_args().stage))
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    words = parser.parse_args()
+    command.in_sentences(lambda: sys.exit(main(words.stage)), interrupted="nothing was verified; run this again")

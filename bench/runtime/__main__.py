@@ -30,7 +30,7 @@ from gguf import GGUFReader
 from bench.quantizers import TEXT, text_rows
 from bench.runtime import bandwidth, contestants, graph, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, SWITCHED, TRANSFORMERS, Contestant
-from press import files, machine, settings, sources
+from press import command, files, machine, settings, sources
 from press.errors import UserError
 
 RESULTS = Path("reports/bench/runtime.json")
@@ -260,9 +260,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(128 + 2)
+    command.in_sentences(main, interrupted="no round was whole yet; run this again")

@@ -7,11 +7,9 @@ It reads the package, reports/ and dvc.lock, also reports/bench/runtime.json and
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from press import command, settings
-from press.errors import UserError
 from press.report import changes, dag, inputs, page
 
 OUTPUT = Path("report")
@@ -49,11 +47,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    except OSError as error:
-        if not command.is_full_disk(error):
-            raise
-        sys.exit("error: no space left on the disk; free some and run this again")
+    command.in_sentences(main)
