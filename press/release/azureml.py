@@ -70,8 +70,8 @@ class AzuremlRegistry(Registry):
         # The manifest's digest is not enough: provenance and signature are not in it.
         content = hashlib.sha256(repr(sorted(package.digests.items())).encode()).hexdigest()
         place = f"{FOLDER}/{content}/{self.params.name}"
-        self._ask(_upload, DATASTORE, place, package.folder, list(package.digests))
-        self._ask(_register, place, properties, {**properties, METRICS: package.figures})
+        tags = {**properties, METRICS: package.figures}
+        self._ask(_register, place, package.folder, list(package.digests), properties, tags)
         self.settle(package)
 
     def settle(self, package: Package) -> None:
@@ -83,8 +83,7 @@ class AzuremlRegistry(Registry):
             wrong = self._differing(package)
         if wrong:
             raise UserError(f"{wrong[0]} is another file in {_where(self.params)} than here: run `make publish` again")
-        if not next(each for each in self.versions() if each.version == version).whole:
-            self._ask(_tag, version, {VERIFIED: "true"})
+        self._ask(_tag, version, {VERIFIED: "true"})
 
     def promote(self, version: str, stage: str) -> None:
         self._ask(_promote, version, stage)
@@ -127,14 +126,17 @@ def _listed(params: Azureml) -> list[Version]:
         ]
 
 
-def _register(params: Azureml, place: str, properties: dict[str, str], tags: dict[str, str]) -> None:
+def _register(
+    params: Azureml, place: str, folder: Path, names: list[str], properties: dict[str, str], tags: dict[str, str]
+) -> None:
     from azure.ai.ml.constants import AssetTypes
     from azure.ai.ml.entities import Model
     from azure.ai.ml.exceptions import AssetPathException
     from azure.core.exceptions import HttpResponseError
 
+    path = f"azureml://datastores/{DATASTORE}/paths/{place}"
     with _workspace(params) as client:
-        path = f"azureml://datastores/{DATASTORE}/paths/{place}"
+        _upload(client, DATASTORE, place, folder, names)
         words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
         try:
             client.models.create_or_update(Model(path=path, properties=properties, tags=tags, **words))
@@ -151,8 +153,9 @@ def _register(params: Azureml, place: str, properties: dict[str, str], tags: dic
 def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
     with _workspace(params) as client:
         model = client.models.get(params.name, version)
-        model.tags = {**model.tags, **tags}
-        client.models.create_or_update(model)
+        if not tags.items() <= model.tags.items():
+            model.tags = {**model.tags, **tags}
+            client.models.create_or_update(model)
 
 
 def _promote(params: Azureml, version: str, stage: str) -> None:
@@ -174,14 +177,13 @@ def _upload_again(params: Azureml, version: str, folder: Path, names: list[str])
     """Upload files of a version once more."""
     with _workspace(params) as client:
         place = _place(client, params, version)
-    _upload(params, place["datastore"], place["folder"], folder, names)
+        _upload(client, place["datastore"], place["folder"], folder, names)
 
 
-def _upload(params: Azureml, datastore: str, place: str, folder: Path, names: list[str]) -> None:
+def _upload(client: "MLClient", datastore: str, place: str, folder: Path, names: list[str]) -> None:
     """Upload files of a folder to a place in a datastore, over what is there."""
     total = sum((folder / name).stat().st_size for name in names)
     with (
-        _workspace(params) as client,
         _container(client, datastore) as container,
         tqdm(total=total, desc="uploading", unit="B", unit_scale=True) as bar,
     ):
