@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 from press.errors import UserError
 
-# Names with hyphens are adapters', so that a minus needs spaces around it.
-METRIC = re.compile(r"[a-z0-9][\w-]*(?:\.[a-z0-9][\w-]*)+")
-NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
+# Names with hyphens are adapters', so that a minus needs spaces around it. A number is no metric.
+METRIC = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)+)")
 EVERY = "{adapter}"
 SHOWN = 3  # inputs that a failed gate names
 COMPARISONS = {ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt}
@@ -147,7 +146,7 @@ def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
     metrics: dict[str, str] = {}
 
     def symbol(match: re.Match) -> str:
-        if NUMBER.fullmatch(match[0]):
+        if not match["name"]:
             return match[0]
         metrics[f"metric_{len(metrics)}"] = match[0]
         return f"metric_{len(metrics) - 1}"

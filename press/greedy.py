@@ -39,6 +39,9 @@ def answers(
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,
                 do_sample=False,
+                # The runtime's settings have neither, whatever the checkpoint's generation config says.
+                repetition_penalty=1.0,
+                no_repeat_ngram_size=0,
                 eos_token_id=ends or None,
                 pad_token_id=ends[0] if ends else 0,
             )

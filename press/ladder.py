@@ -126,13 +126,20 @@ def attribution(scores: Mapping) -> dict[str, float]:
 
 
 def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
-    """Write the ladder of each text as CSV, for a plot: text, rung, and the figures, empty where there is none."""
+    """Write the ladder of each text as CSV, for a plot: text, rung, and the figures, empty where there is none.
+
+    An adapter's ladder on the general text, ADAPTER.general, begins with the rungs that have no adapter.
+    """
+    ladders = {text: metrics[text] for text in texts}
+    for name, scores in list(ladders.items()):
+        if GENERAL in scores:
+            ladders[f"{name}.{GENERAL}"] = {of: metrics[GENERAL][of] | own for of, own in scores[GENERAL].items()}
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["text", "rung", *FIGURES])
-        for text in texts:
+        for text, scores in ladders.items():
             for of, rung, name in ((*key.split("."), name) for key, name in RUNGS.items()):
-                score = metrics[text].get(of, {}).get(rung)
+                score = scores.get(of, {}).get(rung)
                 if score:
                     table.writerow([text, name, *(score.get(figure, "") for figure in FIGURES)])
 

@@ -72,7 +72,7 @@ def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -
     from peft import PeftModel
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer = AutoTokenizer.from_pretrained(BASE, **checkpoints.trust(BASE))
     ends = checkpoints.eos_ids(BASE)
     schemas = {name: about(name)["response_schema"] for name in adapters(steps)}
 
@@ -149,6 +149,8 @@ def about(name: str) -> dict:
 def answer(steps: Ladder, runtime, name: str, max_new_tokens: int) -> tuple[list[dict], list[dict]]:
     """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
 
+    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on.
+
     :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself and
         whether it loops
     """
@@ -165,6 +167,9 @@ def answer(steps: Ladder, runtime, name: str, max_new_tokens: int) -> tuple[list
             case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
         table.append(row)
         cases.append(case)
+    for row in table[: len(adapter["samples"])]:
+        others = [other for other in adapters(steps) if other != name]
+        row["others"] = {other: runtime.answer(row["prompt"], other, max_new_tokens)[0] for other in others}
     if schema:
         for rung in ("bare", "adapter"):
             flags = [answers.valid(row[rung], schema) for row in table[len(adapter["samples"]) :]]

@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+import yaml
 from conftest import Project, assert_sentence, stage, stages_run, stale
 
 from press import files
@@ -33,6 +34,17 @@ def test_the_package_holds_all_that_an_application_needs(built):
     inputs = manifest["inputs"]
     assert inputs["params"]["adapters"]["travel"]["lora"]["rank"] == 4
     assert inputs["data_sha256"]["data/travel.jsonl"] == files.sha256(built.folder / "data/travel.jsonl")
+
+
+def test_every_adapter_answers_the_samples_of_every_other(built):
+    answers = files.read_json(built.folder / "reports/evaluate/cpu/answers.json")
+    samples = yaml.safe_load((built.folder / "params.yaml").read_text())["adapters"]
+    for name, other in (("travel", "packing"), ("packing", "travel")):
+        first = len(samples[name]["samples"])
+        assert [list(row["others"]) for row in answers[name][:first]] == [[other]] * first
+        # The rest are held-out prompts.
+        assert all("others" not in row for row in answers[name][first:])
+        assert any(row["others"][other] != row["adapter"] for row in answers[name][:first])
 
 
 def test_each_olive_step_runs_by_hand_from_its_report(copy):

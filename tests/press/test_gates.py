@@ -11,6 +11,7 @@ METRICS = {
     "travel": {"onnx": {"adapter": {"loss": 3.2}, "bare": {"loss": 4.0}}},
     "two-2go": {"onnx": {"adapter": {"loss": 2.0}, "bare": {"loss": 1.0}}, "ended": {"bare": 0.0}},
     "bytes": {"captured": 92_000_000},
+    "tasks": {"MMLU": {"acc": {"bare": 0.25}}},
 }
 
 
@@ -26,6 +27,9 @@ def judged(gate: str) -> gates.Result:
         ("two-2go.onnx.adapter.loss <= two-2go.onnx.bare.loss", False, "2 against 1, 1 too much"),
         ("bytes.captured < 92e6", False, "9.2e+07 against 9.2e+07, 0 too much"),
         ("bytes.captured <= 92.0e6", True, "9.2e+07 against 9.2e+07"),
+        ("bytes.captured <= 92.0e+6", True, "9.2e+07 against 9.2e+07"),
+        ("bytes.captured <= 9.E7", False, "9.2e+07 against 9e+07, 2e+06 too much"),
+        ("tasks.MMLU.acc.bare >= 2.5E-1", True, "0.25 against 0.25"),
         ("-(bytes.captured - 1) / 2 > -1", False, "-4.6e+07 against -1, 4.6e+07 too little"),
         ("1 >= travel.onnx.bare.loss / 4 + 0.5", False, "1 against 1.5, 0.5 too little"),
         ("travel.valid.adapter >= 0.8", False, "there is no metric travel.valid.adapter"),
@@ -103,7 +107,7 @@ def test_a_passed_gate_names_none():
     assert (result.passed, result.reason) == (True, "3.2 against 3.5")
 
 
-LEAVES = st.sampled_from(["bytes.captured", "travel.onnx.bare.loss", "2", "0.5", "1e3", "1.5e-3"])
+LEAVES = st.sampled_from(["bytes.captured", "travel.onnx.bare.loss", "2", "0.5", "1e3", "1.5e-3", "1.5E+3", "2."])
 SIDES = st.recursive(
     LEAVES,
     lambda side: st.builds("({} {} {})".format, side, st.sampled_from("+-*"), side) | st.builds("-{}".format, side),

@@ -93,7 +93,11 @@ def test_the_table_has_a_line_for_each_rung_in_order(tmp_path):
     ladder.write_table(tmp_path / "ladder.csv", metrics, steps.texts)
     with (tmp_path / "ladder.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["rung"] for row in rows] == [*ladder.RUNGS.values(), *list(ladder.RUNGS.values())[:4]]
+    assert [row["text"] for row in rows] == [*["travel"] * 6, *["general"] * 4, *["travel.general"] * 6]
+    names = list(ladder.RUNGS.values())
+    assert [row["rung"] for row in rows] == [*names, *names[:4], *names]
+    assert [row["loss"] for row in rows[6:10]] == [row["loss"] for row in rows[10:14]]
+    assert float(rows[15]["kl"]) == metrics["travel"]["general"]["onnx"]["adapter"]["kl"]
     assert rows[0]["kl"] == ""
     assert float(rows[3]["kl"]) == metrics["travel"]["onnx"]["bare"]["kl"]
     assert float(rows[5]["loss"]) == metrics["travel"]["onnx"]["adapter"]["loss"]
