@@ -22,11 +22,15 @@ class Objective:
     def parse(cls, text: str) -> "Objective":
         """Read `minimize EXPRESSION` or `maximize EXPRESSION`.
 
-        :raises UserError: if it is neither
+        :raises UserError: if it is neither, or has a figure for each adapter
         """
         direction, _, expression = text.strip().partition(" ")
         if direction not in DIRECTIONS:
             raise UserError(f"{text!r} must begin with minimize or maximize, as in `minimize package.bytes`")
+        if gates.EVERY in expression:
+            raise UserError(
+                f"{text!r} must be one figure, but {gates.EVERY} stands for each adapter: name one, or add up several"
+            )
         try:
             gates.check(f"{expression} <= 0")
         except UserError as error:

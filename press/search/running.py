@@ -12,7 +12,8 @@ from press.search.experiments import FailedError, Worker
 from press.search.settings import Spec
 from press.search.study import Study, Ticket, Trial
 
-FULL_DISK = "no space left on the disk"
+# The disk, as a stage says; the device, as the system does.
+FULL_DISK = "no space left on"
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,9 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             free.append(worker)
             built = future.result()
             if built.metrics is None:
-                if FULL_DISK in built.reason:
-                    raise UserError(built.reason)
+                if FULL_DISK in built.reason.lower():
+                    # The stage's own sentence asks for `dvc repro`.
+                    raise UserError(command.FULL_DISK)
                 trial = study.fail(ticket, built.reason)
             else:
                 trial = study.finish(ticket, built.metrics)
@@ -92,10 +94,6 @@ def _build(spec: Spec, worker: Worker, ticket: Ticket) -> Built:
             metrics["speed"] = json.loads(worker.measure(package, spec.params.threads))
     except FailedError as error:
         return Built(None, str(error))
-    except OSError as error:
-        if not command.is_full_disk(error):
-            raise
-        return Built(None, FULL_DISK)
     return Built(metrics, None)
 
 

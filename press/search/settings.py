@@ -81,14 +81,16 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     if search.target not in params.targets:
         targets = ", ".join(params.targets)
         raise UserError(f"{settings.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
+    for gate in params.gates:
+        _named("gates", gates.check, gate)
     for constraint in search.constraints:
-        _named("constraints", gates.check, constraint)
+        _named("search.constraints", gates.check, constraint)
     spec = Spec(
         params=params,
         search=search,
         dimensions=space.parse(search.space, params.model_dump()),
-        objectives=[_named("objective", Objective.parse, text) for text in search.objective],
-        front=[_named("front", Objective.parse, text) for text in search.front],
+        objectives=[_named("search.objective", Objective.parse, text) for text in search.objective],
+        front=[_named("search.front", Objective.parse, text) for text in search.front],
         # A package that fails a gate cannot be published.
         constraints=[*params.gates, *search.constraints],
     )
@@ -104,4 +106,4 @@ def _named(key: str, read: object, text: str) -> object:
     try:
         return read(text)
     except UserError as error:
-        raise UserError(f"{settings.PARAMS}: search.{key}: {error}") from error
+        raise UserError(f"{settings.PARAMS}: {key}: {error}") from error

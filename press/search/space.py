@@ -3,7 +3,7 @@
 import copy
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -16,6 +16,8 @@ EVERY = "{adapter}"
 RANGE = {"low", "high", "log", "step"}
 # Significant digits of a number between two others: more say nothing and cannot be read.
 DIGITS = 4
+# Whole numbers of a range that are all checked, in three seconds.
+CHECKED = 1000
 
 Path = tuple[str, ...]
 
@@ -47,9 +49,15 @@ class Dimension:
             return None
         return value if step is None or math.isclose((value - low) / step, round((value - low) / step)) else None
 
-    def bounds(self) -> tuple:
-        """Return the values that must be valid for all to be."""
-        return self.choices or (self.distribution.low, self.distribution.high)
+    def checked(self) -> Sequence:
+        """Return the values that are checked before anything runs: all, or the ends of fractions and wide ranges."""
+        if self.choices:
+            return self.choices
+        low, high, step = self.distribution.low, self.distribution.high, self.distribution.step
+        if isinstance(self.distribution, IntDistribution):
+            values = range(low, high + 1, step)
+            return values if len(values) <= CHECKED else (low, high)
+        return (low, high)
 
 
 def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
@@ -65,6 +73,8 @@ def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
     for leaf in leaves:
         if leaves.count(leaf) > 1:
             raise UserError(f"{settings.PARAMS}: search.space has {'.'.join(leaf)} twice, once as {EVERY}: drop one")
+    for dimension in dimensions:
+        _check_values(dimension, dimensions, params)
     return dimensions
 
 
@@ -76,11 +86,16 @@ def size(dimensions: Iterable[Dimension]) -> float:
 
 def changes(dimensions: Iterable[Dimension], values: Mapping[str, object]) -> dict:
     """Return the blocks of params.yaml that set each dimension's leaves to its value."""
-    blocks: dict = {}
-    for dimension in dimensions:
-        for leaf in dimension.leaves:
-            _put(blocks, leaf, values[dimension.key])
-    return blocks
+    return _with({}, dimensions, values)
+
+
+def refusal(dimensions: Iterable[Dimension], values: Mapping[str, object], params: dict) -> str | None:
+    """Return the sentence by which params.yaml would be refused with these values, None if it would not."""
+    try:
+        settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values))
+    except ValidationError as error:
+        return mistakes.sentence(error.errors()[0], settings.Settings, blocks.PATTERNS)
+    return None
 
 
 def current(dimensions: Iterable[Dimension], params: dict) -> dict[str, object] | None:
@@ -104,17 +119,13 @@ def _dimension(key: str, spec: object, params: dict) -> Dimension:
         if any(choice in spec[:index] for index, choice in enumerate(spec)):
             raise UserError(f"{settings.PARAMS}: search.space.{key} has a value twice")
         distribution = CategoricalDistribution([_plain(choice) for choice in spec])
-        dimension = Dimension(key, leaves, distribution, tuple(spec))
-    elif isinstance(spec, dict):
-        dimension = Dimension(key, leaves, _range(key, spec, is_float=isinstance(_at(params, leaves[0]), float)))
-    else:
-        raise UserError(
-            f"{settings.PARAMS}: search.space.{key} must be a list of values or a block such as "
-            "{low: 4, high: 32, log: true}"
-        )
-    for value in dimension.bounds():
-        _check_value(dimension, value, params)
-    return dimension
+        return Dimension(key, leaves, distribution, tuple(spec))
+    if isinstance(spec, dict):
+        return Dimension(key, leaves, _range(key, spec, is_float=isinstance(_at(params, leaves[0]), float)))
+    raise UserError(
+        f"{settings.PARAMS}: search.space.{key} must be a list of values or a block such as "
+        "{low: 4, high: 32, log: true}"
+    )
 
 
 def _check_leaf(leaf: Path, params: dict) -> None:
@@ -132,15 +143,21 @@ def _check_leaf(leaf: Path, params: dict) -> None:
         )
 
 
-def _check_value(dimension: Dimension, value: object, params: dict) -> None:
-    changed = copy.deepcopy(params)
-    for leaf in dimension.leaves:
-        _put(changed, leaf, value)
-    try:
-        settings.Settings.model_validate(changed)
-    except ValidationError as error:
-        reason = mistakes.sentence(error.errors()[0], settings.Settings, blocks.PATTERNS)
-        raise UserError(f"{settings.PARAMS}: search.space.{dimension.key}: {reason}") from error
+def _check_values(dimension: Dimension, dimensions: list[Dimension], params: dict) -> None:
+    for value in dimension.checked():
+        reason = refusal([dimension], {dimension.key: value}, params)
+        if reason and not _fits_another(dimension, value, dimensions, params):
+            raise UserError(f"{settings.PARAMS}: search.space.{dimension.key}: {reason}")
+
+
+def _fits_another(dimension: Dimension, value: object, dimensions: list[Dimension], params: dict) -> bool:
+    """Tell whether a value that does not go with what params.yaml says now goes with a value of another key."""
+    return any(
+        refusal([dimension, other], {dimension.key: value, other.key: its}, params) is None
+        for other in dimensions
+        if other is not dimension
+        for its in other.checked()
+    )
 
 
 def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
@@ -186,6 +203,14 @@ def _plain(value: object) -> object:
 def _at(block: dict, leaf: Path) -> object:
     for part in leaf:
         block = block[part]
+    return block
+
+
+def _with(block: dict, dimensions: Iterable[Dimension], values: Mapping[str, object]) -> dict:
+    """Set each dimension's leaves to its value."""
+    for dimension in dimensions:
+        for leaf in dimension.leaves:
+            _put(block, leaf, values[dimension.key])
     return block
 
 

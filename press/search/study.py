@@ -66,6 +66,8 @@ class Study:
         # Studies of the same state and target share what their trials found.
         self._family = _digest({"state": state, "target": spec.target})
         kept = spec.search.model_dump(exclude={"trials", "workers", "front"})
+        # Trials without a speed say nothing to a search that asks for it.
+        kept["speed"] = spec.measures_speed
         self._study = optuna.create_study(
             storage=self._storage,
             study_name=f"{self._family}/{_digest(kept)}",
@@ -79,27 +81,30 @@ class Study:
     def trials(self) -> list[Trial]:
         """The trials that ended, each set of parameters once, in the order of their names."""
         found = {}
-        for frozen in self._study.get_trials(deepcopy=False):
-            key = _key(self._values(frozen.params)) if _has_ended(frozen) else None
+        for frozen in self._ended():
+            key = _key(self._values(frozen.params))
             if key in self._known:
                 found[key] = self._known[key]
         return sorted(found.values(), key=lambda trial: trial.name)
 
     def resume(self) -> int:
-        """Let what was running when the last search was stopped be the next trials; return how many."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for frozen in running:
+        """Let what ran or was to run again when the last search was stopped be the next trials; return how many."""
+        for frozen in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self._study.tell(frozen.number, state=TrialState.FAIL)
             if frozen.params.keys() == self._distributions.keys():
-                self._again(frozen)
-        return len(running)
+                self._again(frozen.params, frozen.user_attrs.get("name"))
+        return self._forget_queued()
 
     def retry(self) -> int:
         """Let the trials that failed be the next ones, under their names; return how many."""
-        failed = [trial for trial in self.trials if trial.metrics is None]
-        for trial in failed:
-            del self._known[_key(trial.values)]
-            self._again(next(each for each in self._study.get_trials(deepcopy=False) if _is_of(each, trial)))
+        failed = {}
+        for frozen in self._ended():
+            trial = self._known.get(_key(self._values(frozen.params)))
+            if trial and trial.metrics is None:
+                failed[trial.name] = frozen.params
+        for name, params in sorted(failed.items()):
+            self._again(params, name)
+        self._forget_queued()
         return len(failed)
 
     def begin(self, params: dict) -> bool:
@@ -112,12 +117,12 @@ class Study:
         return True
 
     def ask(self, taken: set[str], running: list[Ticket]) -> Ticket | None:
-        """Return a trial with parameters that no other trial has, None if none is found.
+        """Return a trial with parameters that no other trial has and params.yaml may have, None if none is found.
 
         :param taken: names of experiments that are not to be used again
         """
         for attempt in range(TRIES):
-            if len(self.trials) + len(running) >= space.size(self.spec.dimensions):
+            if self._is_exhausted(running):
                 return None
             trial = self._suggest(at_random=attempt >= PATIENCE)
             values = self._values(trial.params)
@@ -127,6 +132,10 @@ class Study:
             elif any(_key(ticket.values) == _key(values) for ticket in running):
                 trial.set_user_attr("ended", True)
                 self._study.tell(trial, state=TrialState.FAIL)
+            elif reason := space.refusal(self.spec.dimensions, values, self.spec.params.model_dump()):
+                # Nothing would be built: the sampler learns from it, but it is no trial.
+                trial.set_user_attr("refused", True)
+                self._tell(trial, Trial("", values, None, reason, 0.0, {}))
             else:
                 name = trial.user_attrs.get("name") or self._next_name(taken)
                 trial.set_user_attr("name", name)
@@ -142,8 +151,24 @@ class Study:
         """Record why a trial failed."""
         return self._end(Trial(ticket.name, ticket.values, None, reason, _seconds(ticket), {}), ticket)
 
-    def _again(self, frozen: FrozenTrial) -> None:
-        self._study.enqueue_trial(frozen.params, user_attrs={"name": frozen.user_attrs.get("name")})
+    def _again(self, params: dict, name: str | None) -> None:
+        self._study.enqueue_trial(params, user_attrs={"name": name})
+
+    def _forget_queued(self) -> int:
+        """Forget the failures of trials that are queued, or they would not be tried again; return how many are."""
+        queued = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        names = {each.user_attrs["name"] for each in queued if "name" in each.user_attrs}
+        kept = self._known.items()
+        self._known = {key: trial for key, trial in kept if trial.metrics is not None or trial.name not in names}
+        return len(names)
+
+    def _ended(self) -> list[FrozenTrial]:
+        return [each for each in self._study.get_trials(deepcopy=False) if _has_ended(each)]
+
+    def _is_exhausted(self, running: list[Ticket]) -> bool:
+        """Tell whether all of the space was tried, is being tried, or was refused."""
+        refused = {_key(self._values(each.params)) for each in self._ended() if "refused" in each.user_attrs}
+        return len(self.trials) + len(refused) + len(running) >= space.size(self.spec.dimensions)
 
     def _end(self, trial: Trial, ticket: Ticket) -> Trial:
         ticket.trial.set_user_attr("metrics", trial.metrics)
@@ -222,10 +247,6 @@ class Study:
 
 def _has_ended(frozen: FrozenTrial) -> bool:
     return frozen.state.is_finished() and frozen.user_attrs.get("ended", False)
-
-
-def _is_of(frozen: FrozenTrial, trial: Trial) -> bool:
-    return frozen.user_attrs.get("name") == trial.name and "seconds" in frozen.user_attrs
 
 
 def _seconds(ticket: Ticket) -> float:

@@ -1,6 +1,6 @@
 """A search of the project's parameters, in a folder of its own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,11 +25,12 @@ SEARCH = {
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., settings.Spec]:
-    """Write params.yaml without gates and with a changed search, and return the search."""
+    """Write params.yaml without its gates, with a changed search and other values, and return the search."""
     monkeypatch.chdir(tmp_path)
 
-    def write_and_load(**changes: object) -> settings.Spec:
-        values = PARAMS | {"gates": [], "search": SEARCH | changes}
+    def write_and_load(gates: Sequence[str] = (), quantize: dict | None = None, **changes: object) -> settings.Spec:
+        values = PARAMS | {"gates": list(gates), "search": SEARCH | changes}
+        values["quantize"] = PARAMS["quantize"] | (quantize or {})
         Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         return settings.load()
 

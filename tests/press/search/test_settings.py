@@ -8,6 +8,8 @@ from press.search import settings, space
 
 RANK = "adapters.travel.lora.rank"
 EVERY_RATE = "adapters.{adapter}.training.learning_rate"
+METHOD = "quantize.mixed_precision.method"
+MIXED = {"method": "k_quant_mixed", "share": 0.25}
 
 
 def test_the_project_s_own_search_is_valid_and_begins_with_its_parameters():
@@ -29,6 +31,12 @@ def test_no_stage_s_parameters_have_the_search(load):
         ({"objective": []}, "search.objective is empty"),
         ({"constraints": ["package.bytes"]}, "search.constraints: 'package.bytes' must be one comparison"),
         ({"front": ["maximize"]}, "search.front: 'maximize' must be maximize and an expression"),
+        (
+            {"objective": "minimize {adapter}.onnx.adapter.loss"},
+            "search.objective: 'minimize {adapter}.onnx.adapter.loss'",
+        ),
+        ({"front": ["maximize {adapter}.ended.adapter"]}, "must be one figure, but {adapter} stands for each adapter"),
+        ({"gates": ["package.bytes"]}, "params.yaml: gates: 'package.bytes' must be one comparison"),
         ({"trials": 0}, "search.trials is 0, but must be at least 1"),
         ({"budget": 3}, "search.budget is not a known key, only target"),
         ({"workers": 2, "front": ["maximize speed.decode"]}, "search.workers is 2, but must be 1 where speed counts"),
@@ -37,6 +45,14 @@ def test_no_stage_s_parameters_have_the_search(load):
         ({"space": {"seed.more": [1]}}, "seed has no more, only a value"),
         ({"space": {"quantize": ["awq"]}}, "quantize, which is a block: name one of algorithm"),
         ({"space": {"quantize.group_size": [32, 48]}}, "quantize.group_size is 48, but must be 16, 32, 64"),
+        (
+            {"space": {"quantize.bits": {"low": 4, "high": 8}}},
+            "search.space.quantize.bits: quantize.bits is 5, but must be",
+        ),
+        (
+            {"space": {"quantize.bits": [8]}, "quantize": {"mixed_precision": MIXED}},
+            "search.space.quantize.bits: quantize.mixed_precision.method is k_quant_mixed",
+        ),
         ({"space": {"quantize.group_size": []}}, "must be a list of values or a block"),
         ({"space": {"quantize.group_size": [32, 32]}}, "search.space.quantize.group_size has a value twice"),
         ({"space": {RANK: {"low": 0, "high": 4}}}, "lora.rank is 0, but must be at least 1"),
@@ -73,6 +89,18 @@ def test_a_key_for_every_adapter_sets_all_to_one_value(load):
     assert dimension.value(1.0e-4 * 1.00001) == 1.0e-4
     blocks = space.changes(spec.dimensions, {EVERY_RATE: 0.5})["adapters"]
     assert blocks == {name: {"training": {"learning_rate": 0.5}} for name in ("packing", "travel")}
+
+
+def test_a_value_may_need_another_one_of_the_space(load):
+    some = {"quantize.bits": [4, 8], METHOD: ["none", "k_quant_mixed"]}
+    spec = load(space=some, quantize={"mixed_precision": MIXED})
+    assert space.current(spec.dimensions, spec.params.model_dump()) == {"quantize.bits": 4, METHOD: "k_quant_mixed"}
+
+
+@pytest.mark.parametrize(("high", "checked"), [(1003, 1000), (1004, 2)])
+def test_whole_numbers_are_all_checked_unless_they_are_many(load, high, checked):
+    (dimension,) = load(space={RANK: {"low": 4, "high": high}}).dimensions
+    assert len(dimension.checked()) == checked
 
 
 def test_lists_and_null_may_be_values(load):

@@ -55,6 +55,29 @@ def test_another_objective_knows_what_was_tried_and_another_state_does_not(load)
     assert Study(STUDY, load(), "another").trials == []
 
 
+def test_a_search_that_asks_for_speed_begins_anew(load):
+    run(load(), 4)
+    spec = load(front=["maximize speed.decode"])
+    study = Study(STUDY, spec, "state")
+    assert study.begin(spec.params.model_dump())
+    assert study.ask(set(), []).values == {RANK: 16, "quantize.group_size": 32}
+
+
+def test_what_params_yaml_refuses_is_no_trial(load):
+    method = "quantize.mixed_precision.method"
+    spec = load(space={"quantize.bits": [4, 8], method: ["none", "k_quant_mixed"]})
+    study = Study(STUDY, spec, "state")
+    found = []
+    while (ticket := study.ask(set(), [])) is not None:
+        found.append((ticket.values["quantize.bits"], ticket.values[method]))
+        study.finish(ticket, metrics({"quantize.group_size": 32, RANK: 4}))
+    assert sorted(found) == [(4, "k_quant_mixed"), (4, "none"), (8, "none")]
+    assert len(study.trials) == 3
+    told = len(study._study.get_trials())
+    assert Study(STUDY, spec, "state").ask(set(), []) is None
+    assert len(study._study.get_trials()) == told
+
+
 def test_the_search_ends_with_the_space(load):
     spec = load(space={"quantize.group_size": [16, 32], RANK: [4, 8]})
     study = Study(STUDY, spec, "state")
@@ -77,3 +100,32 @@ def test_what_failed_is_not_tried_again_unless_it_is_asked_for(load):
     assert (ticket.name, ticket.values) == (failed.name, failed.values)
     study.finish(ticket, metrics(ticket.values))
     assert all(trial.metrics for trial in Study(STUDY, spec, "state").trials)
+
+
+def test_what_failed_in_another_search_may_be_tried_again(load):
+    some = {"quantize.group_size": [16], RANK: [8, 31]}
+    run(load(space=some), 2)
+    study = Study(STUDY, load(space=some, seed=4), "state")
+    assert study.ask(set(), []) is None
+    (failed,) = [trial for trial in study.trials if trial.metrics is None]
+    assert study.retry() == 1
+    ticket = study.ask(set(), [])
+    assert (ticket.name, ticket.values) == (failed.name, failed.values)
+
+
+def test_what_is_tried_again_goes_on_where_it_was_stopped(load):
+    spec = load(space={"quantize.group_size": [16], RANK: [31, 32]})
+    failed = dict(run(spec, 2))
+    study = Study(STUDY, spec, "state")
+    assert study.retry() == 2
+    first = study.ask(set(), [])
+    resumed = Study(STUDY, spec, "state")
+    assert resumed.resume() == 2
+    assert resumed.trials == []
+    assert resumed.retry() == 0
+    again = {}
+    while (ticket := resumed.ask(set(), [])) is not None:
+        again[ticket.name] = ticket.values
+        resumed.finish(ticket, metrics(ticket.values))
+    assert again == failed
+    assert first.name in again

@@ -1,0 +1,48 @@
+"""Workers build what the study suggests; what keeps the search from going on is one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from press import command
+from press.errors import UserError
+from press.search import experiments, running
+from press.search.study import Study
+
+
+class FullWorker:
+    """A worker whose trials end with a sentence."""
+
+    reason = ""
+
+    def __init__(self, number: int, lock: int) -> None:
+        pass
+
+    def prepare(self) -> None:
+        """Make no clone."""
+
+    def build(self, name: str, changes: dict, target: str) -> Path:
+        raise experiments.FailedError(self.reason)
+
+    def stop(self) -> None:
+        """End nothing."""
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "no space left on the disk; free some and run `dvc repro` again: nothing was lost",
+        "unexpected error - [Errno 28] No space left on device",
+    ],
+)
+def test_a_full_disk_stops_the_search_which_goes_on_by_its_own_command(load, monkeypatch, reason):
+    monkeypatch.setattr(running, "Worker", FullWorker)
+    monkeypatch.setattr(FullWorker, "reason", reason)
+    monkeypatch.setattr(experiments, "known", dict)
+    spec = load()
+    study = Study(Path("search/study.db"), spec, "state")
+    with pytest.raises(UserError) as caught:
+        running.search(spec, study, 0, print)
+    assert str(caught.value) == command.FULL_DISK
+    assert study.trials == []
+    assert study.resume() == 1
