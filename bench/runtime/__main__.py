@@ -28,7 +28,7 @@ import onnx
 from gguf import GGUFReader
 
 from bench.quantizers import TEXT, text_rows
-from bench.runtime import bandwidth, contestants, graph, results
+from bench.runtime import bandwidth, contestants, graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, SWITCHED, TRANSFORMERS, Contestant
 from press import command, files, machine, settings, sources
 from press.errors import UserError
@@ -37,22 +37,6 @@ RESULTS = Path("reports/bench/runtime.json")
 WARM_UP = 4  # tokens of a request before each measured one
 BATCHES = (512, 1024, 2048)
 TUNING_TURNS = 2
-
-
-def words() -> argparse.Namespace:
-    """Return the command line's words."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--package", type=Path, default=Path("packages/cpu"))
-    parser.add_argument("--base", type=Path, default=Path("models/base"), help="the same model's checkpoint in fp32")
-    parser.add_argument("--gguf", type=Path, help="the same model as a GGUF file; default: that of base.package")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--lengths", type=int, nargs="+", default=[16, 256, 1024], help="tokens of the prompts")
-    parser.add_argument("--rounds", type=int, default=11)
-    parser.add_argument("--minutes", type=float, default=8, help="no further round begins after so many minutes")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens decoded in a turn")
-    parser.add_argument("--rows", type=int, default=16, help="rows of 256 tokens for the perplexity")
-    parser.add_argument("--without", nargs="*", default=[], choices=[LLAMA, TRANSFORMERS], help="leave them out")
-    return parser.parse_args()
 
 
 def say(text: str) -> None:
@@ -122,7 +106,10 @@ class Race:
 
 
 def race(ways: dict[str, Start], ids: list[int], adapter: Path | None, chosen: argparse.Namespace) -> Race:
-    """Let the contestants take turns until all rounds, the time or the user's patience are over."""
+    """Let the contestants take turns until all rounds, the time or the user's patience are over, or one of them fails.
+
+    :raises UserError: if one fails before a round is whole
+    """
     measured = Race({name: {n: [] for n in chosen.lengths} for name in ways}, {n: [] for n in ways}, [])
     end = time.monotonic() + 60 * chosen.minutes
     try:
@@ -135,10 +122,10 @@ def race(ways: dict[str, Start], ids: list[int], adapter: Path | None, chosen: a
             names.rotate(number)
             play(measured, {name: ways[name] for name in names}, ids, adapter, chosen)
             say(f"round {number + 1} of {chosen.rounds}: {speeds(measured.times, chosen)}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, UserError) as error:
         if not all(measured.processes.values()):
             raise
-        say("interrupted: these are the rounds so far")
+        say(f"{error or 'interrupted'}: these are the rounds so far")
     return measured
 
 
@@ -204,6 +191,18 @@ def adapter_files(package: Path) -> dict[str, Path]:
     return {path.parent.name: path for path in sorted(package.glob("adapters/*/adapter.onnx_adapter"))}
 
 
+def identity(package: Path) -> dict:
+    """Return what tells a report whether the figures are of its package: the SHA-256 of each file that they come from.
+
+    :return: {"folder": path, "sha256": {name: digest}}, the names as in the package's manifest
+    """
+    timed = [package / "genai_config.json", *graph.model_files(package), *adapter_files(package).values()]
+    return {
+        "folder": str(package),
+        "sha256": {path.relative_to(package).as_posix(): files.sha256(path) for path in timed},
+    }
+
+
 def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Times]:
     """Let the contestants take turns; return the results and the times behind them."""
     rows = text_rows(TEXT, chosen.package)
@@ -221,13 +220,15 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
         gguf = chosen.gguf or pinned_gguf(scratch)
         context = max(*chosen.lengths, rows.shape[1]) + chosen.tokens + 1
         ways[LLAMA] = tuned_llama(gguf, chosen.threads, context, ids[: max(chosen.lengths)], chosen.tokens)
-    measured = race(ways, ids, next(iter(adapters.values()), None), chosen)
+    # The rounds take longest, and come last: nothing that fails beside them costs them.
+    package = identity(chosen.package)
+    read = token_bytes(chosen, gguf, ways)
     quality = {}
     for name, start in ways.items():
         say(f"perplexity: {name}")
         with start() as contestant:
             quality[name] = row_losses(contestant, rows[: chosen.rows].tolist())
-    read = token_bytes(chosen, gguf, ways)
+    measured = race(ways, ids, next(iter(adapters.values()), None), chosen)
     adapter = results.medians_of(measured.adapter)
     figures = {
         name: {str(length): results.speeds(turns, length, chosen.tokens) for length, turns in times.items()}
@@ -236,6 +237,7 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
         for name, times in measured.times.items()
     }
     found = {
+        "package": package,
         "machine": machine.this() | {"threads": chosen.threads},
         "rounds": len(measured.processes[BARE]),
         "contestants": figures,
@@ -248,7 +250,7 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
 
 def main() -> None:
     """Measure, print the tables, and write the results for the report."""
-    chosen = words()
+    chosen = options.parse(__doc__)
     if not (chosen.package / "model.onnx").exists():
         raise UserError(f"{chosen.package} holds no model.onnx: name a built package with --package")
     with tempfile.TemporaryDirectory() as scratch:

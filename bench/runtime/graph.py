@@ -6,12 +6,20 @@ from pathlib import Path
 
 import onnx
 from onnx import TensorProto
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 BRANCH = ("/lora_A/MatMul", "/lora_B/MatMul", "/lora/Add")
 INPUTS = (".lora_A", ".lora_B")
 # Operators that read of some inputs only the rows of their tokens, or nothing: an operator's and its inputs' numbers.
 LOOKUPS = {"Gather": {0}, "GatherBlockQuantized": {0, 2, 3}, "GroupQueryAttention": {7, 8}, "Reshape": {0}}
 BITS = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
+
+
+def model_files(package: Path) -> list[Path]:
+    """Return the package's model.onnx and the files that hold its weights."""
+    proto = onnx.load(package / "model.onnx", load_external_data=False)
+    outside = {ExternalDataInfo(tensor).location for tensor in proto.graph.initializer if uses_external_data(tensor)}
+    return [package / name for name in ("model.onnx", *sorted(outside))]
 
 
 def write_bare(package: Path, folder: Path) -> None:

@@ -1,17 +1,23 @@
 import json
 import subprocess
 import sys
+from argparse import Namespace
+from contextlib import nullcontext
 from math import exp
+from pathlib import Path
 
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from conftest import ROOT
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from bench.runtime import graph, results
+from bench.runtime import __main__ as runtime
+from bench.runtime import graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, Contestant
 from passes import lora_inputs
+from press import files
 from press.errors import UserError
 
 NAME = "/model/layers.0/mlp/down_proj/MatMul"
@@ -124,3 +130,106 @@ def test_the_command_line_says_what_it_does():
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 1
     assert result.stderr == "error: nowhere holds no model.onnx: name a built package with --package\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        *(
+            (f"--{name} {value}", f"argument --{name}: '{value}' is no whole number from 1 upwards")
+            for name in ("rounds", "rows", "tokens", "threads", "lengths")
+            for value in ("0", "-1", "1.5", "many")
+        ),
+        ("--lengths 16 0", "argument --lengths: '0' is no whole number from 1 upwards"),
+        ("--lengths", "argument --lengths: expected at least one argument"),
+        *(
+            (f"--minutes {value}", f"argument --minutes: '{value}' is no number from 0 upwards")
+            for value in ("-1", "nan", "many")
+        ),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_on_the_command_line(words: str, message: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        options.parse("", words.split())
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.endswith(f"python -m bench.runtime: error: {message}\n")
+
+
+def test_what_can_be_measured_is_taken_from_the_command_line():
+    line = "--rounds 1 --rows 1 --tokens 1 --threads 1 --lengths 1 2 --minutes 0.5"
+    chosen = options.parse("", line.split())
+    assert (chosen.rounds, chosen.rows, chosen.tokens, chosen.threads, chosen.lengths) == (1, 1, 1, 1, [1, 2])
+    assert chosen.minutes == 0.5
+    assert options.parse("", ["--minutes", "0"]).minutes == 0
+
+
+class Answering:
+    """A contestant that notes what it is asked, and dies before its answer number `lifetime`."""
+
+    load_s = 0.5
+
+    def __init__(self, lifetime: int = 1000) -> None:
+        self.asked: list[str] = []
+        self._lifetime = lifetime
+
+    def generate(self, ids: list[int], tokens: int) -> dict:
+        self.asked.append("generate")
+        if len(self.asked) >= self._lifetime:
+            raise UserError("it died")
+        return times([1.0])[0]
+
+    def loss(self, ids: list[int]) -> float:
+        self.asked.append("loss")
+        return 1.0
+
+    def peak_bytes(self) -> int:
+        return 1000
+
+
+def chosen(**others: object) -> Namespace:
+    return Namespace(lengths=[16], rounds=3, minutes=1, tokens=4, rows=2, threads=1, **others)
+
+
+@pytest.mark.parametrize(("lifetime", "rounds"), [(6, 2), (4, 1)])
+def test_rounds_before_a_contestant_dies_are_kept(lifetime: int, rounds: int, capsys):
+    contestant = Answering(lifetime)
+    measured = runtime.race({READY: lambda: nullcontext(contestant)}, [1] * 16, None, chosen())
+    assert len(measured.processes[READY]) == len(measured.times[READY][16]) == rounds
+    assert "it died: these are the rounds so far" in capsys.readouterr().err
+
+
+def test_a_contestant_that_dies_in_the_first_round_ends_it():
+    contestant = Answering(lifetime=2)
+    with pytest.raises(UserError, match="it died"):
+        runtime.race({READY: lambda: nullcontext(contestant)}, [1] * 16, None, chosen())
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """A package with its weights in a file beside the graph, and an adapter."""
+    folder = tmp_path / "package"
+    adapter = folder / "adapters" / "travel"
+    adapter.mkdir(parents=True)
+    proto = model()
+    for tensor in proto.graph.initializer:
+        # Only raw bytes can lie outside.
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+    onnx.save(proto, folder / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    files.write_json(folder / "genai_config.json", {"model": {"decoder": {"num_key_value_heads": 3, "head_size": 4}}})
+    (adapter / "adapter.onnx_adapter").write_bytes(b"adapter")
+    files.write_json(adapter / "adapter.json", {"dtype": "float32", "inputs": {}})
+    return folder
+
+
+def test_the_results_name_what_was_timed_and_rounds_come_last(package: Path, tmp_path: Path, monkeypatch):
+    contestant = Answering()
+    ways = {name: lambda: nullcontext(contestant) for name in (BARE, READY)}
+    monkeypatch.setattr(runtime, "text_rows", lambda *_: torch.ones(2, 256, dtype=torch.int64))
+    monkeypatch.setattr(runtime.bandwidth, "read_bytes_per_s", lambda _: 1e9)
+    monkeypatch.setattr(runtime, "starts", lambda *_: ways)
+    found, _ = runtime.measure(chosen(package=package, base=tmp_path, without=[LLAMA], gguf=None), tmp_path)
+    digests = files.digests(package)
+    names = ("genai_config.json", "model.onnx", "weights.bin", "adapters/travel/adapter.onnx_adapter")
+    assert found["package"] == {"folder": str(package), "sha256": {name: digests[name] for name in names}}
+    # What fails while the perplexity is measured must not cost the rounds.
+    assert contestant.asked == ["loss"] * 4 + ["generate"] * 12
