@@ -67,7 +67,7 @@ def ladder(of: Ladder) -> Markup:
             {
                 "index": index,
                 # A line joins the bare rungs, another one each adapter's.
-                "of": rung.label.removeprefix("ONNX, ") if rung.adapted else "bare",
+                "of": rung.label.partition(", ")[2] if rung.adapted else "bare",
                 "name": rung.label,
                 "loss": rung.loss,
                 "text": f"{rung.loss:.3f}",

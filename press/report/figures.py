@@ -6,27 +6,16 @@ What a build has not (a runtime for its target, benchmarks, tasks) is left out, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from press import answers
+from press import answers, card, templates
+from press.ladder import FIGURES, GENERAL
 from press.report.inputs import Inputs
 
-GENERAL = "general"
-SCORES = ("loss", "perplexity", "kl", "agreement", "valid")
-BARE_RUNGS = (
-    ("base", "pytorch", "base"),
-    ("quantized", "pytorch", "quantized"),
-    ("+ target's head", "pytorch", "head"),
-    ("ONNX, bare", "onnx", "bare"),
-)
-ADAPTER_RUNGS = (("adapter", "pytorch", "adapter"), ("ONNX, adapter", "onnx", "adapter"))
+ADAPTER = "adapter"
 ATTRIBUTION = {
     "weights": "weights",
     "lm_head": "embedding and head",
     "activations": "activations",
     "adapter_conversion": "adapter's conversion",
-}
-SHARES = {
-    "ended": "answers that end by themselves",
-    "looping": "answers that loop",
 }
 MODELS = {"base": "base", "quantized": "quantized", "captured": "ONNX graph"}
 # Label, key among a contestant's figures for prompts of a length, and factor to the label's unit.
@@ -78,6 +67,8 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Answer:
+    # bare, or an adapter's name
+    model: str
     text: str
     # What is to be said about it, and whether that is good.
     remark: str
@@ -86,11 +77,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt without its template, and what the bare model and the adapter make of it."""
+    """A prompt without its template, and what the bare model, the adapter and perhaps the other adapters make of it."""
 
     prompt: str
-    bare: Answer
-    adapter: Answer
+    answers: list[Answer]
 
 
 @dataclass(frozen=True)
@@ -110,56 +100,54 @@ def ladders(inputs: Inputs) -> list[Ladder]:
 
 def _ladder(inputs: Inputs, text: str) -> Ladder:
     metrics = inputs.metrics
-    rungs = _rungs(metrics[text], BARE_RUNGS, adapted=False)
+    rungs = _rungs(metrics[text])
     if text == GENERAL:
         for name in inputs.adapters:
-            labels = ((name, "pytorch", "adapter"), (f"ONNX, {name}", "onnx", "adapter"))
-            rungs += _rungs(metrics[name].get(GENERAL, {}), labels, adapted=True)
-    else:
-        rungs += _rungs(metrics[text], ADAPTER_RUNGS, adapted=True)
+            rungs += _rungs(metrics[name].get(GENERAL, {}), name)
     costs = metrics[text].get("attribution", {})
     return Ladder(text, rungs, {label: costs[key] for key, label in ATTRIBUTION.items() if key in costs})
 
 
-def _rungs(scores: Mapping, labels: tuple[tuple[str, str, str], ...], *, adapted: bool) -> list[Rung]:
-    found = [(label, engine, scores.get(engine, {}).get(rung)) for label, engine, rung in labels]
-    return [Rung(label, engine, adapted, *map(of.get, SCORES)) for label, engine, of in found if of]
+def _rungs(scores: Mapping, adapter: str = ADAPTER) -> list[Rung]:
+    """Return the rungs that have scores, that of an adapter under its name."""
+    found = []
+    for key, label in card.RUNGS.items():
+        engine, rung = key.split(".")
+        of = scores.get(engine, {}).get(rung)
+        if of:
+            found.append(Rung(label.replace(ADAPTER, adapter), engine, rung == ADAPTER, *map(of.get, FIGURES)))
+    return found
 
 
 def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
     """Return what share of an adapter's answers is how, of the bare model and of the adapter."""
     of = inputs.metrics[adapter]
-    return [(label, of[key]["bare"], of[key]["adapter"]) for key, label in SHARES.items() if key in of]
+    return [
+        (f"answers that {words}", of[key]["bare"], of[key]["adapter"])
+        for key, words in card.SHARES.items()
+        if key in of
+    ]
 
 
 def samples(inputs: Inputs, adapter: str) -> tuple[list[Sample], list[Sample]]:
     """Return the answers to the samples of params.yaml, and those to held-out prompts."""
     params = inputs.params["adapters"][adapter]
-    all_of_them = [
-        Sample(
-            _prompt(row["prompt"], params["template"]),
-            _answer(row["bare"], params["response_schema"]),
-            _answer(row["adapter"], params["response_schema"]),
-        )
-        for row in inputs.answers.get(adapter, [])
-    ]
+    all_of_them = []
+    for row in inputs.answers.get(adapter, []):
+        texts = [("bare", row["bare"]), (adapter, row["adapter"]), *row.get("others", {}).items()]
+        given = [_answer(model, text, params["response_schema"]) for model, text in texts]
+        all_of_them.append(Sample(templates.given(params["template"], row["prompt"]), given))
     first = len(params["samples"])
     return all_of_them[:first], all_of_them[first:]
 
 
-def _prompt(text: str, template: str) -> str:
-    """Take the template off a prompt that fills its only field."""
-    before, _, after = template.partition("{response}")[0].partition("{prompt}")
-    return text[len(before) : len(text) - len(after)] if text.startswith(before) and text.endswith(after) else text
-
-
-def _answer(text: str, schema: dict | None) -> Answer:
+def _answer(model: str, text: str, schema: dict | None) -> Answer:
     if answers.loops(text):
-        return Answer(text, "loops", False)
+        return Answer(model, text, "loops", False)
     if schema is None:
-        return Answer(text, "", True)
+        return Answer(model, text, "", True)
     complaint = answers.complaint(text, schema)
-    return Answer(text, complaint or "satisfies the schema", complaint is None)
+    return Answer(model, text, complaint or "satisfies the schema", complaint is None)
 
 
 def sizes(inputs: Inputs) -> list[tuple[str, int]]:
@@ -188,7 +176,7 @@ def tiles(inputs: Inputs) -> list[Tile]:
         found.append(
             Tile("KL divergence of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}")
         )
-    if inputs.bench and (speeds := decoding(inputs.bench)):
+    if inputs.speeds and (speeds := decoding(inputs.speeds)):
         name = SHIPPED if SHIPPED in speeds else next(iter(speeds))
         found.append(Tile("tokens a second, decoding", f"{max(speeds[name].values()):.1f}", f"{name}, at best"))
     return found

@@ -45,7 +45,7 @@ class Inputs:
     machines: dict[str, dict]
     # package: version, of every stage's libraries
     libraries: dict[str, str]
-    # None where `make bench` or `make release` did not run
+    # None where `make bench` or `make release` did not run; either may be of another package
     bench: dict | None
     release: dict | None
     # Whether reports/evaluate is of the same build as the package
@@ -55,6 +55,12 @@ class Inputs:
     def params(self) -> dict:
         """The parameters that the package was built with."""
         return self.manifest["inputs"]["params"]
+
+    @property
+    def speeds(self) -> dict | None:
+        """The benchmark, if it is of this package."""
+        timed = (self.bench or {}).get("package", {}).get("sha256", {})
+        return self.bench if timed and timed.items() <= self.manifest["files"].items() else None
 
     @property
     def adapters(self) -> list[str]:

@@ -41,6 +41,7 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
         "counts": {state: [one for one in changed if one.state is state] for state in State},
         "State": State,
         "SIGNS": SIGNS,
+        "METHODS": card.METHODS,
         "needs": dag.reduced(needs),
         "drawing": dag.draw(needs),
         "box": dag,

