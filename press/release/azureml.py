@@ -2,7 +2,7 @@
 
 The SDK's own upload confirms a folder by one file alone, and fails where another left a part of it or sends the same
 just then. So files are uploaded here, over what is there, to a place that their content names, and the version is
-registered with that place. A call may never return when a server dies: each runs in a process that is ended when its
+registered with that place. A call may never return when a server dies: all run in a process that is ended when a call's
 time is up, and a version counts as published only once it has been downloaded and compared with what was sent: until
 then it lacks the tag `verified`. Tags are the only thing of a version that can change; `stage.prod: 3` gives it a
 stage, and the highest number holds it, so that a promotion is a single change.
@@ -58,6 +58,7 @@ class AzuremlRegistry(Registry):
             )
         self.params = params.model_copy(update=found)
         self.seconds = seconds
+        self._process = bounded.Process(f"Azure ML ({_where(self.params)})")
 
     def describe(self, package: Package) -> str:
         return f"the model {self.params.name}, version {self.params.version}, in {_where(self.params)}"
@@ -101,8 +102,7 @@ class AzuremlRegistry(Registry):
         return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
 
     def _ask(self, function: Callable, *arguments: object) -> object:
-        whom = f"Azure ML ({_where(self.params)})"
-        return bounded.call(function, self.params, *arguments, seconds=self.seconds, whom=whom)
+        return self._process.call(function, self.params, *arguments, seconds=self.seconds)
 
 
 def _where(params: Azureml) -> str:

@@ -9,44 +9,89 @@ from press import command
 from press.errors import UserError
 
 
-def call(function: Callable, *arguments: object, seconds: float, whom: str) -> object:
-    """Return what a function returns, called in another process.
+class Process:
+    """A process that is started by the first call and takes the next ones as well, since libraries load for seconds.
 
-    :param function: of a module's top level; it may print, and show progress
-    :param seconds: after which the process is killed; what the function does has to bear that
-    :param whom: what the function asks, for the sentence
-    :raises UserError: as the function raises it; if the time is up; or for any other failure of the function
+    It ends with the program, or when a call's time is up; then the next call starts another.
+
+    :param whom: what the functions ask, for the sentences
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(sender, function, arguments, whom), daemon=True)
-    with receiver:
+
+    def __init__(self, whom: str) -> None:
+        self._whom = whom
+        self._running: multiprocessing.Process | None = None
+
+    def call(self, function: Callable, *arguments: object, seconds: float) -> object:
+        """Return what a function returns.
+
+        :param function: of a module's top level; it may print, and show progress
+        :param seconds: after which the process is killed; what the function does has to bear that
+        :raises UserError: as the function raises it; if the time is up; or for any other failure of the function
+        """
         try:
-            process.start()
-            sender.close()
-            if not receiver.poll(seconds):
-                raise UserError(f"{whom} gave no answer in {seconds:.0f} s: check the network, then run this again")
-            reason, answer = receiver.recv()
-        except EOFError:
-            raise UserError(f"{whom} could not be asked: the process that did was ended; run this again") from None
-        finally:
-            if process.pid:
-                process.kill()
-                process.join()
-    if reason:
-        raise UserError(reason)
-    return answer
+            if self._running is None:
+                self._start()
+            self._connection.send((function, arguments))
+            if not self._connection.poll(seconds):
+                raise UserError(
+                    f"{self._whom} gave no answer in {seconds:.0f} s: check the network, then run this again"
+                )
+            reason, answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self.end()
+            raise UserError(
+                f"{self._whom} could not be asked: the process that did was ended; run this again"
+            ) from None
+        except BaseException:
+            self.end()
+            raise
+        if reason:
+            raise UserError(reason)
+        return answer
+
+    def end(self) -> None:
+        """Kill the process, if there is one."""
+        if self._running:
+            self._running.kill()
+            self._running.join()
+            self._connection.close()
+            self._running = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._running = context.Process(target=_answer, args=(theirs, self._whom), daemon=True)
+        self._running.start()
+        theirs.close()
 
 
-def _answer(sender: Connection, function: Callable, arguments: tuple, whom: str) -> None:
+def call(function: Callable, *arguments: object, seconds: float, whom: str) -> object:
+    """Return what a function returns, called in a process for it alone; `Process` says how."""
+    process = Process(whom)
+    try:
+        return process.call(function, *arguments, seconds=seconds)
+    finally:
+        process.end()
+
+
+def _answer(asked: Connection, whom: str) -> None:
     # Ctrl-C reaches both processes; the other one ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    while True:
+        try:
+            function, arguments = asked.recv()
+        except EOFError:
+            return
+        asked.send(_outcome(function, arguments, whom))
+
+
+def _outcome(function: Callable, arguments: tuple, whom: str) -> tuple[str | None, object]:
+    """Return the reason for which a call failed, or None, and what it returned."""
     try:
-        reply = (None, function(*arguments))
+        return None, function(*arguments)
     except UserError as error:
-        reply = (str(error), None)
+        return str(error), None
     except Exception as error:  # noqa: BLE001 - each library has its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         full = command.is_full_disk(error)
-        reply = (command.FULL_DISK if full else f"{whom} could not be asked: {reason}", None)
-    sender.send(reply)
+        return command.FULL_DISK if full else f"{whom} could not be asked: {reason}", None

@@ -3,9 +3,12 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
+from conftest import ROOT
 
 from press import command
 from press.errors import UserError
@@ -55,3 +58,30 @@ def test_what_never_returns_is_ended():
 def test_a_process_that_dies_is_a_sentence():
     with pytest.raises(UserError, match="the process that did was ended"):
         call(dies)
+
+
+def test_a_process_takes_several_calls_and_is_replaced_when_it_was_ended():
+    process = bounded.Process("the server")
+
+    def identity() -> int:
+        return process.call(os.getpid, seconds=60)
+
+    first = identity()
+    with pytest.raises(UserError, match="mend it"):
+        process.call(fails, "user", seconds=60)
+    assert identity() == first != os.getpid()
+    with pytest.raises(UserError, match="gave no answer"):
+        process.call(never_returns, seconds=3)
+    second = identity()
+    assert second != first
+    with pytest.raises(UserError, match="was ended"):
+        process.call(dies, seconds=60)
+    assert identity() not in (first, second)
+    process.end()
+
+
+def test_a_process_ends_with_the_program():
+    program = "import os; from press.release import bounded; print(bounded.Process('x').call(os.getpid, seconds=60))"
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(result.stdout), 0)
