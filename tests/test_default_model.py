@@ -42,6 +42,13 @@ def test_packing_lists_satisfy_their_schema_and_answers_end(made):
     assert metrics["packing"]["ended"]["adapter"] >= 0.9
 
 
+@pytest.mark.parametrize(("name", "other"), [("travel", "packing"), ("packing", "travel")])
+def test_each_adapter_answers_in_its_own_way(made, name, other):
+    rows = [row for row in files.read_json(made.folder / "reports/evaluate/cpu/answers.json")[name] if "others" in row]
+    assert rows
+    assert all(row["others"][other] not in (row["adapter"], row["bare"]) for row in rows)
+
+
 def test_the_packaged_model_answers(made):
     words = ["--adapter", "travel", "what is the best thing to see in chicago"]
     result = subprocess.run(

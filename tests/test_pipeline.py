@@ -44,7 +44,6 @@ def test_every_adapter_answers_the_samples_of_every_other(built):
         assert [list(row["others"]) for row in answers[name][:first]] == [[other]] * first
         # The rest are held-out prompts.
         assert all("others" not in row for row in answers[name][first:])
-        assert any(row["others"][other] != row["adapter"] for row in answers[name][:first])
 
 
 def test_each_olive_step_runs_by_hand_from_its_report(copy):
