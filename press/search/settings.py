@@ -12,8 +12,8 @@ from press.errors import UserError
 from press.search import space
 from press.search.objectives import Objective
 
-# The metrics that no stage makes, since timings cannot be made again.
-SPEED = "speed."
+# The metrics that no stage makes, since timings cannot be made again: speed.decode, speed.adapter.
+SPEED = "speed"
 
 
 class Search(Block):
@@ -58,7 +58,7 @@ class Spec:
     def measures_speed(self) -> bool:
         """Whether anything of the search is about speed."""
         expressions = [each.expression for each in (*self.objectives, *self.front)] + self.constraints
-        return any(name.startswith(SPEED) for text in expressions for name in gates.METRIC.findall(text))
+        return any(name.startswith(f"{SPEED}.") for text in expressions for name in gates.METRIC.findall(text))
 
 
 def load() -> Spec:
@@ -94,6 +94,11 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
         # A package that fails a gate cannot be published.
         constraints=[*params.gates, *search.constraints],
     )
+    if spec.measures_speed and SPEED in params.adapters:
+        raise UserError(
+            f"{settings.PARAMS}: adapters has {SPEED!r}, whose metrics would be taken for the search's own "
+            f"{SPEED}.*: choose another name for the adapter, or leave speeds out of the search"
+        )
     if spec.measures_speed and search.workers > 1:
         raise UserError(
             f"{settings.PARAMS}: search.workers is {search.workers}, but must be 1 where speed counts: trials side by "

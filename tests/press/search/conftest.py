@@ -28,9 +28,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., setti
     """Write params.yaml without its gates, with a changed search and other values, and return the search."""
     monkeypatch.chdir(tmp_path)
 
-    def write_and_load(gates: Sequence[str] = (), quantize: dict | None = None, **changes: object) -> settings.Spec:
+    def write_and_load(
+        gates: Sequence[str] = (), quantize: dict | None = None, adapters: dict | None = None, **changes: object
+    ) -> settings.Spec:
         values = PARAMS | {"gates": list(gates), "search": SEARCH | changes}
         values["quantize"] = PARAMS["quantize"] | (quantize or {})
+        values["adapters"] = PARAMS["adapters"] | (adapters or {})
         Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
         return settings.load()
 

@@ -82,6 +82,13 @@ def test_gates_are_constraints_and_speed_is_measured_if_it_is_named(load):
     assert load(constraints=["speed.decode >= 20"]).measures_speed
 
 
+def test_no_adapter_may_hide_the_search_s_own_metrics(load):
+    adapters = {"speed": load().params.model_dump()["adapters"]["travel"]}
+    assert not load(adapters=adapters).measures_speed
+    with pytest.raises(UserError, match="adapters has 'speed', whose metrics would be taken for the search's own"):
+        load(adapters=adapters, front=["maximize speed.decode"])
+
+
 def test_a_key_for_every_adapter_sets_all_to_one_value(load):
     spec = load(space={EVERY_RATE: {"low": 1.0e-4, "high": 1, "log": True}})
     (dimension,) = spec.dimensions
