@@ -1,15 +1,17 @@
 """Run the pipeline's stages on a random model of exactly Phi-3.5-mini's shape; time, memory and floor of each.
 
     python -m bench.phi_shape [--device cuda] [--layers 32] [--steps 100] [--batch-size 8] [--tokens 256] [--rows 32]
-                              [--method qlora] [--checkpointing off] [--stages quantize,finetune] [--keep FOLDER]
+                              [--method qlora] [--checkpointing off] [--processes 2] [--stages quantize,finetune]
+                              [--keep FOLDER]
 
 3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
 Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
-finetune (rank 16 on all projections, gradient checkpointing), capture and convert (for the CPU). The floor of a stage
-is the longest of its arithmetic, its traffic to the device's memory and its files, at the rates that the machine
-reaches in a plain product, copy and write, which are measured first. It needs no network: on a machine that reaches no
-package registry, put the wheels of requirements.lock into a folder on PYTHONPATH. What is kept is a package, as
-`python -m bench.runtime --package FOLDER` wants it.
+finetune (rank 16 on all projections, gradient checkpointing; with several processes, each on a GPU of its own, whose
+memory is not measured), capture and convert (for the CPU). The floor of a stage is the longest of its arithmetic, its
+traffic to the device's memory and its files, at the rates that the machine reaches in a plain product, copy and write,
+which are measured first. It needs no network: on a machine that reaches no package registry, put the wheels of
+requirements.lock into a folder on PYTHONPATH. What is kept is a package, as `python -m bench.runtime --package FOLDER`
+wants it.
 """
 
 import argparse
@@ -46,13 +48,12 @@ def parameters(words: argparse.Namespace) -> settings.Settings:
     calibration = params.quantize.calibration.model_copy(update={"rows": words.rows})
     adapter = params.adapter(ADAPTER)
     training = {"max_steps": words.steps, "checkpoint_every": words.steps, "batch_size": words.batch_size}
+    training |= {"processes": words.processes, "gradient_checkpointing": words.checkpointing == "on"}
     changes = {
         "max_seq_len": words.tokens,
         "too_long": "truncate",
         "lora": adapter.lora.model_copy(update={"method": words.method, "rank": RANK, "target_modules": MODULES}),
-        "training": adapter.training.model_copy(
-            update={**training, "gradient_checkpointing": words.checkpointing == "on"}
-        ),
+        "training": adapter.training.model_copy(update=training),
     }
     return params.model_copy(
         update={
@@ -166,7 +167,7 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
     written = {name: files.size(path) if path.exists() else 0 for name, path in OUTPUTS.items()}
     work = {
         "quantize": (2 * calibration * (layers + gram), 2 * layers, written["quantize"]),
-        "finetune": (passes, width * words.steps * step, 0),
+        "finetune": (passes / words.processes, width * words.steps * step, 0),
         "capture": (0, 0, written["capture"]),
         "convert": (0, 0, written["convert"]),
     }
@@ -195,6 +196,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32, help="calibration rows of 512 tokens")
     parser.add_argument("--method", choices=["lora", "rslora", "dora", "qlora"], default="lora", help="of finetune")
     parser.add_argument("--checkpointing", choices=["on", "off"], default="on", help="gradient checkpointing")
+    parser.add_argument("--processes", type=int, default=1, help="of finetune, on as many GPUs")
     parser.add_argument("--stages", default=",".join(OUTPUTS), help="those to run, without a gap from the first on")
     parser.add_argument(
         "--keep", type=lambda text: Path(text).absolute(), help="a new folder for the captured model and its adapter"
@@ -202,7 +204,7 @@ def main() -> None:
     parser.add_argument("--step", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.step:
-        device.confine(words.device)
+        device.confine(words.device, words.processes if words.step == "finetune" else 1)
         files.write_json(Path(f"{words.step}.json"), measure(words.step, words))
         return
     with tempfile.TemporaryDirectory() as scratch:
@@ -223,14 +225,16 @@ def report(
     words: argparse.Namespace, measured: dict[str, dict], least: dict[str, float], rate: dict[str, float]
 ) -> None:
     """Print the table, the sizes and what the training learned."""
-    print(f"finetune by {words.method}, gradient checkpointing {words.checkpointing}; ", end="")
+    print(f"finetune by {words.method}, gradient checkpointing {words.checkpointing}, ", end="")
+    print(f"processes {words.processes}; ", end="")
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{name}: {rate['flops'] / 1e12:.1f} TFLOP/s, memory {rate['memory'] / 1e9:.0f} GB/s", end="")
     print(f", files {rate['files'] / 1e9:.1f} GB/s\n")
     print("| stage | seconds | floor | peak GPU memory, GB | peak host memory, GB | output, GB |")
     print("|---|---|---|---|---|---|")
     for stage, of in measured.items():
-        sizes = f"{of['gpu'] / 1e9:.1f} | {of['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
+        gpu = f"{of['gpu'] / 1e9:.1f}" if of["gpu"] else "–"
+        sizes = f"{gpu} | {of['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
         print(f"| {stage} | {of['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
     if "finetune" not in measured:
         return
