@@ -41,7 +41,7 @@ install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.task
 	python -m pip install -r requirements-tasks.txt -c requirements.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
-	$(if $(PRESET),python -m press.preset $(PRESET))
+	$(if $(PRESET),python -m press.params.preset $(PRESET))
 	@python -m stages.check
 	dvc repro
 	@$(MAKE) --no-print-directory ask
@@ -111,7 +111,7 @@ lint: $(INSTALLED) ## check style and format
 	ruff format --check .
 
 lock: $(INSTALLED) ## resolve requirements.txt anew into requirements.lock
-	python -m press.lock
+	python -m press.core.packages
 
 clean: $(INSTALLED) ## remove what the pipeline made, and nothing else (git restore and dvc checkout bring it back)
 	python -m press.clean

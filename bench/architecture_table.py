@@ -9,7 +9,8 @@ import os
 
 from bench import tested_table
 from bench.tested_table import ROOT
-from press import architectures, command, files
+from press.core import cli, files
+from press.model import architectures
 
 README = ROOT / "README.md"
 REPORT = ROOT / "docs/architectures.json"
@@ -55,12 +56,12 @@ def inserted(text: str, report: dict) -> str:
 
 def main() -> None:
     tests = ["tests/test_architectures.py", "-k", "not table_of and not in_the_table and not locked_versions"]
-    failure = "an architecture that press/architectures.py lists does not pass"
+    failure = "an architecture that press/model/architectures.py lists does not pass"
     report = summary(tested_table.measured(tests, "--architectures-report", failure))
     files.write_json(REPORT, report)
     README.write_text(inserted(README.read_text(encoding="utf-8"), report), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

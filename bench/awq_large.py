@@ -25,7 +25,7 @@ from olive.passes.pytorch import quant_utils
 from bench.shapes import PHI_3_5_MINI, make_phi
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
-from press import command, files
+from press.core import cli, files
 
 PARTS = {
     "forward and Gram matrices": (calibration.LayerInputs, "advance"),
@@ -110,5 +110,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

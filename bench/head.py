@@ -23,7 +23,9 @@ import numpy as np
 import torch
 
 from bench.quantizers import TEXT, text_rows
-from press import blocks, checkpoints, command, files, settings
+from press.core import cli, files
+from press.model import checkpoints
+from press.params import schema, settings
 from stages import capture
 
 QUANTIZED = Path("models/quantized")
@@ -42,7 +44,7 @@ class Figures:
     speeds: list[float] = field(default_factory=list)
 
 
-def captured(variant: str, target: blocks.Target, scratch: Path) -> Path:
+def captured(variant: str, target: schema.Target, scratch: Path) -> Path:
     """Capture the quantized model for a variant, PRECISION/BLOCK_SIZE/ACCURACY_LEVEL; return its folder."""
     precision, block_size, accuracy_level = variant.split("/")
     changes = {"precision": precision, "block_size": int(block_size), "accuracy_level": int(accuracy_level)}
@@ -54,7 +56,7 @@ def captured(variant: str, target: blocks.Target, scratch: Path) -> Path:
 
 def compare(figures: dict[str, Figures], rows: torch.Tensor, threads: int) -> None:
     """Add up each variant's distance from PyTorch over the rows of tokens."""
-    from press.runtime import Runtime
+    from press.model.runtime import Runtime
 
     model = checkpoints.dequantize(checkpoints.load(QUANTIZED))
     runtimes = {variant: Runtime(of.folder, {}, threads) for variant, of in figures.items()}
@@ -144,5 +146,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

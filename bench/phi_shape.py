@@ -29,7 +29,11 @@ from pathlib import Path
 import torch
 
 from bench.shapes import LONG_ROPE, PHI_3_5_MINI, make_phi
-from press import checkpoints, command, device, examples, files, settings, sources
+from press.core import cli, files
+from press.data import examples
+from press.model import checkpoints, device
+from press.params import settings
+from press.sources import sources
 
 ROOT = Path(__file__).parents[1]
 ADAPTER, TARGET = "travel", "cpu"
@@ -244,5 +248,5 @@ def report(
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

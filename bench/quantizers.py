@@ -22,7 +22,10 @@ from pathlib import Path
 import torch
 
 from bench import rotation
-from press import blocks, checkpoints, command, examples, settings
+from press.core import cli
+from press.data import examples
+from press.model import checkpoints
+from press.params import schema, settings
 from stages import quantize
 
 BASE = Path("models/base")
@@ -93,7 +96,7 @@ def cut(base: Path, layers: int, target: Path) -> Path:
     return target
 
 
-def by_olive(base: Path, params: blocks.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
+def by_olive(base: Path, params: schema.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
     """Quantize by a pass of the pipeline; return the model with plain weights, and the seconds."""
     start = time.perf_counter()
     result = quantize.quantize(params, base, scratch, seed)
@@ -115,7 +118,7 @@ def by_gguf(base: Path) -> tuple[torch.nn.Module, float]:
 
 
 def by_llm_compressor(
-    base: Path, params: blocks.Quantize, scratch: Path, python: Path, threads: int
+    base: Path, params: schema.Quantize, scratch: Path, python: Path, threads: int
 ) -> tuple[torch.nn.Module, float]:
     """Quantize by llm-compressor's AWQ in its own environment."""
     from passes.data import calibration_rows
@@ -133,7 +136,7 @@ def by_llm_compressor(
     return checkpoints.load(scratch / "result"), float(run.stdout.strip().splitlines()[-1])
 
 
-def variant(params: blocks.Quantize, quantizer: str, group_size: int, rows: int) -> blocks.Quantize:
+def variant(params: schema.Quantize, quantizer: str, group_size: int, rows: int) -> schema.Quantize:
     """Return the parameters of a quantizer of the table."""
     calibration = params.calibration.model_copy(update={"rows": rows})
     changes = {"group_size": group_size, "calibration": calibration}
@@ -220,5 +223,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

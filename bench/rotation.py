@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from press import checkpoints
+from press.model import checkpoints
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "generation_config.json")
 

@@ -37,7 +37,7 @@ def make_phi(folder: Path, layers: int, device: str, **changes: object) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Phi3Config
 
-    from press import sources
+    from press.sources import sources
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)

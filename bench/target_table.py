@@ -9,8 +9,8 @@ import os
 
 from bench import tested_table
 from bench.tested_table import ROOT
-from press import command, files
-from press.providers import MERGED, PROVIDERS
+from press.core import cli, files
+from press.params.providers import MERGED, PROVIDERS
 
 DOCS = ROOT / "docs/targets.md"
 REPORT = ROOT / "docs/targets.json"
@@ -57,12 +57,12 @@ def inserted(text: str, report: dict) -> str:
 
 def main() -> None:
     tests = ["tests/test_targets.py", "-k", "not last_report"]
-    failure = "a provider that press/providers.py lists does not pass"
+    failure = "a provider that press/params/providers.py lists does not pass"
     report = summary(tested_table.measured(tests, "--targets-report", failure))
     files.write_json(REPORT, report)
     DOCS.write_text(inserted(DOCS.read_text(encoding="utf-8"), report), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    os.environ.update(command.ENVIRONMENT)
+    os.environ.update(cli.ENVIRONMENT)
     main()

@@ -5,7 +5,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from press import files, lock
+from press.core import files, packages
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ("onnxruntime", "onnxruntime-genai", "olive-ai", "transformers", "peft", "torch")
@@ -14,7 +14,7 @@ END = "<!-- end of the table -->\n"
 
 def versions() -> dict[str, str]:
     """Return the locked versions of the libraries that make or run a graph."""
-    locked = lock.read(ROOT / "requirements.lock")
+    locked = packages.read(ROOT / "requirements.lock")
     return {name: locked[name] for name in LIBRARIES}
 
 

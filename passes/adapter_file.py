@@ -13,8 +13,9 @@ from olive.passes.pass_config import BasePassConfig
 from peft import LoraConfig
 from safetensors.numpy import load_file
 
-from press import checkpoints, files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.model import checkpoints
 
 ADAPTER = "adapter.onnx_adapter"
 SHAPES = "inputs.json"

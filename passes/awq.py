@@ -16,8 +16,8 @@ from pydantic import Field
 
 from passes.activation_aware.calibration import choose_rows
 from passes.activation_aware.quantization import quantize_layers
-from press import device
-from press.errors import UserError
+from press.core.errors import UserError
+from press.model import device
 
 GROUP_SIZES = (16, 32, 64, 128, 256)
 

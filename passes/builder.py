@@ -13,8 +13,8 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
-from press import checkpoints
-from press.providers import PROVIDERS
+from press.model import checkpoints
+from press.params.providers import PROVIDERS
 
 MODEL = "model.onnx"
 

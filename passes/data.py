@@ -9,19 +9,20 @@ import torch
 from olive.data.constants import IGNORE_INDEX
 from olive.data.registry import Registry
 
-from press import examples, texts
+from press.data import examples
+from press.data import rows as text_rows
 
 
 @Registry.register_dataset()
 def calibration_rows(
     path: str, model_path: str, rows: int, row_tokens: int, **_
 ) -> list[tuple[dict[str, torch.Tensor], int]]:
-    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.texts.rows does.
+    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.data.rows.rows does.
 
     :return: `rows` pairs of {input_ids, attention_mask}, each int64 of shape (row_tokens,), and an unused label
     :raises UserError: if a line has neither, or the file has too few tokens for the rows
     """
-    table = torch.tensor(texts.rows(Path(path), Path(model_path), rows, row_tokens, "quantize.calibration"))
+    table = torch.tensor(text_rows.rows(Path(path), Path(model_path), rows, row_tokens, "quantize.calibration"))
     return [({"input_ids": row, "attention_mask": torch.ones_like(row)}, 0) for row in table]
 
 

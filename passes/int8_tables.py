@@ -17,7 +17,7 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 EMBEDDING = "/model/embed_tokens/Gather"
 HEAD = "/lm_head/MatMul"

@@ -19,8 +19,9 @@ from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
 from passes import nf4
 from passes.trainer import TokenMeanTrainer, training_order
-from press import checkpoints, device, files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.model import checkpoints, device
 
 LOG = "training_log.json"
 

@@ -24,8 +24,9 @@ from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 from onnx import TensorProto, helper
 
-from press import checkpoints, files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.model import checkpoints
 
 LAYOUT = "lora_inputs.json"
 PROJECTION = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+_proj)/MatMul\w*")

@@ -17,7 +17,7 @@ from olive.passes.pytorch.common import inherit_hf_from_hf
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from press import checkpoints
+from press.model import checkpoints
 
 
 class MergeAdapter(Pass):

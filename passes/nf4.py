@@ -4,7 +4,7 @@ import torch
 from olive.common.quant.nn import QuantLinear
 from transformers import PreTrainedModel
 
-from press import needs
+from press.model import needs
 
 
 def to_nf4(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from press import files
+from press.core import files
 
 LOCK = Path("dvc.lock")
 FOLDERS = ("models", "packages", "prepared", "reports")

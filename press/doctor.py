@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press import lock, machine
-from press.errors import UserError
+from press.core import machine, packages
+from press.core.errors import UserError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 GB = 10**9
@@ -56,17 +56,17 @@ def python() -> Iterable[Row]:
     yield Row("Python", found) if fits else Row("Python", found, WRONG, f"install Python {wanted}, then `make install`")
 
 
-def packages() -> Iterable[Row]:
+def installed() -> Iterable[Row]:
     """The installed packages, against the lock."""
-    locked = lock.read()
-    lock.check_installed(locked)
-    yield Row("packages", f"all {len(locked)} as {lock.LOCK} has them")
+    locked = packages.read()
+    packages.check_installed(locked)
+    yield Row("packages", f"all {len(locked)} as {packages.LOCK} has them")
 
 
 def requirements() -> Iterable[Row]:
     """requirements.txt, against the lock."""
-    lock.check_requirements()
-    yield Row("requirements", f"{lock.REQUIREMENTS} and {lock.LOCK} agree")
+    packages.check_requirements()
+    yield Row("requirements", f"{packages.REQUIREMENTS} and {packages.LOCK} agree")
 
 
 def cpu() -> Iterable[Row]:
@@ -85,7 +85,7 @@ def providers() -> Iterable[Row]:
     """The execution providers of ONNX Runtime, against the targets."""
     import onnxruntime
 
-    from press import settings
+    from press.params import settings
 
     available = onnxruntime.get_available_providers()
     for name, target in settings.load().targets.items():
@@ -115,7 +115,7 @@ def memory() -> Iterable[Row]:
 
 def parameters() -> Iterable[Row]:
     """params.yaml."""
-    from press import settings
+    from press.params import settings
     from stages import check
 
     params = settings.load()
@@ -174,7 +174,7 @@ def remote() -> Iterable[Row]:
 
 CHECKS: dict[str, Callable[[], Iterable[Row]]] = {
     "Python": python,
-    "packages": packages,
+    "packages": installed,
     "requirements": requirements,
     "CPU": cpu,
     "providers": providers,

@@ -8,13 +8,15 @@ out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenize
 
 from pathlib import Path
 
-from press import blocks, command, files, graphs, machine, olive_run, settings
+from press.core import cli, files, machine
+from press.model import graphs, olive_run
+from press.params import schema, settings
 
 BASE = Path("models/quantized")
 OUTPUT = Path("models/captured")
 
 
-def capture(target: blocks.Target, base: Path, building: Path) -> Path:
+def capture(target: schema.Target, base: Path, building: Path) -> Path:
     """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
     return graphs.build(olive_run.hf_model(base), target, building)
 
@@ -31,4 +33,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

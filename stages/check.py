@@ -15,8 +15,11 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from press import command, device, files, gates, lock, needs, olive_run, settings, tasks
-from press.errors import UserError
+from press.core import cli, files, packages
+from press.core.errors import UserError
+from press.model import device, needs, olive_run
+from press.params import gates, settings
+from press.quality import tasks
 
 OUTPUT = Path("reports/environment")
 LOCAL = {"passes", "press", "stages"}
@@ -69,7 +72,7 @@ def imported_modules(tree: ast.AST) -> set[str]:
     return names
 
 
-def packages(paths: Iterable[Path], unused: Collection[str] = ()) -> set[str]:
+def used_packages(paths: Iterable[Path], unused: Collection[str] = ()) -> set[str]:
     """Return the normalized names of all packages that Python files use, directly or through another.
 
     What is imported but not installed is optional, as Triton is; a stage that needs it fails by itself.
@@ -82,7 +85,7 @@ def packages(paths: Iterable[Path], unused: Collection[str] = ()) -> set[str]:
     found: set[str] = set()
     pending = [owner for top in tops - LOCAL - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
-        name = lock.normalize(pending.pop())
+        name = packages.normalize(pending.pop())
         if name not in found and name not in unused:
             found.add(name)
             pending += _required(name) + list(LAZY.get(name, ()))
@@ -146,13 +149,13 @@ def main() -> None:
     check_files(params)
     check_gates(params)
     tasks.check(params.evaluate.tasks)
-    optional = lock.read(lock.TASKS)
+    optional = packages.read(packages.TASKS)
     unused = {} if params.evaluate.tasks.names else optional
-    locked = lock.read() | {name: version for name, version in optional.items() if name not in unused}
-    lock.check_installed(locked)
+    locked = packages.read() | {name: version for name, version in optional.items() if name not in unused}
+    packages.check_installed(locked)
     with files.replaced(OUTPUT) as building:
         for stage, script in stage_scripts().items():
-            used = packages(sources(script), unused)
+            used = used_packages(sources(script), unused)
             lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
     print("params.yaml and the environment are as they should be")
@@ -161,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

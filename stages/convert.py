@@ -8,9 +8,11 @@ out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, wit
 
 from pathlib import Path
 
-from press import command, device, files, graphs, olive_run, settings
-from press.errors import UserError
-from press.providers import MERGED
+from press.core import cli, files
+from press.core.errors import UserError
+from press.model import device, graphs, olive_run
+from press.params import settings
+from press.params.providers import MERGED
 from stages import quantize
 
 QUANTIZED = Path("models/quantized")
@@ -83,4 +85,4 @@ def main(target: str, adapter: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -10,27 +10,15 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from press import (
-    answers,
-    checkpoints,
-    command,
-    device,
-    examples,
-    files,
-    greedy,
-    ladder,
-    machine,
-    scoring,
-    settings,
-    tables,
-    tasks,
-    templates,
-    tensors,
-    texts,
-)
-from press.errors import UserError
-from press.examples import Example
-from press.ladder import GENERAL, Ladder
+from press.core import cli, files, machine
+from press.core.errors import UserError
+from press.data import answers, examples, rows, templates
+from press.data.examples import Example
+from press.model import checkpoints, device, head_tables
+from press.params import settings
+from press.quality import generation, ladder, scoring, tasks
+from press.quality.ladder import GENERAL, Ladder
+from press.verify import tensors
 
 BASE = Path("models/base")
 QUANTIZED = Path("models/quantized")
@@ -47,7 +35,7 @@ def read_texts(params: settings.Settings) -> dict[str, list[Example]]:
     found = {name: examples.read(PREPARED / name / "heldout.jsonl") for name in params.adapters}
     general = params.evaluate.general
     check_context(general.row_tokens)
-    found[GENERAL] = texts.examples(Path(general.data), BASE, general.rows, general.row_tokens, f"evaluate.{GENERAL}")
+    found[GENERAL] = rows.examples(Path(general.data), BASE, general.rows, general.row_tokens, f"evaluate.{GENERAL}")
     return found
 
 
@@ -84,7 +72,7 @@ def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -
         if schema := schemas.get(text):
             some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
-            given = greedy.answers(model, tokenizer, some, max_new_tokens, ends)
+            given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
             steps.judge(f"{text}.pytorch.{rung}", [answers.valid(each, schema) for each in given])
 
     base = checkpoints.load(BASE)
@@ -105,8 +93,8 @@ def climb_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -
         add(model, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = model.unload()
     try:
-        tables.put(quantized, tables.read(graph))
-    except tables.UnreadableError as error:
+        head_tables.put(quantized, head_tables.read(graph))
+    except head_tables.UnreadableError as error:
         print(f"note: {error}; what embedding and lm_head cost was not evaluated")
         return
     for text in steps.texts:
@@ -202,7 +190,7 @@ def ask_runtime(steps: Ladder, target: str, params: settings.Settings) -> tuple[
 
     :return: what the metrics have besides the ladder, the answers of each adapter, and the figures of single prompts
     """
-    from press.runtime import Runtime
+    from press.model.runtime import Runtime
 
     paths = {name: CONVERTED / target / name / "adapter.onnx_adapter" for name in params.adapters}
     runtime = Runtime(CAPTURED / target, paths, params.threads)
@@ -267,4 +255,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -8,8 +8,11 @@ out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat 
 
 from pathlib import Path
 
-from press import architectures, blocks, checkpoints, command, download, files, machine, settings, sources
-from press.errors import UserError
+from press.core import cli, files, machine
+from press.core.errors import UserError
+from press.model import architectures, checkpoints
+from press.params import schema, settings
+from press.sources import download, sources
 
 OUTPUT = Path("models/base")
 # What is there of a download; it stays after a kill, for the next run to go on with.
@@ -32,7 +35,7 @@ KEPT = (
 )
 
 
-def fetch(base: blocks.Base, seed: int, building: Path) -> None:
+def fetch(base: schema.Base, seed: int, building: Path) -> None:
     """Bring the chosen source's checkpoint into the empty folder `building`.
 
     :raises UserError: if the source cannot be reached or is not a checkpoint that this pipeline takes
@@ -94,4 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, online=True)
+    cli.run(main, online=True)

@@ -13,8 +13,10 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from press import blocks, checkpoints, command, device, files, launcher, machine, needs, olive_run, settings
-from press.errors import UserError
+from press.core import cli, files, machine
+from press.core.errors import UserError
+from press.model import checkpoints, device, launcher, needs, olive_run
+from press.params import schema, settings
 
 BASE = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
@@ -30,7 +32,7 @@ KNOBS = (
 
 def finetune(
     name: str,
-    adapter: blocks.Adapter,
+    adapter: schema.Adapter,
     seed: int,
     base: Path,
     building: Path,
@@ -170,4 +172,4 @@ def main(adapter: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

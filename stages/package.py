@@ -9,7 +9,10 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from press import card, command, files, gates, ladder, machine, settings
+from press.core import cli, files, machine
+from press.package import card
+from press.params import gates, settings
+from press.quality import ladder
 
 BASE = Path("models/base")
 CAPTURED = Path("models/captured")
@@ -89,4 +92,4 @@ def main(target: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from press import answers, blocks, checkpoints, command, examples, files, settings, templates
-from press.errors import UserError
-from press.examples import Example
+from press.core import cli, files
+from press.core.errors import UserError
+from press.data import answers, examples, templates
+from press.data.examples import Example
+from press.model import checkpoints
+from press.params import schema, settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -47,7 +50,7 @@ class Prepared:
     truncated: int = 0
 
 
-def prepare(adapter: blocks.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> Prepared:
+def prepare(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> Prepared:
     """Turn an adapter's JSON Lines file into tokenized examples.
 
     A line is held out by the hash of its own content, so that adding a line moves no other line.
@@ -100,7 +103,7 @@ def tokenize(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str)
     return Example(prompt=prompt, completion=completion, input_ids=encoded["input_ids"], prompt_tokens=prompt_tokens)
 
 
-def render_samples(adapter: blocks.Adapter) -> list[str]:
+def render_samples(adapter: schema.Adapter) -> list[str]:
     """Return the sample prompts as the model is given them."""
     if not adapter.samples:
         return []
@@ -110,7 +113,7 @@ def render_samples(adapter: blocks.Adapter) -> list[str]:
     return [templates.render(adapter.template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
 
 
-def _read(path: Path, adapter: blocks.Adapter) -> tuple[dict[int, dict[str, str]], list[Reject]]:
+def _read(path: Path, adapter: schema.Adapter) -> tuple[dict[int, dict[str, str]], list[Reject]]:
     """Return the distinct records by line number, and the lines that are wrong."""
     names = templates.fields(adapter.template)
     records, errors, seen = {}, [], {}
@@ -246,4 +249,4 @@ def main(adapter: str) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

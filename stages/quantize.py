@@ -7,8 +7,10 @@ out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.j
 
 from pathlib import Path
 
-from press import blocks, checkpoints, command, device, files, machine, olive_run, settings
-from press.errors import UserError
+from press.core import cli, files, machine
+from press.core.errors import UserError
+from press.model import checkpoints, device, olive_run
+from press.params import schema, settings
 
 BASE = Path("models/base")
 OUTPUT = Path("models/quantized")
@@ -16,7 +18,7 @@ KNOBS = "quantize.calibration.rows or .row_tokens"
 PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 
 
-def quantize(params: blocks.Quantize, base: Path, building: Path, seed: int) -> Path:
+def quantize(params: schema.Quantize, base: Path, building: Path, seed: int) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :raises UserError: if the group size does not divide a layer's width
@@ -28,7 +30,7 @@ def quantize(params: blocks.Quantize, base: Path, building: Path, seed: int) -> 
     return result
 
 
-def passes(params: blocks.Quantize, base: Path, seed: int) -> dict[str, dict]:
+def passes(params: schema.Quantize, base: Path, seed: int) -> dict[str, dict]:
     """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision.
 
     :param base: a checkpoint with the tokenizer for the calibration text
@@ -39,20 +41,20 @@ def passes(params: blocks.Quantize, base: Path, seed: int) -> dict[str, dict]:
     return {"precision": _mixed_precision(params), **chosen}
 
 
-def _mixed_precision(params: blocks.Quantize) -> dict:
+def _mixed_precision(params: schema.Quantize) -> dict:
     return {
         "type": "SelectiveMixedPrecision",
         "algorithm": params.mixed_precision.method,
         # The share of the weights that stay in lower precision.
         "ratio": round(1 - params.mixed_precision.share, 6),
         "bits": params.bits,
-        "high_bits": blocks.HIGH_BITS,
+        "high_bits": schema.HIGH_BITS,
         "group_size": params.group_size,
         "sym": params.symmetric,
     }
 
 
-def _quantizer(params: blocks.Quantize, base: Path, seed: int) -> dict:
+def _quantizer(params: schema.Quantize, base: Path, seed: int) -> dict:
     block = {
         "type": PASSES[params.algorithm],
         "bits": params.bits,
@@ -67,7 +69,7 @@ def _quantizer(params: blocks.Quantize, base: Path, seed: int) -> dict:
     return block
 
 
-def calibration_config(calibration: blocks.Calibration, base: Path) -> dict:
+def calibration_config(calibration: schema.Calibration, base: Path) -> dict:
     """Return Olive's data config of the calibration rows."""
     rows = {
         "type": "calibration_rows",
@@ -107,4 +109,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from press import sources
+from press.sources import sources
 
 TOKENIZER = sources.byte_tokenizer()
 SHAPE = {

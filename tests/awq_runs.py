@@ -9,8 +9,8 @@ from olive.model import HfModelHandler
 from olive.passes.olive_pass import Pass, create_pass_from_dict
 
 from passes import awq
-from press import settings
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import settings
 from stages import quantize
 
 CALIBRATION = settings.load(ROOT / "params.yaml").quantize.calibration

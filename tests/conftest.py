@@ -13,10 +13,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from press import blocks, command, files, settings, sources
+from press.core import cli, files
+from press.params import schema, settings
+from press.sources import sources
 from stages import quantize
 
-os.environ.update(command.ENVIRONMENT)
+os.environ.update(cli.ENVIRONMENT)
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -59,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama of two layers with a byte-level tokenizer, in fp32."""
     folder = tmp_path_factory.mktemp("base")
-    sources.from_random(blocks.RandomSource(config=TINY_LLAMA), 0, folder)
+    sources.from_random(schema.RandomSource(config=TINY_LLAMA), 0, folder)
     return folder
 
 
@@ -171,7 +173,7 @@ def default_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
     result = checkout(tmp_path_factory.mktemp("project") / "olive-press")
-    result.run(sys.executable, "-m", "press.preset", "tiny")
+    result.run(sys.executable, "-m", "press.params.preset", "tiny")
     result.commit()
     return result
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from press import blocks, settings, sources
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import schema, settings
+from press.sources import sources
 from stages import prepare
 
 ROOT = Path(__file__).parents[1]
@@ -17,9 +18,9 @@ OVERHEAD = 3  # tokens of the template
 BASE = settings.load(ROOT / "params.yaml").adapter("travel")
 
 
-def adapter(data: Path, **changes: object) -> blocks.Adapter:
+def adapter(data: Path, **changes: object) -> schema.Adapter:
     chosen = {"template": TEMPLATE, "max_seq_len": 256, "too_long": "error", "heldout": 0.5, "response_schema": None}
-    return blocks.Adapter.model_validate({**BASE.model_dump(), **chosen, "data": str(data), **changes})
+    return schema.Adapter.model_validate({**BASE.model_dump(), **chosen, "data": str(data), **changes})
 
 
 def line(prompt: object, response: object = "yes", **more: object) -> bytes:
@@ -30,11 +31,11 @@ def good(count: int) -> list[bytes]:
     return [line(f"question {index}") for index in range(count)]
 
 
-def prepared(params: blocks.Adapter) -> prepare.Prepared:
+def prepared(params: schema.Adapter) -> prepare.Prepared:
     return prepare.prepare(params, TOKENIZER, EOS)
 
 
-def complaint(params: blocks.Adapter) -> str:
+def complaint(params: schema.Adapter) -> str:
     """Return what is wrong with a data set, with its path cut off."""
     with pytest.raises(UserError) as caught:
         prepared(params)

@@ -1,4 +1,4 @@
-"""params.yaml with changes, and what `press.settings` says about it."""
+"""params.yaml with changes, and what `press.params.settings` says about it."""
 
 import copy
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press import settings
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import settings
 
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

@@ -14,11 +14,13 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from passes import adapter_file
-from press import blocks, checkpoints, files
+from press.core import files
+from press.model import checkpoints
+from press.params import schema
 from stages import capture
 
 TOLERANCE = 2e-5
-TARGET = blocks.Target(
+TARGET = schema.Target(
     device="cpu", provider="CPUExecutionProvider", precision="float", block_size=32, accuracy_level=1
 )
 

@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, Project
 
 from app import Chat
-from press import files
+from press.core import files
 
 pytestmark = pytest.mark.pipeline
 QUESTION = "what is the best thing to see in chicago"

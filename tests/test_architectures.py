@@ -14,8 +14,11 @@ from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 
 from bench import architecture_table, tested_table
-from press import architectures, blocks, checkpoints, examples, files, settings
-from press.runtime import Runtime
+from press.core import files
+from press.data import examples
+from press.model import architectures, checkpoints
+from press.model.runtime import Runtime
+from press.params import schema, settings
 from stages import finetune, prepare, quantize
 
 PARAMS = settings.load(ROOT / "params.yaml")
@@ -47,7 +50,7 @@ def quantized(
     rows = PARAMS.quantize.calibration.model_copy(
         update={"data": str(ROOT / PARAMS.quantize.calibration.data), "rows": 2, "row_tokens": 64}
     )
-    precision = blocks.MixedPrecision(method=mixed, share=0.25)
+    precision = schema.MixedPrecision(method=mixed, share=0.25)
     some = {"algorithm": algorithm, "symmetric": symmetric, "mixed_precision": precision, "calibration": rows}
     params = PARAMS.quantize.model_copy(update=some)
     return quantize.quantize(params, base, building, 0)

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from press import settings, sources
+from press.params import settings
+from press.sources import sources
 from stages import prepare
 
 ROOT = Path(__file__).parents[1]

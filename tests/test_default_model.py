@@ -6,7 +6,7 @@ import sys
 import pytest
 from conftest import ROOT, Project
 
-from press import files
+from press.core import files
 
 pytestmark = [pytest.mark.default_model, pytest.mark.timeout(3600)]
 # Of the share of valid packing lists: what the project promises.

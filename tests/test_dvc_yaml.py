@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press import settings
+from press.params import settings
 from stages import check
 
 ROOT = Path(__file__).parents[1]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from conftest import assert_sentence, stage, stages_run, stale
 
-from press import files
+from press.core import files
 
 pytestmark = pytest.mark.pipeline
 PYTHON = sys.executable
@@ -37,7 +37,7 @@ def test_a_killed_stage_leaves_the_last_outputs(copy, words):
     name, *rest = words.split()
     script = f"""
 import os, runpy, signal, sys
-from press import files
+from press.core import files
 files.publish = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.argv = ["stage", *{rest}]
 runpy.run_module("stages.{name}", run_name="__main__", alter_sys=True)

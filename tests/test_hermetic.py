@@ -16,7 +16,8 @@ import pytest
 import yaml
 from conftest import ROOT, Project, stage
 
-from press import files, settings
+from press.core import files
+from press.params import settings
 
 pytestmark = pytest.mark.pipeline
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])

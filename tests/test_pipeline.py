@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import Project, assert_sentence, stage, stages_run, stale
 
-from press import files
+from press.core import files
 
 pytestmark = pytest.mark.pipeline
 PYTHON = sys.executable

@@ -16,9 +16,11 @@ from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, rando
 from app import Chat, ChatError
 from bench import target_table, tested_table
 from passes import merge_adapter
-from press import blocks, files, graphs, olive_run, settings
-from press.providers import INPUTS, PROVIDERS
-from press.runtime import Runtime
+from press.core import files
+from press.model import graphs, olive_run
+from press.model.runtime import Runtime
+from press.params import schema, settings
+from press.params.providers import INPUTS, PROVIDERS
 from stages import capture, convert, quantize
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -60,7 +62,7 @@ def checkpoints_of(tiny_base: Path, tiny_quantized: Path, tmp_path_factory: pyte
 def built(name: str, checkpoint: Path, folder: Path, precision: str = "float", adapter: Path | None = None) -> Path:
     """Build a provider's model with fp32 products, so that what it computes can be compared."""
     provider = PROVIDERS[name]
-    target = blocks.Target(
+    target = schema.Target(
         device=provider.device,
         provider=name,
         precision=precision,

@@ -30,8 +30,10 @@ from gguf import GGUFReader
 from bench.quantizers import TEXT, text_rows
 from bench.runtime import bandwidth, contestants, graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, SWITCHED, TRANSFORMERS, Contestant
-from press import command, files, machine, settings, sources
-from press.errors import UserError
+from press.core import cli, files, machine
+from press.core.errors import UserError
+from press.params import settings
+from press.sources import sources
 
 RESULTS = Path("reports/bench/runtime.json")
 WARM_UP = 4  # tokens of a request before each measured one
@@ -262,4 +264,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    command.in_sentences(main, interrupted="no round was whole yet; run this again")
+    cli.in_sentences(main, interrupted="no round was whole yet; run this again")

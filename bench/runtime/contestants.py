@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 NPM = Path("bench/npm")
 LLAMA = "llama.cpp"

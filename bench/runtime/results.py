@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY
-from press import scoring
+from press.quality import scoring
 
 DECODE_RATIO = 1.5
 READY_RATIO = 0.97

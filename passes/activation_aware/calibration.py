@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from passes.activation_aware.layers import Fold, map_tensors
-from press.errors import UserError
+from press.core.errors import UserError
 
 
 def choose_rows(batches: Iterable[dict[str, torch.Tensor]], rows: int, row_tokens: int, seed: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 CHANGE = 1e-3  # of a layer's output by scaling, relative to what the layer adds to its input
 ROUNDING = 1e-6  # of fp32, relative to the whole output

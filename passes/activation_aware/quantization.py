@@ -14,7 +14,7 @@ from passes.activation_aware.calibration import LayerInputs, Moments, collected
 from passes.activation_aware.grid import Grid
 from passes.activation_aware.layers import Fold, check_folds, folds
 from passes.activation_aware.rounding import compensated_codes
-from press.errors import UserError
+from press.core.errors import UserError
 
 BATCH_TOKENS = 4096
 

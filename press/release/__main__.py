@@ -13,7 +13,7 @@ The blocks `publish` and `signing` of params.yaml say what, where, as which vers
 import argparse
 from pathlib import Path
 
-from press import command
+from press.core import cli
 from press.release import bundle, publishing, registry, settings
 
 SECONDS = 1800
@@ -63,4 +63,4 @@ def main(words: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    command.in_sentences(lambda: main(_words()))
+    cli.in_sentences(lambda: main(_words()))

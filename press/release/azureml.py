@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from press import azure, files
-from press.errors import UserError
+from press.core import azure, files
+from press.core.errors import UserError
 from press.release import bounded, provenance
 from press.release.package import Package
 from press.release.registry import Registry, Version

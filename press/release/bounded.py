@@ -5,8 +5,8 @@ import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from press import command
-from press.errors import UserError
+from press.core import cli
+from press.core.errors import UserError
 
 
 class Process:
@@ -93,5 +93,5 @@ def _outcome(function: Callable, arguments: tuple, whom: str) -> tuple[str | Non
         return str(error), None
     except Exception as error:  # noqa: BLE001 - each library has its own
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        full = command.is_full_disk(error)
-        return command.FULL_DISK if full else f"{whom} could not be asked: {reason}", None
+        full = cli.is_full_disk(error)
+        return cli.FULL_DISK if full else f"{whom} could not be asked: {reason}", None

@@ -8,8 +8,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from press import commands, files
-from press.errors import UserError
+from press.core import files, shell
+from press.core.errors import UserError
 from press.release import package, provenance, signature
 from press.release.package import Package
 from press.release.settings import Release, Signing
@@ -99,4 +99,4 @@ def _sign(building: Path, signing: Signing) -> None:
 
 
 def _track(folder: Path) -> None:
-    commands.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))
+    shell.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from press.errors import UserError
+from press.core.errors import UserError
 from press.release.package import Package
 from press.release.registry import Registry, Version
 from press.release.settings import Git

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from press import commands, files
-from press.errors import UserError
+from press.core import files, shell
+from press.core.errors import UserError
 
 PACKAGES = Path("packages")
 MANIFEST = "manifest.json"
@@ -76,7 +76,7 @@ def check_gates(package: Package) -> None:
 
 def check_committed() -> None:
     """Refuse a working tree that differs from HEAD: nobody else could rebuild the package."""
-    changed = commands.output("git", "status", "--porcelain").splitlines()
+    changed = shell.output("git", "status", "--porcelain").splitlines()
     if changed:
         raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
 
@@ -86,7 +86,7 @@ def check_up_to_date(but: Path | None = None) -> None:
 
     :param but: a folder with outputs that may be of another state
     """
-    names = json.loads(commands.output(sys.executable, "-m", "dvc", "status", "--json"))
+    names = json.loads(shell.output(sys.executable, "-m", "dvc", "status", "--json"))
     stale = [name for name in names if not (but and Path(name).is_relative_to(but))]
     if stale:
         raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")

@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from press import commands, files, lock
-from press.errors import UserError
+from press.core import files, packages, shell
+from press.core.errors import UserError
 from press.release.package import PROVENANCE, SIGNATURE, Package
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -21,7 +21,7 @@ BUILD = "urn:olive-press:dvc-repro:v1"
 LOCAL_BUILDER = "urn:olive-press:local"
 BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
 # Files that decide what is built, besides the code.
-RECORDED = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), lock.LOCK)
+RECORDED = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), packages.LOCK)
 
 
 def state(built: Package) -> dict:
@@ -131,7 +131,7 @@ def _origin() -> str:
 
 
 def _git(*words: str) -> str:
-    return commands.output("git", *words)
+    return shell.output("git", *words)
 
 
 def write(statement: dict, folder: Path) -> None:

@@ -3,8 +3,8 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from press import exclusive, files
-from press.errors import UserError
+from press.core import files, locks
+from press.core.errors import UserError
 from press.release import bundle, package, registry, storage
 from press.release.settings import Release
 
@@ -13,7 +13,7 @@ LOCK = Path(".dvc/tmp/publish.lock")
 
 def alone() -> AbstractContextManager:
     """Hold the project's lock for publishing."""
-    return exclusive.alone(LOCK, "another process is publishing from this folder: wait for it")
+    return locks.alone(LOCK, "another process is publishing from this folder: wait for it")
 
 
 def publish(release: Release, seconds: float, *, dry_run: bool) -> None:

@@ -5,14 +5,14 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from press import blocks, mistakes, settings
-from press.blocks import Block, Name
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import schema, sentences, settings
+from press.params.schema import Block, Name
 
 SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 PATTERNS = {
-    **blocks.PATTERNS,
+    **schema.PATTERNS,
     SEMVER: "a version such as 1.2.3",
     AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
 }
@@ -95,8 +95,8 @@ def load() -> Release:
     try:
         release = Release.model_validate({name: values[name] for name in Release.model_fields if name in values})
     except ValidationError as error:
-        sentences = [mistakes.sentence(detail, Release, PATTERNS) for detail in error.errors()]
-        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in sentences)) from error
+        found = [sentences.sentence(detail, Release, PATTERNS) for detail in error.errors()]
+        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in found)) from error
     if release.publish.target not in targets:
         raise UserError(
             f"{settings.PARAMS}: publish.target is {release.publish.target!r}, but must be one of {', '.join(targets)}"

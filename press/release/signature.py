@@ -12,7 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
-from press.errors import UserError
+from press.core.errors import UserError
 from press.release import settings
 from press.release.package import SIGNATURE
 from press.release.settings import Signing

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from press.errors import UserError
+from press.core.errors import UserError
 from press.release import bounded
 
 if TYPE_CHECKING:

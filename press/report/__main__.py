@@ -9,7 +9,8 @@ It reads the package, reports/ and dvc.lock, also reports/bench/runtime.json and
 import argparse
 from pathlib import Path
 
-from press import command, settings
+from press.core import cli
+from press.params import settings
 from press.report import changes, dag, inputs, page
 
 OUTPUT = Path("report")
@@ -47,4 +48,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.in_sentences(main)
+    cli.in_sentences(main)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 LOCK = Path("dvc.lock")
 PARAMS = "params.yaml"

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from markupsafe import Markup
 
-from press.errors import UserError
+from press.core.errors import UserError
 from press.report.figures import Ladder, size
 
 VEGA_LITE = "6.4"

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 PIPELINE = Path("dvc.yaml")
 # Pixels.

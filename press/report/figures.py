@@ -6,8 +6,9 @@ What a build has not (a runtime for its target, benchmarks, tasks) is left out, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from press import answers, card, templates
-from press.ladder import FIGURES, GENERAL
+from press.data import answers, templates
+from press.package import card
+from press.quality.ladder import FIGURES, GENERAL
 from press.report.inputs import Inputs
 
 ADAPTER = "adapter"

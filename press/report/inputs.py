@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from press import files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
 
 PACKAGES = Path("packages")
 REPORTS = Path("reports")

@@ -8,8 +8,9 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from pydantic import ValidationError
 
-from press import blocks, card
-from press.errors import UserError
+from press.core.errors import UserError
+from press.package import card
+from press.params import schema
 from press.report import changes, charts, dag, figures
 from press.report.changes import Change, Source, State
 from press.report.inputs import Inputs
@@ -55,7 +56,7 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
 
 def _base_model(inputs: Inputs) -> str:
     try:
-        return card.source(blocks.Base.model_validate(inputs.params["base"]))
+        return card.source(schema.Base.model_validate(inputs.params["base"]))
     except ValidationError as error:
         raise UserError(
             f"packages/{inputs.target} was built by another version of the project: build it again with `dvc repro`"

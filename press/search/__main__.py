@@ -12,7 +12,7 @@ search; the same command goes on with it.
 import argparse
 import signal
 
-from press import command
+from press.core import cli
 from press.search import experiments, report, running, settings
 from press.search.study import Study
 
@@ -55,4 +55,4 @@ def _stop(number: int, frame: object) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _stop)
-    command.in_sentences(lambda: main(_words()))
+    cli.in_sentences(lambda: main(_words()))

@@ -14,8 +14,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from press import exclusive, files, preset, settings
-from press.errors import UserError
+from press.core import files, locks
+from press.core.errors import UserError
+from press.params import preset, settings
 
 FOLDER = Path(".dvc/tmp/search")
 LOCK = FOLDER / "lock"
@@ -49,7 +50,7 @@ class Experiment:
 
 def alone() -> AbstractContextManager[int]:
     """Hold the project's lock for searching, for the processes that share its descriptor, too."""
-    return exclusive.alone(LOCK, "a search is running in this folder, or a trial that it left: wait for it")
+    return locks.alone(LOCK, "a search is running in this folder, or a trial that it left: wait for it")
 
 
 def state(revision: str = "HEAD") -> str:

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from press import gates
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import gates
 
 T = TypeVar("T")
 DIRECTIONS = ("minimize", "maximize")

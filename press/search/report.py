@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from press import gates
+from press.params import gates
 from press.search import objectives, plot
 from press.search.settings import Spec
 from press.search.study import Trial

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from press import command, files, gates
-from press.errors import UserError
+from press.core import cli, files
+from press.core.errors import UserError
+from press.params import gates
 from press.search import experiments, space
 from press.search.experiments import FailedError, Worker
 from press.search.settings import Spec
@@ -79,7 +80,7 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             if built.metrics is None:
                 if FULL_DISK in built.reason.lower():
                     # The stage's own sentence asks for `dvc repro`.
-                    raise UserError(command.FULL_DISK)
+                    raise UserError(cli.FULL_DISK)
                 trial = study.fail(ticket, built.reason)
             else:
                 trial = study.finish(ticket, built.metrics)

@@ -6,9 +6,9 @@ from typing import Annotated
 import yaml
 from pydantic import Field, JsonValue, ValidationError
 
-from press import blocks, gates, mistakes, settings
-from press.blocks import Block, Name, Positive
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import gates, schema, sentences, settings
+from press.params.schema import Block, Name, Positive
 from press.search import space
 from press.search.objectives import Objective
 
@@ -72,8 +72,8 @@ def load() -> Spec:
     try:
         search = Params.model_validate(values).search
     except ValidationError as error:
-        sentences = [mistakes.sentence(detail, Params, blocks.PATTERNS) for detail in error.errors()]
-        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in sentences)) from error
+        found = [sentences.sentence(detail, Params, schema.PATTERNS) for detail in error.errors()]
+        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in found)) from error
     return _checked(params, search)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
-from press import blocks, mistakes, settings
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import schema, sentences, settings
 
 EVERY = "{adapter}"
 RANGE = {"low", "high", "log", "step"}
@@ -63,7 +63,7 @@ class Dimension:
 def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
     """Read the space and check it against params.yaml.
 
-    :param params: all of params.yaml, as press.settings.Settings dumps it
+    :param params: all of params.yaml, as press.params.settings.Settings dumps it
     :raises UserError: if a key is none of params.yaml, or a value cannot be one of its key's
     """
     if not space:
@@ -94,7 +94,7 @@ def refusal(dimensions: Iterable[Dimension], values: Mapping[str, object], param
     try:
         settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values))
     except ValidationError as error:
-        return mistakes.sentence(error.errors()[0], settings.Settings, blocks.PATTERNS)
+        return sentences.sentence(error.errors()[0], settings.Settings, schema.PATTERNS)
     return None
 
 

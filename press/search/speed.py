@@ -12,7 +12,7 @@ import statistics
 import time
 from pathlib import Path
 
-from press.runtime import Runtime
+from press.model.runtime import Runtime
 
 ROUNDS = 7
 TOKENS = 64

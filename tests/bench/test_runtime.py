@@ -17,8 +17,8 @@ from bench.runtime import __main__ as runtime
 from bench.runtime import graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, Contestant
 from passes import lora_inputs
-from press import files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
 
 NAME = "/model/layers.0/mlp/down_proj/MatMul"
 

@@ -5,7 +5,7 @@ import pytest
 from peft import LoraConfig
 
 from passes import adapter_file
-from press.errors import UserError
+from press.core.errors import UserError
 
 MODULE = "model.layers.0.mlp.down_proj"
 LAYOUT = {

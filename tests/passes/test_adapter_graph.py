@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 
-from press import files
-from press.runtime import Runtime
+from press.core import files
+from press.model.runtime import Runtime
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PROMPTS = ([65, 66, 67], list(range(32, 122)) * 2)

@@ -16,7 +16,8 @@ from transformers import PreTrainedModel
 
 from passes.activation_aware import quantization, search
 from passes.activation_aware.calibration import choose_rows
-from press import checkpoints, files, olive_run
+from press.core import files
+from press.model import checkpoints, olive_run
 
 READERS = {
     "self_attn.q_proj": "input_layernorm",

@@ -12,7 +12,7 @@ from olive.passes.pytorch import train_utils
 from pydantic import ValidationError
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
-from press.errors import UserError
+from press.core.errors import UserError
 
 
 @pytest.mark.parametrize(

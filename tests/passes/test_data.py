@@ -6,8 +6,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from passes import data
-from press import examples
-from press.errors import UserError
+from press.core.errors import UserError
+from press.data import examples
 
 
 def write_texts(path, texts):

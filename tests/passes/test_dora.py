@@ -7,8 +7,9 @@ from architectures import random_model, save
 from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, pytorch_logits, random_adapter
 
-from press import files, settings
-from press.runtime import Runtime
+from press.core import files
+from press.model.runtime import Runtime
+from press.params import settings
 from stages import quantize
 
 IDS = list(range(40, 90))

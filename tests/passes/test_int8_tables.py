@@ -10,7 +10,7 @@ from hypothesis import given
 from onnx import TensorProto, helper, numpy_helper
 
 from passes import int8_tables
-from press.errors import UserError
+from press.core.errors import UserError
 
 VOCABULARY, WIDTH, BLOCK = 6, 64, 32
 

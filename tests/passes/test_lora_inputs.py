@@ -6,7 +6,7 @@ from onnx import TensorProto, helper
 
 from passes import lora_inputs
 from passes.lora_inputs import Segment
-from press.errors import UserError
+from press.core.errors import UserError
 
 LAYER = "model.layers.0"
 

@@ -5,7 +5,7 @@ import torch
 from parity import distance, pytorch_logits, random_adapter
 
 from passes import merge_adapter
-from press import checkpoints
+from press.model import checkpoints
 
 IDS = list(range(40, 90))
 SOME = ["q_proj", "down_proj"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project
 
-from press import doctor, machine
+from press import doctor
+from press.core import machine
 
 
 @pytest.fixture

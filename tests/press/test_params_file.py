@@ -6,8 +6,8 @@ import pytest
 import yaml
 from parameters import KEYS, PARAMS, ROOT, TRAVEL, base, changed, complaint
 
-from press import settings
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import settings
 
 
 def test_the_project_s_own_parameters_load():

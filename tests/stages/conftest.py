@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 from data_sets import adapter
 
-from press import blocks
+from press.params import schema
 
 
 @pytest.fixture
 def write(tmp_path: Path):
     """Write lines as a data set and return its adapter's parameters."""
 
-    def write(lines: list[bytes], **changes: object) -> blocks.Adapter:
+    def write(lines: list[bytes], **changes: object) -> schema.Adapter:
         path = tmp_path / "data.jsonl"
         path.write_bytes(b"".join(each + b"\n" for each in lines))
         return adapter(path, **changes)

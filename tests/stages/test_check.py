@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from press import lock, settings
-from press.errors import UserError
+from press.core import packages
+from press.core.errors import UserError
+from press.params import settings
 from stages import check
 
 ROOT = Path(__file__).parents[2]
@@ -35,20 +36,20 @@ def test_local_modules_are_found_through_others_passes_and_user_scripts(monkeypa
     # Itself, an import, an import of an import, a pass's module with its imports, a user script.
     assert {
         "stages/finetune.py",
-        "press/settings.py",
-        "press/templates.py",
+        "press/params/settings.py",
+        "press/data/templates.py",
         "passes/lora.py",
         "passes/data.py",
     } <= found
-    assert not {"stages/quantize.py", "passes/builder.py", "press/runtime.py"} & found
+    assert not {"stages/quantize.py", "passes/builder.py", "press/model/runtime.py"} & found
 
 
 def test_packages_include_those_of_packages_but_not_local_or_standard_ones(tmp_path):
     source = tmp_path / "source.py"
     source.write_text(
-        "import json\nimport yaml\nfrom press import files\ndef f():\n    import jsonschema\n", encoding="utf-8"
+        "import json\nimport yaml\nfrom press.core import files\ndef f():\n    import jsonschema\n", encoding="utf-8"
     )
-    found = check.packages([source])
+    found = check.used_packages([source])
     # `referencing` is jsonschema's, `rpds-py` is referencing's.
     assert {"pyyaml", "jsonschema", "referencing", "rpds-py"} <= found
     assert not {"json", "press", "olive-press", "numpy", "torch"} & found
@@ -57,30 +58,30 @@ def test_packages_include_those_of_packages_but_not_local_or_standard_ones(tmp_p
 def test_packages_that_do_not_run_are_left_out_with_all_that_only_they_use(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("import yaml\nimport jsonschema\n", encoding="utf-8")
-    assert check.packages([source], {"jsonschema"}) == {"pyyaml"}
+    assert check.used_packages([source], {"jsonschema"}) == {"pyyaml"}
 
 
 def test_packages_include_what_a_library_imports_only_when_it_needs_it(tmp_path):
     source = tmp_path / "source.py"
     source.write_text("import onnxruntime_genai\n", encoding="utf-8")
-    assert {"onnxruntime-genai", "onnx-ir", "torch", "transformers", "gguf"} <= check.packages([source])
+    assert {"onnxruntime-genai", "onnx-ir", "torch", "transformers", "gguf"} <= check.used_packages([source])
 
 
 @pytest.mark.parametrize("stage", ["fetch", "finetune"])
 def test_the_packages_of_a_stage_are_all_locked(monkeypatch, stage):
     monkeypatch.chdir(ROOT)
-    used = check.packages(check.sources(Path(f"stages/{stage}.py")))
+    used = check.used_packages(check.sources(Path(f"stages/{stage}.py")))
     assert {"pydantic", "pyyaml", "torch", "transformers"} <= used
-    # It is optional, and pinned by press/needs.py.
-    assert used - {"bitsandbytes"} <= lock.read().keys()
+    # It is optional, and pinned by press/model/needs.py.
+    assert used - {"bitsandbytes"} <= packages.read().keys()
 
 
 def test_a_stage_has_no_packages_that_only_another_one_uses(monkeypatch):
     monkeypatch.chdir(ROOT)
-    prepare = check.packages(check.sources(Path("stages/prepare.py")))
+    prepare = check.used_packages(check.sources(Path("stages/prepare.py")))
     assert "azure-ai-ml" not in prepare
     assert "onnxruntime-genai" not in prepare
-    assert "azure-ai-ml" in check.packages(check.sources(Path("stages/fetch.py")))
+    assert "azure-ai-ml" in check.used_packages(check.sources(Path("stages/fetch.py")))
 
 
 def test_every_stage_but_check_itself_has_a_script(monkeypatch):
@@ -144,4 +145,4 @@ def test_an_import_that_is_not_installed_is_optional(tmp_path):
     script.write_text(
         "import yaml\n\ntry:\n    import never_installed\nexcept ImportError:\n    pass\n", encoding="utf-8"
     )
-    assert check.packages([script]) == {"pyyaml"}
+    assert check.used_packages([script]) == {"pyyaml"}

@@ -9,8 +9,12 @@ import pytest
 from conftest import ROOT
 from transformers import AutoTokenizer
 
-from press import answers, checkpoints, examples, files, ladder, settings
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.data import answers, examples
+from press.model import checkpoints
+from press.params import settings
+from press.quality import ladder
 from stages import evaluate, prepare
 
 TARGET = "cpu"

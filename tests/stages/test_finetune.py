@@ -14,8 +14,11 @@ from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
 from passes import nf4
-from press import checkpoints, device, examples, files, settings
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.data import examples
+from press.model import checkpoints, device
+from press.params import settings
 from stages import finetune, prepare
 
 ADAPTER = settings.load(ROOT / "params.yaml").adapter("travel")

@@ -5,7 +5,7 @@ from data_sets import OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepa
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from press.errors import UserError
+from press.core.errors import UserError
 from stages import prepare
 
 REJECTED = [

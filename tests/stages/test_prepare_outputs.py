@@ -7,8 +7,9 @@ from data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
 from hypothesis import given
 from hypothesis import strategies as st
 
-from press import examples, files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.data import examples
 from stages import prepare
 
 

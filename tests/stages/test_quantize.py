@@ -4,8 +4,10 @@ import pytest
 import torch
 from conftest import ROOT
 
-from press import blocks, checkpoints, files, settings
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.model import checkpoints
+from press.params import schema, settings
 from stages import quantize
 
 PARAMS = settings.load(ROOT / "params.yaml").quantize
@@ -35,7 +37,7 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
     [("k_quant_down", {"down_proj"}), ("k_quant_mixed", {"down_proj", "q_proj", "k_proj", "v_proj"})],
 )
 def test_the_chosen_layers_have_8_bits(tiny_base, in_root, algorithm, method, chosen):
-    precision = blocks.MixedPrecision(method=method, share=0.25)
+    precision = schema.MixedPrecision(method=method, share=0.25)
     some = {"algorithm": algorithm, "mixed_precision": precision, "calibration": ROWS}
     result = quantize.quantize(PARAMS.model_copy(update=some), tiny_base, in_root, 0)
     model = checkpoints.load(result)
@@ -50,7 +52,7 @@ def test_the_chosen_layers_have_8_bits(tiny_base, in_root, algorithm, method, ch
 def test_more_of_the_weights_have_8_bits_where_the_share_is_larger(tiny_base, in_root):
     sizes = []
     for share in (0.2, 0.6):
-        precision = blocks.MixedPrecision(method="iqe", share=share)
+        precision = schema.MixedPrecision(method="iqe", share=share)
         params = PARAMS.model_copy(update={"algorithm": "rtn", "mixed_precision": precision})
         result = quantize.quantize(params, tiny_base, in_root, 0)
         sizes.append((result / "model.safetensors").stat().st_size)

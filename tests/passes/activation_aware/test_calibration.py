@@ -6,7 +6,7 @@ from architectures import ARCHITECTURES, random_model
 
 from passes.activation_aware import layers
 from passes.activation_aware.calibration import LayerInputs, Moments, choose_rows, collected
-from press.errors import UserError
+from press.core.errors import UserError
 
 CPU = torch.device("cpu")
 BATCHES = torch.randint(32, 256, (5, 48), generator=torch.Generator().manual_seed(0)).split(2)

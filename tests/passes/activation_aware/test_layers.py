@@ -9,7 +9,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2RMSNorm
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMSNorm, repeat_kv
 
 from passes.activation_aware import calibration, layers
-from press.errors import UserError
+from press.core.errors import UserError
 
 # fp32 holds 1.2e-7 of a number; through two layers with weights of size 0.3 errors grow about tenfold.
 TOLERANCE = 1e-5

@@ -13,7 +13,8 @@ BUILD = """
 import json
 import shutil
 from pathlib import Path
-from press import files, settings
+from press.core import files
+from press.params import settings
 
 folder = Path("packages/cpu")
 shutil.rmtree(folder, ignore_errors=True)

@@ -16,7 +16,7 @@ from azureml_server import Reply, Route
 from azureml_workspace import AzureWorkspace
 from conftest import Project, assert_sentence
 
-from press import files
+from press.core import files
 
 from .conftest import clone, rebuild, run
 

@@ -10,8 +10,8 @@ import time
 import pytest
 from conftest import ROOT
 
-from press import command
-from press.errors import UserError
+from press.core import cli
+from press.core.errors import UserError
 from press.release import bounded
 
 
@@ -41,7 +41,7 @@ def test_the_answer_comes_back():
     [
         ("user", "mend it"),
         ("library", "the server could not be asked: ValueError: a b"),
-        ("disk", command.FULL_DISK),
+        ("disk", cli.FULL_DISK),
     ],
 )
 def test_each_failure_is_a_sentence(kind, sentence):

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
 
-from press import files
+from press.core import files
 
 from .conftest import run
 

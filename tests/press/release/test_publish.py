@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import assert_sentence
 
-from press import files
+from press.core import files
 from press.release.publishing import LOCK
 
 from .conftest import clone, rebuild, run

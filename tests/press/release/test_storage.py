@@ -12,7 +12,7 @@ import pytest
 from azurite import Azurite
 from conftest import Project, assert_sentence
 
-from press import files
+from press.core import files
 
 from .conftest import clone, rebuild, storage
 

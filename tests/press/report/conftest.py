@@ -9,7 +9,8 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
-from press import files, settings
+from press.core import files
+from press.params import settings
 
 HOSTILE = (
     "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)\n\n# title @everyone </td>"

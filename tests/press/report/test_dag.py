@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from press.errors import UserError
+from press.core.errors import UserError
 from press.report import dag
 
 DIAMOND = {"base": set(), "left": {"base"}, "right": {"base"}, "both": {"base", "left", "right"}}

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from conftest import Project, assert_sentence
 
-from press import card, files
-from press.errors import UserError
+from press.core import files
+from press.core.errors import UserError
+from press.package import card
 from press.report import __main__ as command
 from press.report import changes, figures, inputs
 from press.report.changes import State

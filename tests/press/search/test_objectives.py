@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from press import gates
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import gates
 from press.search import objectives
 from press.search.objectives import Objective
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from press import command
-from press.errors import UserError
+from press.core import cli
+from press.core.errors import UserError
 from press.search import experiments, running
 from press.search.study import Study
 
@@ -43,6 +43,6 @@ def test_a_full_disk_stops_the_search_which_goes_on_by_its_own_command(load, mon
     study = Study(Path("search/study.db"), spec, "state")
     with pytest.raises(UserError) as caught:
         running.search(spec, study, 0, print)
-    assert str(caught.value) == command.FULL_DISK
+    assert str(caught.value) == cli.FULL_DISK
     assert study.trials == []
     assert study.resume() == 1

@@ -2,8 +2,8 @@
 
 import pytest
 
-from press import settings as params
-from press.errors import UserError
+from press.core.errors import UserError
+from press.params import settings as params
 from press.search import settings, space
 
 RANK = "adapters.travel.lora.rank"

@@ -1,0 +1,102 @@
+"""The frame around every stage's `main`: arguments, exit codes, one sentence for a user's mistake."""
+
+import argparse
+import errno
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from press.core import packages
+from press.core.errors import UserError
+
+# Only what is fixed is reproducible: the same thread pools, no telemetry, no look at a hub.
+ENVIRONMENT = {
+    # Olive sends a heartbeat even where its telemetry is disabled, except in an automated pipeline.
+    "CI": "1",
+    "HF_HUB_OFFLINE": "1",
+    "OLIVE_DISABLE_TELEMETRY": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+OFFLINE = {"HF_HUB_OFFLINE"}
+LIBRARIES = Path("reports/environment")
+# What torch.save says instead of the system's message.
+TORCH_FULL_DISK = "inline_container.cc"
+FULL_DISK = "no space left on the disk; free some and run this again: nothing was lost"
+AGAIN = "run the same command again, it goes on from here"
+
+
+def run(main: Callable[..., None], *, online: bool = False) -> None:
+    """Run `main` with the command line's words as its parameters, then exit.
+
+    A UserError or a full disk ends in a sentence on stderr and exit code 1, Ctrl-C in exit code 130; any
+    other exception is a bug or a library's failure and keeps its traceback.
+
+    :param main: the stage; each of its parameters is a required word on the command line
+    :param online: whether the stage may reach a hub
+    """
+    words = _parse(main)
+    os.environ.update({name: value for name, value in ENVIRONMENT.items() if not (online and name in OFFLINE)})
+
+    def work() -> None:
+        _check_libraries(main)
+        main(**words)
+
+    in_sentences(
+        work,
+        interrupted="the previous outputs are intact; `dvc repro` goes on from here",
+        full_disk="no space left on the disk; free some and run `dvc repro` again: nothing was lost",
+    )
+
+
+def in_sentences(work: Callable[[], None], interrupted: str = AGAIN, full_disk: str = FULL_DISK) -> None:
+    """Do something, and say in a sentence on stderr what kept the user from it; exit as `run` does.
+
+    :param interrupted: what to say after Ctrl-C
+    :param full_disk: what to say where there is no space left
+    """
+    try:
+        work()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print(f"interrupted: {interrupted}", file=sys.stderr)
+        sys.exit(128 + 2)
+    except Exception as error:
+        if is_full_disk(error):
+            sys.exit(f"error: {full_disk}")
+        raise
+
+
+def _parse(main: Callable[..., None]) -> dict[str, str]:
+    module = sys.modules[main.__module__]
+    name = f"python -m {module.__spec__.name}" if module.__spec__ else None
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(name, description=module.__doc__, formatter_class=formatter)
+    for parameter in inspect.signature(main).parameters:
+        parser.add_argument(parameter, help=f"name of the {parameter} in params.yaml")
+    return vars(parser.parse_args())
+
+
+def _check_libraries(main: Callable[..., None]) -> None:
+    """Refuse to run a stage with other libraries than those that DVC takes it to run with."""
+    listed = LIBRARIES / f"{Path(main.__code__.co_filename).stem}.txt"
+    if listed.exists():
+        packages.check_installed(packages.read(listed))
+
+
+def is_full_disk(error: BaseException | None) -> bool:
+    """Whether an error says, in whatever way, that there is no space left on the disk."""
+    # Libraries written in Rust and C++ raise their own types, with the system's message inside.
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error) or TORCH_FULL_DISK in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

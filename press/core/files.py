@@ -1,0 +1,132 @@
+"""Write outputs whole or not at all, and name their content by digest."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from press.core.errors import UserError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+def partial(target: Path) -> Path:
+    """Return the hidden folder beside `target` in which its next version is built."""
+    return target.parent / f".{target.name}{PARTIAL_SUFFIX}"
+
+
+@contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target` to build its next version in, and remove it afterwards.
+
+    After an error or a kill it is left over, for a look or for the next call to remove.
+    """
+    folder = partial(target)
+    if folder.exists():
+        # A run whose DVC was killed may still be at it.
+        with _locked(folder, target):
+            remove(folder)
+    folder.mkdir(parents=True)
+    with _locked(folder, target):
+        yield folder
+        remove(folder)
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `target` when the block succeeds; until then it stays."""
+    with building(target) as folder:
+        yield folder
+        publish(folder, target)
+
+
+@contextmanager
+def _locked(folder: Path, target: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"another process is still building {target}: wait for it, or end it") from error
+    finally:
+        os.close(descriptor)
+
+
+def publish(source: Path, target: Path) -> None:
+    """Put `source` (a folder on the same file system) in the place of `target`."""
+    for path in (source, *source.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    outgoing = target.parent / f".{target.name}.outgoing"
+    remove(outgoing)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(outgoing)
+    source.rename(target)
+    remove(outgoing)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder or nothing."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented UTF-8 JSON that ends with a newline, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    building = partial(path)
+    building.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    building.replace(path)
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file that this pipeline wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Map the relative POSIX path of every file below `folder` to its SHA-256, sorted by path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in files}
+
+
+def folder_digest(folder: Path) -> str:
+    """Return one SHA-256 over the names and contents of all files below `folder`."""
+    listing = "".join(f"{digest}  {name}\n" for name, digest in digests(folder).items())
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of all files below `folder`."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse to begin to write what does not fit on the disk that holds `folder`.
+
+    :param needed: bytes
+    :param what: that needs them, for the sentence
+    """
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} needs {readable(needed)} of disk in {folder.absolute()}, which has {readable(free)} left: free "
+            f"{readable(needed - free)}, then run this again"
+        )
+
+
+def readable(size: int) -> str:
+    """Return a number of bytes in the unit that suits it."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

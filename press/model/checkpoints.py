@@ -1,0 +1,160 @@
+"""Read Hugging Face checkpoints without the silent failures: every weight loaded, none made up."""
+
+from collections.abc import Collection, Iterable
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
+
+from press.core import files
+from press.core.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What transformers looks for: all weights in one file, or a table of which file has which.
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def check_names(names: Iterable[str], what: str) -> None:
+    """Refuse a model, known by the names of its files, without its configuration, tokenizer or safe weights.
+
+    :param what: the model, for the sentence
+    """
+    names = list(names)
+    if "config.json" not in names:
+        raise UserError(f"{what} has no config.json: it is not a Hugging Face checkpoint")
+    check_format(names, what)
+    if not any(PurePath(name).match("tokenizer*") for name in names):
+        raise UserError(f"{what} has no tokenizer: tokenizer.json or tokenizer.model is needed")
+
+
+def check_format(names: Iterable[str], what: object) -> None:
+    """Refuse files none of which has weights in safetensors format."""
+    paths = [PurePath(name) for name in names]
+    if not any(path.match("*.safetensors") for path in paths):
+        pickled = any(path.match(pattern) for path in paths for pattern in PICKLES)
+        reason = "only pickled weights, which can run code when they are loaded" if pickled else "no weights"
+        raise UserError(f"{what} has {reason}; a checkpoint in safetensors format is needed")
+
+
+def weight_files(folder: Path, names: Collection[str], what: object) -> set[str]:
+    """Return the names of those files that transformers reads a checkpoint's weights from.
+
+    :param folder: has the index, if there is one
+    :param names: of all the checkpoint's files
+    :param what: the checkpoint, for sentences
+    :raises UserError: if one of them is missing, or the index is damaged
+    """
+    if SINGLE in names:
+        return {SINGLE}
+    if INDEX not in names:
+        return {name for name in names if name.endswith(".safetensors")}
+    try:
+        needed = set(files.read_json(folder / INDEX)["weight_map"].values())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{what} has a damaged or half downloaded {INDEX}: fetch it again") from error
+    missing = needed - set(names)
+    if missing:
+        raise UserError(
+            f"{what} lacks {len(missing)} of the {len(needed)} files that its {INDEX} names, such as {min(missing)}"
+        )
+    return needed
+
+
+def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Map the name of every tensor in a checkpoint's safetensors files to its shape, reading headers only."""
+    from safetensors import SafetensorError, safe_open
+
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    check_format(names, folder)
+    shapes = {}
+    for file in sorted(folder / name for name in weight_files(folder, names, folder)):
+        try:
+            with safe_open(file, framework="pt") as tensors:
+                shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{file} is damaged or half downloaded ({error}): fetch it again") from error
+    return shapes
+
+
+def module_rows(folder: Path) -> dict[str, int]:
+    """Map the name of every linear (or embedding) module in a checkpoint to its number of output rows."""
+    rows = {}
+    for name, shape in weight_shapes(folder).items():
+        module, _, tensor = name.rpartition(".")
+        if tensor in ("weight", "qweight") and len(shape) == 2:
+            rows[module] = shape[0]
+    return rows
+
+
+def trust(folder: Path) -> dict[str, bool]:
+    """Return the option by which transformers runs a checkpoint's own Python code, if it has any.
+
+    `fetch` keeps such code only where base.trust_remote_code says so.
+    """
+    return {"trust_remote_code": True} if any(folder.glob("*.py")) else {}
+
+
+def eos_ids(folder: Path) -> list[int]:
+    """Return the token ids that end a turn: those of the generation config, else the model config."""
+    from transformers import AutoConfig, GenerationConfig
+
+    if (folder / "generation_config.json").exists():
+        ids = GenerationConfig.from_pretrained(folder).eos_token_id
+    else:
+        ids = AutoConfig.from_pretrained(folder, **trust(folder)).eos_token_id
+    return ids if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def load(folder: Path) -> "PreTrainedModel":
+    """Load a plain or an Olive-quantized checkpoint on the CPU in its own dtype, ready for inference.
+
+    Olive's quantizer is registered first, since without it transformers replaces every quantized linear by
+    a randomly initialised one and only warns.
+
+    :raises UserError: if a weight of the model is missing in the checkpoint
+    """
+    from olive.model import HfModelHandler
+
+    model = HfModelHandler(str(folder), load_kwargs=trust(folder)).load_model(cache_model=False).eval()
+    tied = getattr(model, "all_tied_weights_keys", None) or {}
+    missing = set(model.state_dict()) - set(weight_shapes(folder)) - set(tied)
+    if missing:
+        raise UserError(
+            f"{folder} lacks {len(missing)} of the model's weights, such as {min(missing)}; "
+            "they would be random numbers: fetch or build the checkpoint again"
+        )
+    return model
+
+
+def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
+    """Replace every QuantLinear by an nn.Linear with the dequantized weight: the same function, in place.
+
+    PEFT and the Trainer know nothing of Olive's quantized modules, and a training step is faster on plain
+    weights than when it unpacks them anew.
+
+    :param dtype: of all weights; None keeps each one's own
+    """
+    import torch
+    from olive.common.quant.nn import QuantLinear
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, QuantLinear):
+            weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros).to(dtype)
+            linear = torch.nn.Linear(module.cols, module.rows, bias=module.bias is not None, device="meta")
+            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
+            if module.bias is not None:
+                linear.bias = torch.nn.Parameter(module.bias, requires_grad=False)
+            model.set_submodule(name, linear)
+    # Not model.to(dtype), which would also round the frequencies of the rotary embedding.
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    model.is_quantized = False
+    model.hf_quantizer = None
+    model.quantization_method = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model

@@ -1,0 +1,142 @@
+"""Make a target's ONNX model out of a checkpoint by Olive's passes, and see that it loads."""
+
+from pathlib import Path
+
+from press.core import files
+from press.model import olive_run
+from press.params.providers import MERGED, SCALED_INPUTS
+from press.params.settings import Target
+
+WINDOW = 64  # tokens of a prompt that a graph of static shapes takes at a time, as in Olive's own recipes
+HEAD = ["/lm_head/MatMulNBits"]
+# How onnxruntime-genai is told to run a static graph on the NPU.
+NPU_SESSIONS = {
+    # It compiles no weights in blocks, so that ONNX Runtime dequantizes them once, to the NPU's fp16.
+    "QNNExecutionProvider": {
+        "provider_options": [{"QNN": {"backend_type": "htp"}}],
+        "session.disable_quant_qdq": "1",
+    },
+    "OpenVINOExecutionProvider": {"provider_options": [{"OpenVINO": {"device_type": "NPU"}}]},
+    "VitisAIExecutionProvider": {"provider_options": [{"VitisAI": {}}]},
+}
+# To positions that an NPU reads, one long-rope table, and norms of operators that it has.
+NPU_SURGERIES = ("RemoveRopeMultiCache", "AttentionMaskToSequenceLengths", "SimplifiedLayerNormToL2Norm")
+
+
+def build(
+    model: dict, target: Target, building: Path, before: dict[str, dict] | None = None, window: int = WINDOW
+) -> Path:
+    """Build a quantized checkpoint's ONNX model for a target; return the folder of the result, below `building`.
+
+    :param model: Olive's input_model block
+    :param before: passes to run on the checkpoint first
+    :param window: tokens of a prompt that a static graph takes at a time
+    """
+    checkpoint = Path(model["model_path"])
+    accelerator = {"device": target.device, "execution_providers": [target.provider]}
+    result = olive_run.run(model, (before or {}) | passes(target, checkpoint, window), building, accelerator)
+    # Its files may be links to those of the result, which onnx.checker refuses.
+    files.remove(building / "cache")
+    check_loads(result, target.provider)
+    return result
+
+
+def passes(target: Target, checkpoint: Path, window: int = WINDOW) -> dict[str, dict]:
+    """Return Olive's passes block that turns a checkpoint into a target's model."""
+    kernels = {"block_size": target.block_size, "accuracy_level": target.accuracy_level}
+    precision = "float" if target.precision == "int8" else target.precision
+    chosen = {"capture": {"type": "GenAIBuilder", "precision": precision, **kernels}}
+    if target.precision == "int8":
+        chosen["tables"] = {"type": "Int8Tables", **kernels}
+    if target.device == "npu":
+        return chosen | _static(target.provider, checkpoint, window)
+    if target.adapters != MERGED:
+        scaled = target.adapters == SCALED_INPUTS
+        chosen["lora_inputs"] = {"type": "LoRAInputs", "checkpoint": str(checkpoint), "row_scales": scaled}
+    return chosen
+
+
+def _static(provider: str, checkpoint: Path, window: int) -> dict[str, dict]:
+    """Return the passes to static shapes, with weights as DequantizeLinear: embedding, layers and head are apart."""
+    layers = files.read_json(checkpoint / "config.json")["num_hidden_layers"]
+    parts = {"model.embed_tokens": 0, **{f"model.layers.{index}": 1 for index in range(layers)}}
+    # The builder counts the last norm as one layer more.
+    parts |= {f"model.layers.{layers}": 2, "lm_head": 2}
+    options = {"log_id": "onnxruntime-genai", **NPU_SESSIONS[provider]}
+    data = {"save_as_external_data": True}
+    return {
+        "weights": {"type": "MatMulNBitsToQDQ", "add_zero_point": True, "nodes_to_exclude": HEAD, **data},
+        "operators": {
+            "type": "GraphSurgeries",
+            "surgeries": [{"surgeon": surgeon} for surgeon in NPU_SURGERIES],
+            **data,
+        },
+        "parts": {
+            "type": "SplitModel",
+            "split_assignments": ";".join(f"{name}={part}" for name, part in parts.items()),
+        },
+        "shapes": {
+            "type": "StaticLLM",
+            "batch_size": 1,
+            "context_length": window,
+            "group_session_options": options,
+        },
+    }
+
+
+def check_loads(model: Path, provider: str) -> None:
+    """Load a model once, since the builder can write one that does not load.
+
+    Where its runtime is not here, onnx.checker and ONNX Runtime's CPU provider take its place.
+    """
+    import onnxruntime as ort
+    import onnxruntime_genai as og
+
+    if provider in ort.get_available_providers():
+        og.Model(str(model))
+        return
+    missing = sorted({kernel for graph in sorted(model.glob("*.onnx")) if (kernel := check_graph(graph))})
+    seen = "onnx.checker and ONNX Runtime's CPU provider took the graph"
+    if missing:
+        seen = f"onnx.checker and ONNX Runtime's types took the graph; the CPU provider lacks {'; '.join(missing)}"
+    print(f"note: {provider} is not on this machine: {seen}, which its own runtime has not loaded")
+
+
+def check_graph(path: Path) -> str | None:
+    """Check a graph by onnx.checker and load it by ONNX Runtime's CPU provider.
+
+    ONNX Runtime resolves the whole graph, its own operators included, before it looks for kernels.
+
+    :return: what kernel the CPU provider lacks, if any
+    :raises onnx.checker.ValidationError: if the graph is not valid
+    :raises Exception: ONNX Runtime's, if it cannot load the graph for any other reason than a kernel that it lacks
+    """
+    import onnxruntime as ort
+    from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as NoKernel
+
+    check_schema(path)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except NoKernel as error:
+        return str(error).partition(" : ")[2] or str(error)
+    return None
+
+
+def check_schema(path: Path) -> None:
+    """Run onnx.checker, but for the arguments of ONNX Runtime's own operators, of which it knows nothing."""
+    import onnx
+
+    proto = onnx.load(path, load_external_data=False)
+    for node in proto.graph.node:
+        # ONNX Runtime puts some of its operators in ONNX's domain; the checker leaves other domains alone.
+        if not node.domain and not onnx.defs.has(node.op_type):
+            node.domain = "com.microsoft"
+    # The checker looks for external data beside a file.
+    copy = path.with_name(f".{path.name}")
+    onnx.save(proto, copy)
+    try:
+        onnx.checker.check_model(copy)
+    finally:
+        files.remove(copy)

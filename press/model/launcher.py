@@ -1,0 +1,120 @@
+"""Run Olive passes in several processes of this machine, one a GPU, by PyTorch's launcher (that of torchrun).
+
+Each process runs the same passes, and torch.distributed gives it its rank; the result is that of rank 0.
+"""
+
+import contextlib
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from press.core import cli
+from press.core.errors import UserError
+from press.model import device, olive_run
+
+PR_SET_PDEATHSIG = 1
+# All processes are on this machine, and PyTorch's C++ warns of what the pass asks for.
+ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+def run(input_model: dict, passes: dict[str, dict], building: Path, processes: int, knobs: str) -> Path:
+    """Run Olive passes as `olive_run.run` does, in several processes; return the folder of the first's result.
+
+    :param knobs: what lowers the memory that is needed, for a GPU that is full
+    :raises UserError: if a process refused its input, or was killed
+    """
+    import torch
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    threads = max(1, torch.get_num_threads() // processes)
+    # What the launcher says of a failed process is said here.
+    for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
+        logging.getLogger(name).addHandler(logging.NullHandler())
+        logging.getLogger(name).propagate = False
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        logs_specs=DefaultLogsSpecs(log_dir=str(building / "launcher")),
+        # Ctrl-C and other signals end this process as they end one without a launcher, and it takes the others along.
+        signals_to_handle="",
+    )
+    try:
+        with _environment(threads):
+            elastic_launch(config, work)(input_model, passes, building, threads, knobs)
+    except ChildFailedError as error:
+        raise _explained(error, building) from error
+    return building / "olive"
+
+
+def work(input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str) -> None:
+    """Run the passes as one of the processes, on the GPU of its number; leave a sentence if that cannot be."""
+    import torch
+
+    _die_with_the_parent()
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    rank = int(os.environ["RANK"])
+    folder = building / f"rank-{rank}" if rank else building
+    folder.mkdir(exist_ok=True)
+    try:
+        with device.explained(knobs):
+            olive_run.run(input_model, passes, folder)
+    except UserError as error:
+        (building / f"failure-{rank}.txt").write_text(str(error), encoding="utf-8")
+        sys.exit(1)
+    except Exception as error:
+        if cli.is_full_disk(error):
+            sys.exit(errno.ENOSPC)
+        raise
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _environment(threads: int) -> Iterator[None]:
+    """Set what the processes need in their environment, and take it back."""
+    before = dict(os.environ)
+    for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _die_with_the_parent() -> None:
+    """Let the kernel kill this process when its parent ends, however it ends: nobody else may write checkpoints."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _explained(error: Exception, building: Path) -> Exception:
+    """Return what made a process fail; a process that lost another fails, too, but leaves no sentence."""
+    for path in sorted(building.glob("failure-*.txt")):
+        return UserError(path.read_text(encoding="utf-8"))
+    rank, failure = error.get_first_failure()
+    if failure.exitcode == errno.ENOSPC:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if failure.exitcode < 0:
+        name = signal.Signals(-failure.exitcode).name
+        return UserError(
+            f"process {rank} of the training was killed ({name}), as the system does where memory is short: run `dvc "
+            "repro` again, which goes on from the last checkpoint, with fewer processes or more memory"
+        )
+    return RuntimeError(f"process {rank} of the training failed:\n{failure.message}")

@@ -1,0 +1,105 @@
+"""Run Olive for a stage: the exact config kept as a report, no cache, and a failure that is one."""
+
+import logging
+from pathlib import Path
+
+from press.core import files
+from press.core.errors import UserError
+from press.model import checkpoints
+
+PACKAGE_CONFIG = Path("passes/olive.json")
+REPORTS = Path("reports/olive")
+CONFIG = "run.json"
+MODEL_CONFIG = "model_config.json"
+WARNING = 2
+
+
+class _Failures(logging.Handler):
+    """Keep the exceptions that Olive's engine logs and swallows, and keep them off the terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exceptions: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.exceptions.append(record.exc_info[1])
+
+    @staticmethod
+    def filter_out(record: logging.LogRecord) -> bool:
+        return not record.exc_info
+
+
+def hf_model(folder: Path) -> dict:
+    """Return Olive's input_model block for a Hugging Face checkpoint."""
+    kwargs = checkpoints.trust(folder)
+    return {"type": "HfModel", "model_path": str(folder), **({"load_kwargs": kwargs} if kwargs else {})}
+
+
+def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> Path:
+    """Run Olive passes on a model and return the folder with the result, below `building`.
+
+    There a Hugging Face model is in `model`, its adapter in `adapter`, and an ONNX model in the folder itself.
+
+    The config is left there too, for keep_config. Olive's own cache would answer across library versions, so
+    that every run gets a new one.
+
+    :param input_model: Olive's input_model block
+    :param passes: Olive's passes block
+    :param building: an existing folder for the run's cache and outputs
+    :param target: Olive's accelerator block (device and execution_providers); None leaves it to Olive
+    :raises UserError: if a pass refused its input
+    """
+    config = {"input_model": input_model}
+    if target:
+        config |= {
+            "systems": {"target": {"type": "LocalSystem", "accelerators": [target]}},
+            "host": "target",
+            "target": "target",
+        }
+    config |= {
+        "passes": passes,
+        "cache_dir": str(building / "cache"),
+        "output_dir": str(building / "olive"),
+        "log_severity_level": WARNING,
+    }
+    files.write_json(building / CONFIG, config)
+    failure = _run(config)
+    if isinstance(failure, UserError):
+        raise failure
+    result = building / "olive"
+    if failure or not (result / MODEL_CONFIG).exists():
+        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}") from failure
+    for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
+        files.remove(result / leftover)
+    return result
+
+
+def keep_config(building: Path, name: str) -> None:
+    """Keep a run's config as reports/olive/NAME.json.
+
+    It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
+    """
+    files.write_json(REPORTS / f"{name}.json", files.read_json(building / CONFIG))
+
+
+def _run(config: dict) -> BaseException | None:
+    """Run Olive and return the exception that it raised or swallowed, if any."""
+    import olive.logging  # noqa: F401 - sets up the handlers that are filtered here
+    from olive.workflows import run as run_workflow
+
+    failures = _Failures()
+    logger = logging.getLogger("olive")
+    shown = list(logger.handlers)
+    for handler in shown:
+        handler.addFilter(failures.filter_out)
+    logger.addHandler(failures)
+    try:
+        run_workflow(config, package_config=str(PACKAGE_CONFIG))
+    except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
+        return error
+    finally:
+        logger.removeHandler(failures)
+        for handler in shown:
+            handler.removeFilter(failures.filter_out)
+    return failures.exceptions[0] if failures.exceptions else None

@@ -1,0 +1,1 @@
+"""What goes into a package: its files, manifest and model card."""

@@ -1,0 +1,201 @@
+"""Quality gates: what the metrics of a package must satisfy for it to be published.
+
+A gate is one comparison in params.yaml, such as
+
+    packing.onnx.adapter.loss <= 0.9 * packing.onnx.bare.loss
+
+of metrics (by the names that `dvc metrics show` prints), numbers, + - * / and parentheses, with <=, <, >= or >
+between its sides. `{adapter}` makes it one gate for each adapter. Metrics are means over inputs, so that a gate that
+fails names the inputs whose own figures fail it.
+"""
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from press.core.errors import UserError
+
+# Names with hyphens are adapters', so that a minus needs spaces around it. A number is no metric.
+METRIC = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)+)")
+EVERY = "{adapter}"
+SHOWN = 3  # inputs that a failed gate names
+COMPARISONS = {ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt}
+ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a gate, and why."""
+
+    gate: str
+    passed: bool
+    reason: str
+
+
+def check(gate: str) -> None:
+    """Refuse what is no gate.
+
+    :raises UserError: with what is wrong about it
+    """
+    _parse(gate.replace(EVERY, "adapter"))
+
+
+def judge(
+    gates: Iterable[str], metrics: Mapping, adapters: Iterable[str], cases: Sequence[Mapping] = ()
+) -> list[Result]:
+    """Judge metrics (nested, as in metrics.json) by gates, each for every adapter if it says so.
+
+    :param cases: single inputs, each with its name as `input` and its own figures by the names of the metrics
+    """
+    values = _flat(metrics)
+    names = list(adapters)
+    some = [
+        each for gate in gates for each in ([gate.replace(EVERY, name) for name in names] if EVERY in gate else [gate])
+    ]
+    return [_judged(gate, values, cases) for gate in some]
+
+
+def value(expression: str, metrics: Mapping) -> float:
+    """Return what an expression amounts to: a side of a gate, with at least one metric.
+
+    :param metrics: nested, as in metrics.json
+    :raises UserError: if it is none, names a metric that is not there, or divides by zero
+    """
+    try:
+        comparison, names = _parse(f"{expression} <= 0")
+    except UserError as error:
+        raise UserError(
+            f"{expression!r} must be metrics, such as package.bytes, and numbers, with + - * / and parentheses"
+        ) from error
+    try:
+        return _sides(comparison, names, _present(expression, names, metrics))[0]
+    except ZeroDivisionError as error:
+        raise UserError(f"{expression!r} divides by zero") from error
+
+
+def excess(gate: str, metrics: Mapping) -> float:
+    """Return by how much metrics miss a gate, as a share of its larger side: 0 or less if they satisfy it (or, if it
+    compares by < or >, are equal).
+
+    :raises UserError: if it names a metric that is not there
+    :raises ZeroDivisionError: if it divides by zero
+    """
+    comparison, names = _parse(gate)
+    left, right = _sides(comparison, names, _present(gate, names, metrics))
+    too_much = left - right if isinstance(comparison.ops[0], ast.LtE | ast.Lt) else right - left
+    return too_much / (max(abs(left), abs(right)) or 1.0)
+
+
+def _present(text: str, names: dict[str, str], metrics: Mapping) -> dict[str, float]:
+    values = _flat(metrics)
+    missing = sorted({name for name in names.values() if name not in values})
+    if missing:
+        raise UserError(f"{text!r}: there is no metric {' or '.join(missing)}, only {', '.join(values)}")
+    return values
+
+
+def _judged(gate: str, values: dict[str, float], cases: Sequence[Mapping]) -> Result:
+    comparison, metrics = _parse(gate)
+    missing = [name for name in metrics.values() if name not in values]
+    if missing:
+        return Result(gate, False, f"there is no metric {' or '.join(sorted(set(missing)))}")
+    try:
+        left, right = _sides(comparison, metrics, values)
+    except ZeroDivisionError:
+        return Result(gate, False, "it divides by zero")
+    reason = f"{left:.6g} against {right:.6g}"
+    if _compare(comparison)(left, right):
+        return Result(gate, True, reason)
+    reason += f", {abs(left - right):.6g} too {'much' if left >= right else 'little'}"
+    return Result(gate, False, reason + _worst(comparison, metrics, values, cases))
+
+
+def _worst(comparison: ast.Compare, metrics: dict[str, str], values: dict[str, float], cases: Sequence[Mapping]) -> str:
+    """Name the inputs that fail a gate by themselves, the worst first; none where no input has all of its figures."""
+    varying = {name for name in metrics.values() if any(name in case for case in cases)}
+    failed = []
+    for case in (case for case in cases if varying and varying <= case.keys()):
+        try:
+            left, right = _sides(comparison, metrics, {**values, **{name: case[name] for name in varying}})
+        except ZeroDivisionError:
+            continue
+        if not _compare(comparison)(left, right):
+            # A yes or no has no figure.
+            plain = all(isinstance(case[name], bool) for name in varying)
+            figures = "" if plain else f" ({left:.4g} against {right:.4g})"
+            failed.append((abs(left - right), f"{case['input']!r}{figures}"))
+    failed.sort(key=lambda each: -each[0])
+    shown = ", ".join(text for _, text in failed[:SHOWN])
+    more = f" and {len(failed) - SHOWN} more" if len(failed) > SHOWN else ""
+    return f"; on {shown}{more}" if shown else ""
+
+
+def _compare(comparison: ast.Compare) -> Callable[[float, float], bool]:
+    return COMPARISONS[type(comparison.ops[0])]
+
+
+def _sides(comparison: ast.Compare, metrics: dict[str, str], values: Mapping[str, float]) -> tuple[float, float]:
+    bound = {symbol: values[name] for symbol, name in metrics.items()}
+    return _value(comparison.left, bound), _value(comparison.comparators[0], bound)
+
+
+def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
+    """Return a gate's comparison, in which symbols stand for metrics, and what each symbol stands for."""
+    metrics: dict[str, str] = {}
+
+    def symbol(match: re.Match) -> str:
+        if not match["name"]:
+            return match[0]
+        metrics[f"metric_{len(metrics)}"] = match[0]
+        return f"metric_{len(metrics) - 1}"
+
+    try:
+        comparison = ast.parse(METRIC.sub(symbol, gate).strip(), mode="eval").body
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"{gate!r} is not a comparison such as `bytes.captured <= 100e6`") from error
+    if not isinstance(comparison, ast.Compare) or len(comparison.ops) != 1:
+        raise UserError(f"{gate!r} must be one comparison, such as `bytes.captured <= 100e6`")
+    if type(comparison.ops[0]) not in COMPARISONS:
+        raise UserError(f"{gate!r} must compare by <=, <, >= or >")
+    for side in (comparison.left, *comparison.comparators):
+        _check_side(gate, side, metrics)
+    if not metrics:
+        raise UserError(f"{gate!r} names no metric, such as bytes.captured")
+    return comparison, metrics
+
+
+def _check_side(gate: str, node: ast.expr, metrics: dict[str, str]) -> None:
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in ARITHMETIC:
+            _check_side(gate, left, metrics)
+            _check_side(gate, right, metrics)
+        case ast.UnaryOp(ast.USub(), operand):
+            _check_side(gate, operand, metrics)
+        case ast.Constant(int() | float()) if not isinstance(node.value, bool):
+            pass
+        case ast.Name(name) if name in metrics:
+            pass
+        case _:
+            part = re.sub(r"metric_\d+", lambda match: metrics.get(match[0], match[0]), ast.unparse(node))
+            raise UserError(f"{gate!r} may have metrics, numbers, + - * / and parentheses, but no {part!r}")
+
+
+def _value(node: ast.expr, bound: dict[str, float]) -> float:
+    match node:
+        case ast.BinOp(left, op, right):
+            return ARITHMETIC[type(op)](_value(left, bound), _value(right, bound))
+        case ast.UnaryOp(_, operand):
+            return -_value(operand, bound)
+        case ast.Constant(value):
+            return value
+        case ast.Name(name):
+            return bound[name]
+
+
+def _flat(metrics: Mapping, prefix: str = "") -> dict[str, float]:
+    found = {}
+    for key, value in metrics.items():
+        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found

@@ -1,0 +1,250 @@
+"""The blocks of params.yaml that the pipeline reads: every knob and its bounds."""
+
+import re
+from typing import Annotated, Literal
+
+from jsonschema import Draft202012Validator, SchemaError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from press.data.templates import check_template
+from press.params.providers import INPUTS, MERGED, PROVIDERS
+
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+SHA256 = r"^[0-9a-f]{64}$"
+HIGH_BITS = 8  # of the layers that quantize.mixed_precision chooses
+
+Name = Annotated[str, Field(pattern=NAME)]
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+PATTERNS = {
+    NAME: "a folder name: lower-case letters, digits, - and _",
+    SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
+}
+
+
+class Block(BaseModel):
+    """A block of params.yaml; unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class PackageSource(Block):
+    name: str
+    version: str
+    sha256: Annotated[str, Field(pattern=SHA256)]
+    gguf: str
+
+
+class LocalSource(Block):
+    path: str
+    sha256: str
+
+
+class HubSource(Block):
+    id: str
+    revision: str
+
+
+class AzuremlSource(Block):
+    uri: str
+
+
+class RandomSource(Block):
+    config: dict[str, JsonValue]
+
+
+class Base(Block):
+    source: Literal["package", "local", "hub", "azureml", "random"]
+    package: PackageSource
+    local: LocalSource
+    hub: HubSource
+    azureml: AzuremlSource
+    random: RandomSource
+    trust_remote_code: bool
+
+    @model_validator(mode="after")
+    def chosen_source_is_complete(self) -> "Base":
+        if self.source == "local" and not self.local.path:
+            raise ValueError("base.local.path is empty, but base.source is local: name the checkpoint's folder")
+        if self.source == "hub":
+            if not self.hub.id:
+                raise ValueError("base.hub.id is empty, but base.source is hub: name a model, such as owner/model")
+            if not re.fullmatch(r"[0-9a-f]{40}", self.hub.revision):
+                raise ValueError(
+                    f"base.hub.revision is {self.hub.revision!r}, but must be a full commit hash (40 hexadecimal "
+                    "digits), since a branch or a tag can move"
+                )
+        pattern = r"azureml://registries/[^/]+/models/[^/]+/versions/[^/]+"
+        if self.source == "azureml" and not re.fullmatch(pattern, self.azureml.uri):
+            raise ValueError(
+                f"base.azureml.uri is {self.azureml.uri!r}, but must look like "
+                "azureml://registries/REGISTRY/models/NAME/versions/VERSION"
+            )
+        return self
+
+
+class Calibration(Block):
+    data: str
+    rows: Positive
+    row_tokens: Annotated[int, Field(ge=16)]
+
+
+class Awq(Block):
+    grid_points: Annotated[int, Field(ge=3)]
+    search_rows: Positive
+    clip: bool
+    clip_modules: Annotated[list[str], Field(min_length=1)] | None
+    rounding: Literal["compensated", "nearest"]
+    damping: Annotated[float, Field(gt=0, lt=1)]
+
+
+class MixedPrecision(Block):
+    method: Literal["none", "k_quant_down", "k_quant_mixed", "iqe", "snr"]
+    share: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Quantize(Block):
+    algorithm: Literal["awq", "rtn", "gptq", "kquant"]
+    bits: Literal[4, 8]
+    group_size: Literal[16, 32, 64, 128, 256]
+    symmetric: bool
+    mixed_precision: MixedPrecision
+    awq: Awq
+    calibration: Calibration
+
+    @model_validator(mode="after")
+    def high_precision_is_higher(self) -> "Quantize":
+        method = self.mixed_precision.method
+        if method != "none" and self.bits == HIGH_BITS:
+            raise ValueError(
+                f"quantize.mixed_precision.method is {method}, which gives some layers {HIGH_BITS} bits, but "
+                f"quantize.bits is {self.bits} for all: choose bits 4, or the method none"
+            )
+        return self
+
+
+class Lora(Block):
+    method: Literal["lora", "rslora", "dora", "qlora"]
+    rank: Positive
+    alpha: Annotated[float, Field(gt=0)]
+    dropout: Fraction
+    target_modules: Annotated[list[str], Field(min_length=1)]
+
+
+class Training(Block):
+    max_steps: Positive
+    batch_size: Positive
+    processes: Positive
+    gradient_accumulation: Positive
+    gradient_checkpointing: bool
+    learning_rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "linear", "cosine"]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    response_only: bool
+    checkpoint_every: Positive
+
+    @model_validator(mode="after")
+    def processes_share_a_batch(self) -> "Training":
+        if self.batch_size % self.processes:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but {self.processes} processes share it evenly: choose a multiple "
+                f"of {self.processes}"
+            )
+        return self
+
+
+class Adapter(Block):
+    data: str
+    template: str
+    max_seq_len: Annotated[int, Field(ge=8)]
+    too_long: Literal["error", "skip", "truncate"]
+    heldout: Annotated[float, Field(gt=0, le=0.5)]
+    response_schema: dict | None
+    samples: list[str]
+    lora: Lora
+    training: Training
+
+    @field_validator("template")
+    @classmethod
+    def template_ends_with_the_answer(cls, template: str) -> str:
+        check_template(template)
+        return template
+
+    @field_validator("response_schema")
+    @classmethod
+    def schema_is_json_schema(cls, schema: dict | None) -> dict | None:
+        try:
+            Draft202012Validator.check_schema(schema or {})
+        except SchemaError as error:
+            raise ValueError(f"not a JSON Schema at {error.json_path}: {error.message}") from error
+        return schema
+
+
+class Target(Block):
+    device: Literal["cpu", "gpu", "npu"]
+    provider: Literal[tuple(PROVIDERS)]
+    precision: Literal["int8", "int4", "float"]
+    block_size: Literal[16, 32, 64, 128, 256]
+    accuracy_level: Annotated[int, Field(ge=0, le=4)]
+    adapters: Literal["lora", "dora", "merged"] = INPUTS
+
+    @model_validator(mode="after")
+    def device_has_provider(self) -> "Target":
+        if PROVIDERS[self.provider].device != self.device:
+            fitting = [name for name, provider in PROVIDERS.items() if provider.device == self.device]
+            raise ValueError(
+                f"provider is {self.provider}, but device {self.device} can have only {' or '.join(fitting)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def provider_has_kernels(self) -> "Target":
+        precisions = PROVIDERS[self.provider].precisions
+        if self.precision not in precisions:
+            raise ValueError(
+                f"precision is {self.precision}, but for {self.provider} embedding and lm_head can only be "
+                f"{' or '.join(precisions)}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def provider_takes_adapters(self) -> "Target":
+        forms = PROVIDERS[self.provider].adapters
+        if self.adapters not in forms:
+            raise ValueError(
+                f"adapters is {self.adapters}, but the graph for {self.provider} takes no adapters as inputs: choose "
+                f"{' or '.join(forms)}, which builds a model for each adapter"
+            )
+        return self
+
+    def serving(self, count: int) -> str:
+        """Say in words how a target serves a number of adapters."""
+        if self.adapters == MERGED:
+            return f"{count + 1} models, adapters merged"
+        kinds = "adapters" if self.adapters == INPUTS else "adapters (DoRA's too)"
+        return f"one graph, {kinds} as inputs"
+
+
+class General(Block):
+    data: str
+    rows: Positive
+    row_tokens: Annotated[int, Field(ge=16)]
+
+
+class Tasks(Block):
+    names: list[Name]
+    folder: str
+    limit: Positive | None
+
+
+class Evaluate(Block):
+    max_new_tokens: Positive
+    general: General
+    tasks: Tasks
+
+
+class Package(Block):
+    name: Name
+    description: str

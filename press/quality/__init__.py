@@ -1,0 +1,1 @@
+"""What a model is worth: the quality ladder, answers, benchmark tasks."""

@@ -1,0 +1,185 @@
+"""The quality ladder: what is lost or won from the base model to the ONNX model with an adapter, rung by rung.
+
+A rung is one model on one text. Its name is that of its metrics: packing.pytorch.quantized, general.onnx.bare, or, for
+an adapter on the general text, packing.general.onnx.adapter.
+"""
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from press.core.errors import UserError
+from press.data import examples
+from press.data.examples import Example
+from press.quality import scoring
+from press.quality.scoring import Scored
+
+GENERAL = "general"
+# In the order in which a model goes through them, by their metrics' names, and as they are called in a plot.
+RUNGS = {
+    "pytorch.base": "base",
+    "pytorch.quantized": "quantized",
+    "pytorch.head": "head",
+    "onnx.bare": "onnx bare",
+    "pytorch.adapter": "adapter",
+    "onnx.adapter": "onnx adapter",
+}
+FIGURES = ("loss", "perplexity", "kl", "agreement", "valid")
+# Of a text's examples, those kept with their own figures.
+KEPT = 500
+SHOWN = 80
+
+
+class Ladder:
+    """Rungs as they are scored, with the base's log-probabilities of each text in a file.
+
+    :param texts: examples by the name of the text: an adapter's, for its held-out answers, or general
+    :param references: an empty folder for the files
+    """
+
+    def __init__(self, texts: Mapping[str, list[Example]], references: Path) -> None:
+        self.texts = texts
+        self.rungs: dict[str, tuple[str, Scored]] = {}
+        self._references = references
+
+    def check_disk(self, vocabulary: int) -> None:
+        """Refuse to begin where the disk is too small.
+
+        :raises UserError: with what is needed and what is free
+        """
+        needed = sum(scoring.reference_bytes(some, vocabulary) for some in self.texts.values())
+        free = shutil.disk_usage(self._references).free
+        if needed > free:
+            raise UserError(
+                f"the base model's distributions take {needed / 1e9:.1f} GB of disk while evaluate runs, but "
+                f"{free / 1e9:.1f} GB are free: free some, or lower evaluate.general.rows or adapters.*.heldout"
+            )
+
+    def add(self, name: str, text: str, logits: Iterable[np.ndarray]) -> None:
+        """Score a rung on a text; the first one on each text is the base, which the others are compared with."""
+        reference, some = self._references / text, self.texts[text]
+        score = scoring.score if reference.exists() else scoring.record
+        self.rungs[name] = (text, score(logits, some, reference))
+
+    def judge(self, name: str, valid: list[bool]) -> None:
+        """Keep which of a scored rung's own answers, one to each example's prompt, satisfy the response schema."""
+        self.rungs[name][1].valid = valid
+
+    def metrics(self) -> dict:
+        """Return the scores and attributions of all rungs, nested by their names."""
+        found: dict = {}
+        for name in self._in_order():
+            _place(found, name, self.rungs[name][1].score())
+        for text in self.texts:
+            found[text]["attribution"] = attribution(found[text])
+        return found
+
+    def cases(self, given: Mapping[str, list[str]]) -> list[dict]:
+        """Return each example with its own figures; of a text with many, those with the largest loss of any rung.
+
+        :param given: for each text, what its examples are called
+        """
+        found = []
+        for text, some in self.texts.items():
+            own = {name: self.rungs[name][1] for name in self._in_order() if self.rungs[name][0] == text}
+            largest = [max(float(scored.losses[index].mean()) for scored in own.values()) for index in range(len(some))]
+            kept = sorted(np.argsort(np.negative(largest), kind="stable")[:KEPT])
+            for index in kept:
+                figures = {
+                    f"{name}.{figure}": value
+                    for name, scored in own.items()
+                    for figure, value in scored.example(index).items()
+                }
+                found.append({"text": text, "input": shown(given[text][index]), **figures})
+        return found
+
+    def _in_order(self) -> list[str]:
+        texts, rungs = list(self.texts), list(RUNGS)
+        return sorted(self.rungs, key=lambda name: (texts.index(name.split(".")[0]), rungs.index(_rung(name))))
+
+
+def attribution(scores: Mapping) -> dict[str, float]:
+    """Return what each step costs, in nats a token; below 0, it gains.
+
+    The weights' cost is that of quantizing the linear layers, lm_head's that of the embedding's and lm_head's tables,
+    the activations' all that the ONNX model adds, which computes with rounded ones. The adapter's conversion costs
+    what ONNX adds to the model with the adapter, less what it adds to the bare one.
+
+    :param scores: of one text, by runtime and rung; where a rung is missing, so are its steps
+    """
+    losses = {f"{of}.{rung}": score["loss"] for of in ("pytorch", "onnx") for rung, score in scores.get(of, {}).items()}
+
+    def step(to: str, start: str) -> float | None:
+        return losses[to] - losses[start] if {to, start} <= losses.keys() else None
+
+    bare, adapter = step("onnx.bare", "pytorch.quantized"), step("onnx.adapter", "pytorch.adapter")
+    steps = {
+        "weights": step("pytorch.quantized", "pytorch.base"),
+        "lm_head": step("pytorch.head", "pytorch.quantized"),
+        "activations": step("onnx.bare", "pytorch.head"),
+        "adapter_conversion": None if bare is None or adapter is None else adapter - bare,
+    }
+    return {name: round(value, scoring.DIGITS) for name, value in steps.items() if value is not None}
+
+
+def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
+    """Write the ladder of each text as CSV, for a plot: text, rung, and the figures, empty where there is none.
+
+    An adapter's ladder on the general text, ADAPTER.general, begins with the rungs that have no adapter.
+    """
+    ladders = {text: metrics[text] for text in texts}
+    for name, scores in list(ladders.items()):
+        if GENERAL in scores:
+            ladders[f"{name}.{GENERAL}"] = {of: metrics[GENERAL][of] | own for of, own in scores[GENERAL].items()}
+    with path.open("w", encoding="utf-8", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(["text", "rung", *FIGURES])
+        for text, scores in ladders.items():
+            for of, rung, name in ((*key.split("."), name) for key, name in RUNGS.items()):
+                score = scores.get(of, {}).get(rung)
+                if score:
+                    table.writerow([text, name, *(score.get(figure, "") for figure in FIGURES)])
+
+
+def write_cases(path: Path, cases: Iterable[Mapping]) -> None:
+    """Write cases, one JSON object a line: a text's name, an input, and the figures that the metrics are means of."""
+    examples.write(path, cases)
+
+
+def read_cases(path: Path) -> list[dict]:
+    """Read cases, and add to their figures what follows from them: perplexities and attributions."""
+    with path.open(encoding="utf-8", newline="\n") as lines:
+        return [_completed(json.loads(line)) for line in lines]
+
+
+def shown(text: str) -> str:
+    """Return a text in one short line."""
+    line = " ".join(text.split())
+    return line if len(line) <= SHOWN else f"{line[: SHOWN - 1]}…"
+
+
+def _completed(case: dict) -> dict:
+    losses: dict = {}
+    for name, value in list(case.items()):
+        rung, _, figure = name.rpartition(".")
+        if figure == "loss":
+            case[f"{rung}.perplexity"] = scoring.perplexity(value)
+            _place(losses, rung, {"loss": value})
+    for text, scores in losses.items():
+        case |= {f"{text}.attribution.{step}": value for step, value in attribution(scores).items()}
+    return case
+
+
+def _place(values: dict, name: str, value: dict) -> None:
+    *parents, leaf = name.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+    values[leaf] = value
+
+
+def _rung(name: str) -> str:
+    return ".".join(name.split(".")[-2:])

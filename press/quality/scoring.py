@@ -1,0 +1,149 @@
+"""Score models on prepared examples, token by token of the completions: the loss, and the distance from a reference."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from press.data.examples import Example
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+BATCH = 4
+DIGITS = 6
+
+
+@dataclass
+class Scored:
+    """A model's figures for each scored token, one fp32 array an example, and for its own answers.
+
+    :param losses: -log p of the token, in nats
+    :param divergences: KL divergence of the model's distribution from the reference's, in nats; none of the reference
+    :param agreements: 1 where both have the same likeliest token, else 0; none of the reference
+    :param valid: whether its own answer to each example's prompt satisfies the response schema; none without one
+    """
+
+    losses: list[np.ndarray] = field(default_factory=list)
+    divergences: list[np.ndarray] = field(default_factory=list)
+    agreements: list[np.ndarray] = field(default_factory=list)
+    valid: list[bool] = field(default_factory=list)
+
+    def score(self) -> dict[str, float]:
+        """Return mean loss, perplexity, KL divergence and agreement over all tokens, and the share of valid answers."""
+        loss = _mean(np.concatenate(self.losses))
+        score = {"loss": loss, "perplexity": perplexity(loss)}
+        if self.divergences:
+            score["kl"] = _mean(np.concatenate(self.divergences))
+            score["agreement"] = _mean(np.concatenate(self.agreements))
+        if self.valid:
+            score["valid"] = sum(self.valid) / len(self.valid)
+        return {name: round(value, DIGITS) for name, value in score.items()}
+
+    def example(self, index: int) -> dict[str, float | bool]:
+        """Return an example's own mean loss, KL divergence and agreement, and whether its answer is valid."""
+        figures = {"loss": self.losses[index]}
+        if self.divergences:
+            figures |= {"kl": self.divergences[index], "agreement": self.agreements[index]}
+        valid = {"valid": self.valid[index]} if self.valid else {}
+        return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | valid
+
+
+def perplexity(loss: float) -> float:
+    """Return exp of a loss, and a finite number also where that is none."""
+    return math.exp(min(loss, 700))
+
+
+def record(logits: Iterable[np.ndarray], examples: Sequence[Example], path: Path) -> Scored:
+    """Score a model, and write its log-probabilities to a file: it is the reference for `score`.
+
+    :param logits: of each example, fp32 of shape (tokens, vocabulary)
+    :param path: a new file; it takes `reference_bytes`
+    """
+    scored = Scored()
+    # Not through a map, which the system ends with a signal where the disk is full.
+    with path.open("wb") as file:
+        for rows, example in zip(logits, examples, strict=True):
+            own = log_probabilities(rows, example)
+            own.tofile(file)
+            scored.losses.append(_losses(own, example))
+    return scored
+
+
+def score(logits: Iterable[np.ndarray], examples: Sequence[Example], reference: Path) -> Scored:
+    """Score a model, and compare it with the log-probabilities that `record` wrote of another."""
+    scored, start = Scored(), 0
+    expected = np.memmap(reference, np.float32, mode="r")
+    for rows, example in zip(logits, examples, strict=True):
+        own = log_probabilities(rows, example)
+        base = expected[start : start + own.size].reshape(own.shape)
+        start += own.size
+        scored.losses.append(_losses(own, example))
+        scored.divergences.append(divergence(base, own))
+        scored.agreements.append((base.argmax(-1) == own.argmax(-1)).astype(np.float32))
+    return scored
+
+
+def reference_bytes(examples: Sequence[Example], vocabulary: int) -> int:
+    """Return the size of the file that `record` writes."""
+    return sum(len(example["input_ids"]) - _first(example) for example in examples) * vocabulary * 4
+
+
+def torch_logits(model: "PreTrainedModel", examples: Sequence[Example]) -> Iterator[np.ndarray]:
+    """Yield the logits of each example, fp32 of shape (tokens, vocabulary), by a PyTorch model."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    where = next(model.parameters()).device
+    for start in range(0, len(examples), BATCH):
+        rows = [torch.tensor(example["input_ids"]) for example in examples[start : start + BATCH]]
+        ids = pad_sequence(rows, batch_first=True)
+        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        with torch.inference_mode():
+            logits = model(input_ids=ids.to(where), attention_mask=mask.to(where), use_cache=False).logits
+        for row, of in zip(rows, logits, strict=True):
+            yield of[: len(row)].float().cpu().numpy()
+
+
+def runtime_logits(logits_of: Callable[[list[int]], np.ndarray], examples: Iterable[Example]) -> Iterator[np.ndarray]:
+    """Yield the logits of each example, by what gives them for token ids."""
+    for example in examples:
+        yield logits_of(example["input_ids"])
+
+
+def log_probabilities(logits: np.ndarray, example: Example) -> np.ndarray:
+    """Return the log-probabilities at each completion token, fp32 of shape (completion tokens, vocabulary).
+
+    :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i + 1
+    """
+    return log_softmax(logits[_first(example) - 1 : -1])
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of each row of logits, fp32 of the same shape."""
+    rows = logits.astype(np.float32)
+    rows -= rows.max(axis=-1, keepdims=True)
+    rows -= np.log(np.exp(rows).sum(axis=-1, keepdims=True))
+    return rows
+
+
+def divergence(expected: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return the KL divergence in nats of each row of log-probabilities from the expected ones; never below 0."""
+    # Rounding leaves the rows' sums beside 1, and so equal rows' neighbours a little below 0.
+    return np.maximum((np.exp(expected) * (expected - own)).sum(axis=-1), 0)
+
+
+def _losses(rows: np.ndarray, example: Example) -> np.ndarray:
+    return -np.take_along_axis(rows, np.array(example["input_ids"][_first(example) :])[:, None], axis=-1)[:, 0]
+
+
+def _first(example: Example) -> int:
+    """Return the index of the first token that is scored: the very first one has nothing that predicts it."""
+    return max(example["prompt_tokens"], 1)
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean(dtype=np.float64))

@@ -1,0 +1,1 @@
+"""Rebuild what dvc.lock records, and say where two builds part."""

@@ -1,0 +1,225 @@
+"""Rebuild what dvc.lock records from a clean clone of HEAD, in an empty cache, and compare every output.
+
+    python -m press.verify              the whole pipeline (`make verify`)
+    python -m press.verify STAGE ...    these stages, from their recorded inputs (`make verify STAGE=...`): all
+                                        instances of a stage, as in `finetune`, or one, as in `finetune@travel`
+
+The rebuild runs with this interpreter in another folder, which stays for a look when an output differs. On a
+machine of another class than the recorded one, outputs that are not identical are compared by tolerance.
+
+Exit code 0 if every output is identical (or, on another class of machine, within the tolerance), otherwise 1.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import yaml
+
+from press.core import cli, files, shell
+from press.core.errors import UserError
+from press.verify import differences
+
+LOCK = Path("dvc.lock")
+# The name under which a clone knows the cache of the project that it was cloned from.
+RECORDED = "recorded"
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a stage: its digest in dvc.lock and in the rebuild, None where it is missing."""
+
+    path: Path
+    recorded: str | None
+    rebuilt: str | None
+
+    @property
+    def identical(self) -> bool:
+        """Whether the rebuild gave the recorded bytes."""
+        return self.recorded == self.rebuilt
+
+
+class Clone:
+    """A clean clone of a project's HEAD with a DVC cache of its own, which is empty."""
+
+    def __init__(self, project: Path, folder: Path) -> None:
+        self.folder = folder
+        _run(["git", "clone", "--quiet", str(project), str(folder)], project)
+        recorded = _run(["dvc", "cache", "dir"], project)
+        # A DVC cache has the layout of a remote.
+        config = f"[cache]\n    dir = {folder}/.dvc/cache\n['remote \"{RECORDED}\"']\n    url = {recorded}\n"
+        (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
+
+    def lock(self) -> dict[str, dict]:
+        """Return the stages of dvc.lock."""
+        return yaml.safe_load((self.folder / LOCK).read_text(encoding="utf-8"))["stages"]
+
+    def bring(self, paths: Iterable[Path]) -> None:
+        """Put recorded outputs in their places.
+
+        :raises UserError: if the project's cache has not all of them
+        """
+        kept = [str(path) for path in paths if not (self.folder / path).exists()]
+        if not kept:
+            return
+        try:
+            _run(["dvc", "pull", "--quiet", "--remote", RECORDED, *kept], self.folder)
+        except UserError as error:
+            raise UserError(
+                f"the DVC cache has not all of {', '.join(kept)} as dvc.lock records them: run `dvc pull`, or "
+                "`make verify` without a stage, which needs none of them"
+            ) from error
+
+    def repro(self, stages: list[str] | None) -> None:
+        """Run all stages, or only some, whatever is up to date; what they print is shown.
+
+        :raises UserError: if one fails
+        """
+        some = ["--single-item", *stages] if stages else []
+        words = ["dvc", "repro", "--force", *some]
+        if subprocess.run(words, cwd=self.folder, env=_environment(), check=False).returncode:
+            raise UserError("the rebuild failed, for the reason above")
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment with this interpreter's programs first, and no module of another folder."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": path, "PYTHONPATH": ""}
+
+
+def _run(words: list[str], folder: Path) -> str:
+    return shell.output(*words, folder=folder, environment=_environment())
+
+
+def committed(project: Path) -> dict[str, dict]:
+    """Return the stages of HEAD's dvc.lock.
+
+    :raises UserError: if there is none
+    """
+    try:
+        return yaml.safe_load(_run(["git", "show", f"HEAD:./{LOCK}"], project))["stages"]
+    except UserError as error:
+        raise UserError(f"HEAD has no {LOCK} to compare with: run `make repro` and commit {LOCK}") from error
+
+
+def in_order(stages: dict[str, dict]) -> list[str]:
+    """Return the names of all stages, each after those whose outputs it reads."""
+    made = {name: outputs(stages, [name]) for name in stages}
+    before = {
+        name: {
+            other
+            for other in stages
+            if other != name and any(_overlap(out, reads(stages, [name])) for out in made[other])
+        }
+        for name in stages
+    }
+    return list(TopologicalSorter(before).static_order())
+
+
+def chosen(words: list[str], stages: dict[str, dict]) -> list[str]:
+    """Return the instances that stage names stand for, in the order in which they run.
+
+    :raises UserError: if a name stands for none
+    """
+    order = in_order(stages)
+    for word in words:
+        if not any(word in (name, name.partition("@")[0]) for name in order):
+            raise UserError(f"{LOCK} records no stage {word!r}, only {', '.join(order)}")
+    return [name for name in order if name in words or name.partition("@")[0] in words]
+
+
+def outputs(stages: dict[str, dict], names: Iterable[str]) -> dict[Path, str]:
+    """Map the path of each output of some stages to the digest that DVC records (MD5, of a listing for a folder)."""
+    return {Path(out["path"]): out["md5"] for name in names for out in stages[name].get("outs", [])}
+
+
+def reads(stages: dict[str, dict], names: Iterable[str]) -> set[Path]:
+    """Return the paths that some stages depend on."""
+    return {Path(dep["path"]) for name in names for dep in stages[name].get("deps", [])}
+
+
+def inputs(stages: dict[str, dict], names: list[str]) -> list[Path]:
+    """Return those outputs of other stages that some stages read, whole, in part or in a folder of several."""
+    read = reads(stages, names)
+    return [out for out in outputs(stages, [name for name in stages if name not in names]) if _overlap(out, read)]
+
+
+def _overlap(out: Path, read: set[Path]) -> bool:
+    return any(out.is_relative_to(path) or path.is_relative_to(out) for path in read)
+
+
+def rebuild(clone: Clone, names: list[str]) -> list[Output]:
+    """Build stages of a clone anew, all of them if `names` is empty, and return what came of their outputs."""
+    stages = clone.lock()
+    recorded = outputs(stages, names or stages)
+    if names:
+        clone.bring(inputs(stages, names))
+    # What a stage fails to write must not be there from git.
+    for path in recorded:
+        files.remove(clone.folder / path)
+    clone.repro(names)
+    stages = clone.lock()
+    made = outputs(stages, names or stages)
+    return [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
+
+
+def report(results: list[Output], original: Clone | None, rebuilt: Clone) -> None:
+    """Print a table of all outputs, and where those that differ part.
+
+    :param original: a clone to bring recorded outputs to; None if no output differs
+    """
+    for output in results:
+        if output.identical:
+            print(f"identical  {output.recorded:36}  {output.path}")
+        else:
+            print(f"different  {output.recorded or 'not recorded':36}  {output.path}")
+            print(f"           {output.rebuilt or 'not made':36}  {place(output, original, rebuilt)}")
+    identical = sum(output.identical for output in results)
+    print(f"{len(results)} outputs: {identical} identical, {len(results) - identical} different")
+
+
+def place(output: Output, original: Clone, rebuilt: Clone) -> str:
+    """Say where the two builds of an output part."""
+    if output.recorded is None or output.rebuilt is None:
+        return "there is nothing to compare it with"
+    try:
+        original.bring([output.path])
+    except UserError:
+        return "what is recorded is not in the DVC cache, so that only the digests can be compared"
+    return differences.first_difference(original.folder / output.path, rebuilt.folder / output.path)
+
+
+def main(words: list[str]) -> int:
+    """Rebuild and compare; return the exit code."""
+    project = Path.cwd()
+    names = chosen(words, committed(project))
+    if _run(["git", "status", "--porcelain"], project):
+        print("note: there are changes that are not committed; what is verified is HEAD")
+    scratch = Path(tempfile.mkdtemp(prefix="olive-press-verify-"))
+    different = False
+    try:
+        rebuilt = Clone(project, scratch / "rebuilt")
+        print(f"rebuilding {', '.join(names) or 'all stages'} in {rebuilt.folder}", flush=True)
+        results = rebuild(rebuilt, names)
+        different = not all(output.identical for output in results)
+        report(results, Clone(project, scratch / "recorded") if different else None, rebuilt)
+    finally:
+        if not different:
+            shutil.rmtree(scratch)
+    if different:
+        print(f"both builds are in {scratch}")
+    return int(different)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", nargs="*", help="a stage, all its instances or one; without any, the whole pipeline")
+    words = parser.parse_args()
+    cli.in_sentences(lambda: sys.exit(main(words.stage)), interrupted="nothing was verified; run this again")

@@ -1,0 +1,136 @@
+"""Outputs are whole or not there, and digests name content."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from press.core import files
+
+contents = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), st.binary(max_size=8), min_size=1, max_size=4)
+
+
+def write(folder: Path, content: dict[str, bytes]) -> Path:
+    folder.mkdir(parents=True)
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def test_an_error_leaves_the_old_folder_and_the_next_call_cleans_the_partial_one(tmp_path):
+    target = write(tmp_path / "out", {"old": b"1"})
+    with suppress(RuntimeError), files.replaced(target) as building:
+        (building / "new").write_bytes(b"2")
+        raise RuntimeError
+    assert files.digests(target).keys() == {"old"}
+    assert (files.partial(target) / "new").exists()
+    with files.replaced(target) as building:
+        assert not any(building.iterdir())
+        (building / "newer").write_bytes(b"3")
+    assert files.digests(target).keys() == {"newer"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_old_folder_is_in_place_until_the_block_ends(tmp_path):
+    target = write(tmp_path / "out", {"old": b"1"})
+    with files.replaced(target) as building:
+        (building / "new").write_bytes(b"2")
+        assert files.digests(target).keys() == {"old"}
+    assert files.digests(target).keys() == {"new"}
+
+
+def test_publish_replaces_a_folder_a_file_and_the_leftover_of_a_kill(tmp_path):
+    write(tmp_path / ".out.outgoing", {"older": b"0"})
+    target = tmp_path / "out"
+    target.write_bytes(b"a file")
+    files.publish(write(tmp_path / "first", {"a": b"1"}), target)
+    files.publish(write(tmp_path / "second", {"b": b"2"}), target)
+    assert files.digests(target).keys() == {"b"}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_publish_makes_the_folders_above_the_target(tmp_path):
+    files.publish(write(tmp_path / "source", {"a": b"1"}), tmp_path / "deep" / "down" / "out")
+    assert (tmp_path / "deep" / "down" / "out" / "a").read_bytes() == b"1"
+
+
+def test_published_permissions_do_not_depend_on_the_umask(tmp_path):
+    old = os.umask(0o077)
+    try:
+        with files.replaced(tmp_path / "out") as building:
+            write(building / "sub", {"a": b"1"})
+            (building / "tool").touch(mode=0o777)
+    finally:
+        os.umask(old)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "out", *(tmp_path / "out").rglob("*"))}
+    assert modes == {"out": 0o755, "sub": 0o755, "a": 0o644, "tool": 0o644}
+
+
+def test_json_ends_with_a_newline_and_keeps_letters_as_they_are(tmp_path):
+    path = tmp_path / "deep" / "value.json"
+    files.write_json(path, {"city": "Flåm"})
+    assert path.read_bytes() == '{\n  "city": "Flåm"\n}\n'.encode()
+    assert files.read_json(path) == {"city": "Flåm"}
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_is_no_json_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+    path = tmp_path / "value.json"
+    files.write_json(path, 1)
+    with pytest.raises(TypeError):
+        files.write_json(path, {"a set": {1}})
+    assert path.read_text() == "1\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_json_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = tmp_path / "value.json"
+    files.write_json(path, 1)
+    files.partial(path).symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        files.write_json(path, 2)
+    assert files.read_json(path) == 1
+
+
+def test_remove_takes_a_file_a_folder_a_link_or_nothing(tmp_path):
+    kept = write(tmp_path / "kept", {"a": b"1"})
+    link = tmp_path / "link"
+    link.symlink_to(kept)
+    folder = write(tmp_path / "folder", {"a": b"1"})
+    for path in (link, folder, folder, kept / "a"):
+        files.remove(path)
+    assert list(tmp_path.rglob("*")) == [kept]
+
+
+def test_digests_are_the_sha256_of_files_in_all_depths_sorted_by_path(tmp_path):
+    write(tmp_path / "b", {"c": b"abc"})
+    (tmp_path / "a").write_bytes(b"")
+    assert list(files.digests(tmp_path).items()) == [
+        ("a", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("b/c", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+    ]
+    assert files.size(tmp_path) == 3
+
+
+@given(contents, contents)
+def test_folders_have_the_same_digest_only_with_the_same_names_and_contents(tmp_path_factory, first, second):
+    root = tmp_path_factory.mktemp("digest")
+    one, other = (write(root / name, content) for name, content in (("one", first), ("other", second)))
+    assert (files.folder_digest(one) == files.folder_digest(other)) == (first == second)
+    shutil.rmtree(root)
+
+
+@given(contents, st.randoms())
+def test_the_digest_does_not_depend_on_time_or_order(tmp_path_factory, content, random):
+    root = tmp_path_factory.mktemp("order")
+    shuffled = list(content.items())
+    random.shuffle(shuffled)
+    one, other = write(root / "one", content), write(root / "other", dict(shuffled))
+    for path in other.iterdir():
+        os.utime(path, (0, random.randrange(2**31)))
+    assert files.folder_digest(one) == files.folder_digest(other)
+    shutil.rmtree(root)

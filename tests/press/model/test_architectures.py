@@ -1,0 +1,94 @@
+"""An architecture that is not supported is refused before anything is computed or copied, and the others are named."""
+
+from pathlib import Path
+
+import pytest
+from transformers import AutoConfig
+
+from press.core import files
+from press.core.errors import UserError
+from press.model import architectures
+from press.params import schema
+from press.sources import sources
+from stages import fetch
+
+NAMES = "gemma2, gemma3_text, granite, llama, mistral, phi3, qwen2, qwen3, smollm3"
+THAT = "that this pipeline supports are"
+LONG = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama"},
+        {"model_type": "llama", "rope_scaling": None},
+        {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 32.0}},
+        {"model_type": "phi3", "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
+        {"model_type": "phi3", "rope_parameters": LONG},
+        {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_type": "default"}}},
+    ],
+)
+def test_a_supported_configuration_is_taken(config):
+    architectures.check(config)
+
+
+@pytest.mark.parametrize("name", architectures.SUPPORTED)
+def test_each_architecture_s_own_defaults_are_taken(name):
+    config = AutoConfig.for_model(name).to_dict()
+    if name == "phi3":
+        # Of a configuration without weights; the models' own have it.
+        config.setdefault("rope_scaling", None)
+    architectures.check(config)
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        ({"model_type": "gpt2"}, f"architecture is gpt2, but those {THAT} {NAMES}"),
+        ({}, f"architecture is not named, but those {THAT} {NAMES}"),
+        (
+            {"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            f"rotary embeddings are scaled by dynamic, but those of llama {THAT} default, llama3",
+        ),
+        (
+            {"model_type": "qwen2", "rope_parameters": LONG},
+            f"rotary embeddings are scaled by longrope, but those of qwen2 {THAT} default",
+        ),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0},
+                    "sliding_attention": {"rope_type": "default"},
+                },
+            },
+            f"rotary embeddings are scaled by linear, but those of gemma3_text {THAT} default",
+        ),
+    ],
+)
+def test_another_is_refused_in_a_sentence_that_lists_what_is_supported(config, sentence):
+    with pytest.raises(UserError) as caught:
+        architectures.check(config)
+    assert str(caught.value) == f"the base model's {sentence}"
+
+
+def test_a_random_model_is_refused_before_it_is_built(tmp_path):
+    with pytest.raises(UserError, match="architecture is vit"):
+        sources.from_random(schema.RandomSource(config={"model_type": "vit"}), 0, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_refused_before_it_is_copied(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    for folder in (source, target):
+        folder.mkdir()
+    files.write_json(source / "config.json", {"model_type": "gpt2"})
+    with pytest.raises(UserError, match="architecture is gpt2"):
+        sources.from_folder(schema.LocalSource(path=str(source), sha256=""), fetch.KEPT, target)
+    assert not list(target.iterdir())
+
+
+def test_a_damaged_config_is_a_sentence(tmp_path: Path):
+    (tmp_path / "config.json").write_text('{"model_type": ', encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.json is damaged or half downloaded"):
+        architectures.read(tmp_path / "config.json")

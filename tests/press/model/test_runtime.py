@@ -1,0 +1,29 @@
+"""Answers end at a stop text, and texts are measured by the model's own context."""
+
+from pathlib import Path
+
+import pytest
+from parity import captured_to
+
+from press.model.runtime import Runtime
+
+
+@pytest.fixture
+def runtime(tiny_quantized: Path, in_root: Path) -> Runtime:
+    return Runtime(captured_to(in_root, tiny_quantized), {}, threads=2)
+
+
+def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
+    answers = {prompt: runtime.answer(prompt, None, 12)[0] for prompt in (f"To pack {index}" for index in range(40))}
+    # Random weights write bytes, of which few are letters.
+    prompt, whole = next((key, text) for key, text in answers.items() if text[:3].isascii() and len(text) > 8)
+    stop = whole[1:3]
+    answer, ended = runtime.answer(prompt, None, 12, ["never written", stop])
+    assert ended
+    assert answer == whole[: whole.index(stop) + len(stop)]
+    assert runtime.answer(prompt, None, 12, ["never written"])[0] == whole
+
+
+def test_the_context_is_the_checkpoint_s(runtime):
+    assert runtime.context == 512
+    assert len(runtime.logits([65] * (runtime.context - 1), None)) == runtime.context - 1

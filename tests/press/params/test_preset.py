@@ -1,0 +1,174 @@
+"""A preset is laid over the committed params.yaml, and never over a user's own changes."""
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from press.core.errors import UserError
+from press.params import preset, settings
+
+ROOT = Path(__file__).parents[3]
+MAX_STEPS = settings.load(ROOT / "params.yaml").adapter("travel").training.max_steps
+PURPOSE = re.search(r"max_steps: \d+ +# (.*)", (ROOT / "params.yaml").read_text(encoding="utf-8"))[1]
+PRESETS = sorted(path.stem for path in (ROOT / "presets").glob("*.yaml"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with the project's params.yaml committed, and two presets."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    Path("presets").mkdir()
+    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 2}\n", encoding="utf-8")
+    Path("presets/seeded.yaml").write_text("seed: 7  # another\n", encoding="utf-8")
+    git("init", "--quiet")
+    git("add", "params.yaml")
+    git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "test")
+    return tmp_path
+
+
+def git(*words: str) -> None:
+    subprocess.run(["git", *words], check=True, capture_output=True)
+
+
+def lay(name: str) -> dict:
+    """Lay a preset over params.yaml, as the command does, and return the parameters."""
+    text = preset.apply(name)
+    preset.write(text)
+    return yaml.safe_load(text)
+
+
+def command(*words: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-m", "press.params.preset", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_mappings_are_merged_and_all_else_is_replaced():
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 0}
+    assert preset.overlay(base, {"a": {"c": [3]}, "d": 2, "f": {"g": 1}, "h": None}) == {
+        "a": {"b": 1, "c": [3]},
+        "d": 2,
+        "f": {"g": 1},
+        "h": None,
+    }
+
+
+def test_only_the_preset_s_values_change_and_comments_stay(repository):
+    expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    expected["adapters"]["travel"]["training"]["max_steps"] = 2
+    before = lines()
+    assert lay("quick") == expected
+    pairs = [pair for pair in zip(before, lines(), strict=True) if pair[0] != pair[1]]
+    assert pairs == [([f"max_steps: {MAX_STEPS}", PURPOSE], ["max_steps: 2", PURPOSE])]
+
+
+def lines() -> list[list[str]]:
+    """Return the value and the comment of each line of params.yaml; an explicit null is as good as none."""
+    text = Path("params.yaml").read_text(encoding="utf-8").replace(": null ", ": ")
+    return [[part.strip() for part in line.split("#")] for line in text.splitlines()]
+
+
+def test_the_second_preset_alone_is_left_after_another(repository):
+    committed = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    lay("quick")
+    assert lay("seeded") == {**committed, "seed": 7}
+    assert lay("seeded") == {**committed, "seed": 7}
+
+
+def test_an_unknown_preset_names_those_there_are(repository):
+    for name in ("slow", "", "../params"):
+        with pytest.raises(UserError) as caught:
+            preset.apply(name)
+        assert str(caught.value) == f"there is no preset {name!r} in presets, only quick, seeded"
+
+
+def test_changes_that_are_not_committed_are_refused_and_kept(repository):
+    own = Path("params.yaml").read_text(encoding="utf-8") + "# mine\n"
+    Path("params.yaml").write_text(own, encoding="utf-8")
+    result = command("quick")
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: params.yaml has changes that are not committed: commit them, or take them back with "
+        "`git restore params.yaml`, before you lay a preset over\n"
+    )
+    assert Path("params.yaml").read_text(encoding="utf-8") == own
+
+
+def test_parameters_that_were_never_committed_are_refused(repository):
+    shutil.rmtree(".git")
+    with pytest.raises(UserError, match=r"^params\.yaml is not committed in git"):
+        preset.apply("quick")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("seed: [", "is not valid YAML: "), ("- seed\n", "must be a block of keys, those of params.yaml that it changes")],
+)
+def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
+    Path("presets/broken.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        preset.apply("broken")
+    assert str(caught.value).startswith(f"presets/broken.yaml {reason}")
+
+
+def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository):
+    Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")
+    result = command("wrong")
+    assert (result.returncode, result.stderr) == (
+        1,
+        "error: params.yaml with the preset: threads is 'none', but must be an integer\n",
+    )
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository, name):
+    shutil.copytree(ROOT / "presets", "presets", dirs_exist_ok=True)
+    values = lay(name)
+    assert settings.load().model_dump() == {key: values[key] for key in values.keys() - settings.OUTSIDE}
+    own = yaml.safe_load(Path(f"presets/{name}.yaml").read_text(encoding="utf-8"))
+    assert preset.overlay(copy.deepcopy(values), own) == values
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_says_how_it_is_run_and_stands_in_the_readme(name):
+    header = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
+    assert header.splitlines()[-1] == f"#   make repro PRESET={name}"
+    assert f"\n| `{name}` | " in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("tiny", "int8")])
+def test_each_preset_of_another_model_pins_it_and_says_what_it_fetches(name):
+    text = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8")
+    base = yaml.safe_load(text)["base"]
+    assert base["source"] == "hub"
+    assert re.fullmatch(r"[0-9a-f]{40}", base["hub"]["revision"])
+    assert re.search(r"Fetches (# )?\d\.\d GB", text.partition("\n\n")[0].replace("\n", " "))
+
+
+def test_an_edited_preset_does_not_lock_out_the_next(repository):
+    preset.write(preset.apply("quick"))
+    Path("presets/quick.yaml").write_text("seed: 8\n", encoding="utf-8")
+    preset.write(preset.apply("seeded"))
+    assert settings.load().seed == 7
+
+
+def test_a_preset_that_does_not_fit_leaves_params_as_they_were(repository):
+    before = Path("params.yaml").read_text(encoding="utf-8")
+    Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^params\.yaml with the preset: threads is"):
+        preset.write(preset.apply("wrong"))
+    assert Path("params.yaml").read_text(encoding="utf-8") == before
+    assert not list(Path().glob(".params*"))

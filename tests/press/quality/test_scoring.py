@@ -1,0 +1,101 @@
+"""Losses are those that PyTorch computes, of the completion's tokens only; distances are from the reference."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM
+
+from press.data.examples import Example
+from press.quality import scoring
+
+VOCABULARY = 50
+
+
+def example(ids: list[int], prompt_tokens: int) -> Example:
+    return Example(prompt="", completion="", input_ids=ids, prompt_tokens=prompt_tokens)
+
+
+def random_logits(seed: int, tokens: int, spread: float = 20) -> np.ndarray:
+    return (spread * np.random.default_rng(seed).normal(size=(tokens, VOCABULARY))).astype(np.float32)
+
+
+@given(st.lists(st.integers(0, VOCABULARY - 1), min_size=2, max_size=12), st.data())
+def test_losses_and_divergences_are_pytorch_s(tmp_path_factory, ids, data):
+    some = [example(ids, data.draw(st.integers(0, len(ids) - 1)))]
+    first = max(some[0]["prompt_tokens"], 1)
+    base, other = (random_logits(seed, len(ids)) for seed in (len(ids), ids[0]))
+    path = tmp_path_factory.mktemp("reference") / "text"
+    own = scoring.record([base], some, path)
+    assert path.stat().st_size == scoring.reference_bytes(some, VOCABULARY)
+    scored = scoring.score([other], some, path)
+    rows, others = (torch.from_numpy(logits[first - 1 : -1]) for logits in (base, other))
+    for got, logits in ((own, rows), (scored, others)):
+        expected = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[first:]), reduction="none")
+        np.testing.assert_allclose(got.losses[0], expected.numpy(), atol=1e-5)
+    expected = torch.nn.functional.kl_div(
+        others.double().log_softmax(-1), rows.double().log_softmax(-1), log_target=True, reduction="none"
+    ).sum(-1)
+    np.testing.assert_allclose(scored.divergences[0], expected.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(scored.agreements[0], (rows.argmax(-1) == others.argmax(-1)).float().numpy())
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 1, 100]))
+def test_a_divergence_is_never_below_0_and_0_from_itself(seed, change):
+    base = random_logits(seed, 4, spread=5)
+    expected, own = (
+        scoring.log_probabilities(logits, example([1, 2, 3, 4], 1))
+        for logits in (base, base + random_logits(seed + 1, 4, change))
+    )
+    assert (scoring.divergence(expected, own) >= 0).all()
+    assert (scoring.divergence(expected, expected) == 0).all()
+
+
+def test_the_base_is_at_0_from_itself_and_agrees_everywhere(tmp_path):
+    some = [example([3, 1, 2], 1), example([3, 1, 2, 9, 8], 2)]
+    logits = [random_logits(seed, len(each["input_ids"])) for seed, each in enumerate(some)]
+    base = scoring.record(logits, some, tmp_path / "text").score()
+    again = scoring.score(logits, some, tmp_path / "text").score()
+    assert again == {**base, "kl": 0.0, "agreement": 1.0}
+    # The likeliest token becomes the unlikeliest: no position agrees.
+    other = scoring.score([-rows for rows in logits], some, tmp_path / "text")
+    assert other.score()["agreement"] == 0
+    assert other.score()["kl"] > 1
+
+
+@pytest.mark.parametrize("value", [0, 1e4, -1e4])
+def test_uniform_logits_score_the_logarithm_of_the_vocabulary(tmp_path, value):
+    logits = np.full((4, VOCABULARY), value, np.float32)
+    score = scoring.record([logits], [example([1, 2, 3, 4], 2)], tmp_path / "text").score()
+    assert score == {"loss": round(math.log(VOCABULARY), 6), "perplexity": pytest.approx(VOCABULARY, rel=1e-5)}
+
+
+def test_the_score_is_the_mean_over_tokens_and_an_example_s_its_own():
+    scored = scoring.Scored([np.array([1.0]), np.array([2.0, 3.0, 4.0])])
+    assert scored.score()["loss"] == 2.5
+    assert [scored.example(index)["loss"] for index in (0, 1)] == [1.0, 3.0]
+
+
+def test_a_hopeless_model_has_a_finite_perplexity():
+    assert math.isfinite(scoring.Scored([np.array([1e6])]).score()["perplexity"])
+
+
+def test_a_batch_of_different_lengths_scores_as_each_example_alone(tiny_base: Path, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
+    some = [example(list(range(40, 43 + 7 * index)), 1 + index) for index in range(scoring.BATCH + 2)]
+
+    def alone(ids: list[int]) -> np.ndarray:
+        with torch.inference_mode():
+            return model(input_ids=torch.tensor([ids])).logits[0].numpy()
+
+    batched = scoring.record(scoring.torch_logits(model, some), some, tmp_path / "text")
+    single = scoring.score(scoring.runtime_logits(alone, some), some, tmp_path / "text")
+    assert [len(losses) for losses in batched.losses] == [
+        len(each["input_ids"]) - each["prompt_tokens"] for each in some
+    ]
+    np.testing.assert_allclose(np.concatenate(batched.losses), np.concatenate(single.losses), atol=1e-4)
+    assert single.score()["kl"] < 1e-6

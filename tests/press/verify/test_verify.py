@@ -1,0 +1,162 @@
+"""A rebuild of HEAD is compared with what dvc.lock records, output by output."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Project, assert_sentence
+
+from press.verify import __main__
+
+MAKE = """
+import json
+import sys
+from pathlib import Path
+
+source, target = sys.argv[1:]
+if not Path(source).exists():
+    sys.exit(f"{source} is missing")
+numbers = json.loads(Path(source).read_text())
+if isinstance(numbers, dict):
+    numbers = numbers["values"]
+Path(target).parent.mkdir(parents=True, exist_ok=True)
+Path(target).write_text(json.dumps({"values": [number + 1 for number in numbers]}))
+"""
+STAGES = {
+    "first": {
+        "cmd": "python make.py numbers.json models/first.json",
+        "deps": ["make.py", "numbers.json"],
+        "outs": ["models/first.json"],
+    },
+    "second": {
+        "foreach": ["a", "b"],
+        "do": {
+            "cmd": "python make.py models/first.json reports/${item}.json",
+            "deps": ["make.py", "models"],
+            "outs": [{"reports/${item}.json": {"cache": False, "persist": True}}],
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A small pipeline, built and committed."""
+    project = Project(tmp_path_factory.mktemp("made") / "project")
+    project.folder.mkdir()
+    (project.folder / "make.py").write_text(MAKE, encoding="utf-8")
+    (project.folder / "numbers.json").write_text("[1, 2, 3]", encoding="utf-8")
+    (project.folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}), encoding="utf-8")
+    project.run("git", "init", "--quiet")
+    project.run("dvc", "init", "--quiet")
+    project.run("dvc", "repro")
+    project.commit()
+    project.environment["PYTHONPATH"] = str(ROOT)
+    return project
+
+
+@pytest.fixture
+def small(made: Project, tmp_path: Path) -> Project:
+    project = made.copy_to(tmp_path / "project")
+    project.environment = made.environment | {"TMPDIR": str(tmp_path / "scratch")}
+    (tmp_path / "scratch").mkdir()
+    return project
+
+
+def verified(project: Project, *stages: str) -> subprocess.CompletedProcess:
+    return project.run(sys.executable, "-m", "press.verify", *stages, check=False)
+
+
+def lines(result: subprocess.CompletedProcess, verdict: str) -> list[str]:
+    return [line.split()[-1] for line in result.stdout.splitlines() if line.startswith(f"{verdict} ")]
+
+
+def change_the_build(project: Project) -> None:
+    """Let the next build give another number, as an undeclared input would, with dvc.lock as it was."""
+    project.edit("make.py", "number + 1", "number + 1 if number < 3 else 7")
+    lock = project.folder / "dvc.lock"
+    digest = json.loads(project.run("dvc", "status", "--json").stdout)
+    assert set(digest) == {"first", "second@a", "second@b"}
+    stages = yaml.safe_load(lock.read_text(encoding="utf-8"))
+    project.run("dvc", "commit", "--force", "first", "second@a", "second@b")
+    outs = {name: stage["outs"] for name, stage in stages["stages"].items()}
+    after = yaml.safe_load(lock.read_text(encoding="utf-8"))
+    assert outs == {name: stage["outs"] for name, stage in after["stages"].items()}
+    project.commit()
+
+
+def test_the_same_bytes_are_identical_and_leave_nothing_behind(small):
+    (small.folder / "numbers.json").write_text("[9]", encoding="utf-8")
+    result = verified(small)
+    assert result.returncode == 0, result.stderr
+    assert lines(result, "identical") == ["models/first.json", "reports/a.json", "reports/b.json"]
+    assert "3 outputs: 3 identical, 0 different" in result.stdout
+    assert "note: there are changes that are not committed" in result.stdout
+    assert list((small.folder.parent / "scratch").glob("olive-press-*")) == []
+
+
+def test_a_difference_is_found_and_placed(small):
+    change_the_build(small)
+    result = verified(small)
+    assert result.returncode == 1, result.stderr
+    assert lines(result, "identical") == []
+    assert "values[2]" in result.stdout
+    (kept,) = (small.folder.parent / "scratch").glob("olive-press-*")
+    assert f"both builds are in {kept}" in result.stdout
+    recorded, rebuilt = (kept / name / "models/first.json" for name in ("recorded", "rebuilt"))
+    assert recorded.read_text() == '{"values": [2, 3, 4]}'
+    assert rebuilt.read_text() == '{"values": [2, 3, 7]}'
+
+
+def test_a_stage_is_rebuilt_alone_from_its_recorded_inputs(small):
+    result = verified(small, "second@b")
+    assert result.returncode == 0, result.stderr
+    assert lines(result, "identical") == ["reports/b.json"]
+    assert "Running stage 'second@b'" in result.stdout
+    assert "Running stage 'first'" not in result.stdout
+
+
+def test_inputs_that_are_not_in_the_cache_are_a_sentence(small):
+    shutil.rmtree(small.folder / ".dvc/cache")
+    assert_sentence(verified(small, "second"), "cache has not all of models/first.json", "`dvc pull`")
+    assert list((small.folder.parent / "scratch").glob("olive-press-*")) == []
+
+
+def test_a_recorded_output_that_is_not_in_the_cache_is_compared_by_digest(small):
+    change_the_build(small)
+    shutil.rmtree(small.folder / ".dvc/cache")
+    result = verified(small, "first")
+    assert result.returncode == 1
+    assert "only the digests can be compared" in result.stdout
+
+
+def test_a_build_that_needs_an_uncommitted_file_fails(small):
+    small.run("git", "rm", "--quiet", "--cached", "numbers.json")
+    small.run("git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "x")
+    assert_sentence(verified(small), "the rebuild failed, for the reason above")
+
+
+def test_an_unknown_stage_and_a_missing_lock_are_sentences(small):
+    assert_sentence(verified(small, "third"), "no stage 'third'", "first, second@a, second@b")
+    small.run("git", "rm", "--quiet", "dvc.lock")
+    small.commit()
+    assert_sentence(verified(small), "HEAD has no dvc.lock", "make repro")
+
+
+def test_stages_run_after_those_whose_outputs_they_read():
+    stages = yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    order = __main__.in_order(dict(reversed(stages.items())))
+    place = {name: index for index, name in enumerate(order)}
+    assert place["check"] < place["fetch"] < place["quantize"] < place["finetune@travel"] < place["evaluate@cpu"]
+    assert __main__.chosen(["package", "convert"], stages)[-1] == "package@cpu"
+    assert set(__main__.inputs(stages, ["convert@cpu-travel"])) == {
+        Path("models/quantized"),
+        Path("models/adapters/travel"),
+        Path("models/captured/cpu"),
+        Path("prepared/travel"),
+        Path("reports/environment/convert.txt"),
+    }
