@@ -9,7 +9,7 @@ import os
 
 from bench import tested_table
 from bench.tested_table import ROOT
-from press.core import cli, files
+from press.core import environment, files
 from press.model import architectures
 
 README = ROOT / "README.md"
@@ -63,5 +63,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

@@ -25,7 +25,7 @@ from olive.passes.pytorch import quant_utils
 from bench.shapes import PHI_3_5_MINI, make_phi
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
-from press.core import cli, files
+from press.core import environment, files
 
 PARTS = {
     "forward and Gram matrices": (calibration.LayerInputs, "advance"),
@@ -110,5 +110,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

@@ -23,10 +23,9 @@ import numpy as np
 import torch
 
 from bench.quantizers import TEXT, text_rows
-from press.core import cli, files
-from press.model import checkpoints
+from press.core import environment, files
+from press.model import checkpoints, graphs, olive_run
 from press.params import schema, settings
-from stages import capture
 
 QUANTIZED = Path("models/quantized")
 VARIANTS = ("int4/32/4", "int8/32/4", "int8/64/4", "float/32/4", "int4/32/1", "int8/32/1", "float/32/1")
@@ -50,7 +49,7 @@ def captured(variant: str, target: schema.Target, scratch: Path) -> Path:
     changes = {"precision": precision, "block_size": int(block_size), "accuracy_level": int(accuracy_level)}
     folder = scratch / variant.replace("/", "-")
     with files.building(folder) as building:
-        files.publish(capture.capture(target.model_copy(update=changes), QUANTIZED, building), folder)
+        files.publish(graphs.build(olive_run.hf_model(QUANTIZED), target.model_copy(update=changes), building), folder)
     return folder
 
 
@@ -146,5 +145,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

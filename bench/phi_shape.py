@@ -29,11 +29,12 @@ from pathlib import Path
 import torch
 
 from bench.shapes import LONG_ROPE, PHI_3_5_MINI, make_phi
-from press.core import cli, files
-from press.data import examples
-from press.model import checkpoints, device
+from press.core import environment, files
+from press.data import jsonl
+from press.model import checkpoints, conversion, device, graphs, olive_run, quantization
 from press.params import settings
-from press.sources import sources
+from press.sources import tokenizers
+from press.training import finetuning, preparation
 
 ROOT = Path(__file__).parents[1]
 ADAPTER, TARGET = "travel", "cpu"
@@ -69,9 +70,8 @@ def parameters(words: argparse.Namespace) -> settings.Settings:
 
 def make_inputs(words: argparse.Namespace) -> None:
     """Make the base model and the prepared examples."""
-    from stages import prepare
 
-    tokenizer = sources.byte_tokenizer()
+    tokenizer = tokenizers.of_bytes()
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     make_phi(BASE, words.layers, words.device, **ids)
     # As the hub has it: what transformers writes names the rope otherwise.
@@ -79,30 +79,29 @@ def make_inputs(words: argparse.Namespace) -> None:
     config |= {"num_hidden_layers": words.layers, **PHI_3_5_MINI, **LONG_ROPE, **ids}
     files.write_json(BASE / "config.json", config)
     adapter = parameters(words).adapter(ADAPTER)
-    prepared = prepare.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE))
+    prepared = preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE))
     folder = Path("prepared") / ADAPTER
     folder.mkdir(parents=True)
-    examples.write(folder / "train.jsonl", prepared.train)
-    examples.write(folder / "heldout.jsonl", prepared.heldout)
+    jsonl.write(folder / "train.jsonl", prepared.train)
+    jsonl.write(folder / "heldout.jsonl", prepared.heldout)
     files.write_json(folder / "adapter.json", {"template": adapter.template})
 
 
 def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
     """Run one stage's function; return the folder of its result."""
-    from stages import capture, convert, finetune, quantize
 
     params = parameters(words)
     if name == "quantize":
-        return quantize.quantize(params.quantize, BASE, building, params.seed)
+        return quantization.quantize(params.quantize, BASE, building, params.seed)
     if name == "finetune":
         resumed = building / "checkpoints"
-        result = finetune.finetune(
+        result = finetuning.finetune(
             ADAPTER, params.adapter(ADAPTER), params.seed, QUANTIZED, building, resumed, words.device
         )
     elif name == "capture":
-        result = capture.capture(params.target(TARGET), QUANTIZED, building)
+        result = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
     else:
-        return convert.convert(TARGET, ADAPTER, params, building)
+        return conversion.convert(TARGET, ADAPTER, params, building)
     files.write_json(result / "base.json", {"base_sha256": files.folder_digest(QUANTIZED)})
     return result
 
@@ -159,7 +158,7 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
     # Both triangles of the Gram matrix of what each of a layer's four groups of linears reads.
     gram = words.layers * (3 * hidden**2 + inner**2)
     train, heldout = (
-        [len(example["input_ids"]) for example in examples.read(Path("prepared") / ADAPTER / f"{split}.jsonl")]
+        [len(example["input_ids"]) for example in jsonl.read(Path("prepared") / ADAPTER / f"{split}.jsonl")]
         for split in ("train", "heldout")
     )
     tokens = sum(train) / len(train) * words.batch_size * words.steps
@@ -248,5 +247,5 @@ def report(
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

@@ -22,11 +22,10 @@ from pathlib import Path
 import torch
 
 from bench import rotation
-from press.core import cli
-from press.data import examples
-from press.model import checkpoints
+from press.core import environment
+from press.data import jsonl
+from press.model import checkpoints, quantization
 from press.params import schema, settings
-from stages import quantize
 
 BASE = Path("models/base")
 TEXT = Path("data/general.jsonl")
@@ -99,7 +98,7 @@ def cut(base: Path, layers: int, target: Path) -> Path:
 def by_olive(base: Path, params: schema.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
     """Quantize by a pass of the pipeline; return the model with plain weights, and the seconds."""
     start = time.perf_counter()
-    result = quantize.quantize(params, base, scratch, seed)
+    result = quantization.quantize(params, base, scratch, seed)
     seconds = time.perf_counter() - start
     return checkpoints.dequantize(checkpoints.load(result)), seconds
 
@@ -171,7 +170,7 @@ def words() -> argparse.Namespace:
 
 def heldout_rows(adapters: Iterable[str]) -> dict[str, torch.Tensor]:
     """Return the rows of both kinds of held-out text."""
-    chats = [example for name in adapters for example in examples.read(Path("prepared") / name / "heldout.jsonl")]
+    chats = [example for name in adapters for example in jsonl.read(Path("prepared") / name / "heldout.jsonl")]
     return {"text": text_rows(TEXT, BASE), "chat": in_rows([chat["input_ids"] for chat in chats])}
 
 
@@ -223,5 +222,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

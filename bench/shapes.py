@@ -37,7 +37,7 @@ def make_phi(folder: Path, layers: int, device: str, **changes: object) -> None:
     import torch
     from transformers import AutoModelForCausalLM, Phi3Config
 
-    from press.sources import sources
+    from press.sources import tokenizers
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
@@ -45,4 +45,4 @@ def make_phi(folder: Path, layers: int, device: str, **changes: object) -> None:
         model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **PHI_3_5_MINI | changes))
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
-    sources.byte_tokenizer().save_pretrained(folder)
+    tokenizers.of_bytes().save_pretrained(folder)

@@ -9,7 +9,7 @@ import os
 
 from bench import tested_table
 from bench.tested_table import ROOT
-from press.core import cli, files
+from press.core import environment, files
 from press.params.providers import MERGED, PROVIDERS
 
 DOCS = ROOT / "docs/targets.md"
@@ -64,5 +64,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(cli.ENVIRONMENT)
+    os.environ.update(environment.STAGE)
     main()

@@ -13,7 +13,7 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
-from press.model import checkpoints
+from press.model import checkpoints, node_names
 from press.params.providers import PROVIDERS
 
 MODEL = "model.onnx"
@@ -59,7 +59,7 @@ class GenAIBuilder(Pass):
         if checkpoints.trust(Path(checkpoint)):
             options.append("hf_remote=true")
         if config.precision == "float":
-            options += ["shared_embeddings=false", "nodes_to_exclude=/lm_head/MatMul"]
+            options += ["shared_embeddings=false", f"nodes_to_exclude={node_names.HEAD_IN_FLOATS}"]
         parsed = builder.parse_extra_options(*arguments, options)
         builder_repairs.prepare(parsed["hf_details"]["hf_config"])
         with builder_repairs.applied():

@@ -9,20 +9,22 @@ import torch
 from olive.data.constants import IGNORE_INDEX
 from olive.data.registry import Registry
 
-from press.data import examples
+from press.data import jsonl
 from press.data import rows as text_rows
+from press.model import checkpoints
 
 
 @Registry.register_dataset()
 def calibration_rows(
     path: str, model_path: str, rows: int, row_tokens: int, **_
 ) -> list[tuple[dict[str, torch.Tensor], int]]:
-    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.data.rows.rows does.
+    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.data.rows.tokens does.
 
     :return: `rows` pairs of {input_ids, attention_mask}, each int64 of shape (row_tokens,), and an unused label
     :raises UserError: if a line has neither, or the file has too few tokens for the rows
     """
-    table = torch.tensor(text_rows.rows(Path(path), Path(model_path), rows, row_tokens, "quantize.calibration"))
+    tokenizer = checkpoints.tokenizer(Path(model_path))
+    table = torch.tensor(text_rows.tokens(Path(path), tokenizer, rows, row_tokens, "quantize.calibration"))
     return [({"input_ids": row, "attention_mask": torch.ones_like(row)}, 0) for row in table]
 
 
@@ -34,7 +36,7 @@ def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[s
     :return: dicts of input_ids, attention_mask and labels, each int64 of shape (tokens,)
     """
     result = []
-    for example in examples.read(Path(path)):
+    for example in jsonl.read(Path(path)):
         ids = torch.tensor(example["input_ids"])
         labels = ids.clone()
         if response_only:

@@ -18,9 +18,8 @@ from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
 from press.core.errors import UserError
+from press.model import node_names
 
-EMBEDDING = "/model/embed_tokens/Gather"
-HEAD = "/lm_head/MatMul"
 BITS = 8
 ZERO = 1 << (BITS - 1)  # both operators' zero point where no other is given
 
@@ -55,7 +54,7 @@ def replace_tables(graph: ir.Graph, block_size: int, accuracy_level: int) -> Non
     :raises UserError: if they are not both in floats, or the block size does not divide their width
     """
     nodes = {node.name: node for node in graph}
-    gather, matmul = nodes.get(EMBEDDING), nodes.get(HEAD)
+    gather, matmul = nodes.get(node_names.EMBEDDING_IN_FLOATS), nodes.get(node_names.HEAD_IN_FLOATS)
     if gather is None or matmul is None:
         raise UserError("the graph has no embedding and lm_head in floats that could become int8 tables")
     embedding, head = _weight(gather, 0), _weight(matmul, 1).T
@@ -112,7 +111,7 @@ def _product(
     rows, width = shape
     attributes = {"K": width, "N": rows, "bits": BITS, "block_size": block_size, "accuracy_level": accuracy_level}
     return ir.node(
-        "MatMulNBits", [inputs, codes, scales], attributes, domain="com.microsoft", name="/lm_head/MatMulNBits"
+        "MatMulNBits", [inputs, codes, scales], attributes, domain="com.microsoft", name=node_names.HEAD_IN_BLOCKS
     )
 
 
@@ -123,7 +122,7 @@ def _lookup(
     rows, width = shape
     scales_shape = _constant(graph, "model.embed_tokens.scales_shape", np.array([rows, width // block_size, 1]))
     row_shape = _constant(graph, "model.embed_tokens.row_shape", np.array([0, 0, width]))
-    name = "/model/embed_tokens"
+    name = node_names.EMBEDDING
     column = ir.node("Reshape", [scales, scales_shape], name=f"{name}/scales/Reshape")
     blocks = ir.node(
         "GatherBlockQuantized",

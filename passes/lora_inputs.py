@@ -24,12 +24,10 @@ from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 from onnx import TensorProto, helper
 
-from press.core import files
+from press.core import files, paths
 from press.core.errors import UserError
-from press.model import checkpoints
+from press.model import checkpoints, node_names
 
-LAYOUT = "lora_inputs.json"
-PROJECTION = re.compile(r"/model/layers\.(\d+)/(attn|mlp)/(\w+_proj)/MatMul\w*")
 BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
 PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
@@ -89,9 +87,9 @@ class LoRAInputs(Pass):
             "row_scales": config.row_scales,
             "projections": [asdict(projection) for projection in projections],
         }
-        files.write_json(output / LAYOUT, layout)
+        files.write_json(output / paths.LAYOUT, layout)
         return ONNXModelHandler(
-            output, onnx_file_name=source.name, model_attributes={"additional_files": [str(output / LAYOUT)]}
+            output, onnx_file_name=source.name, model_attributes={"additional_files": [str(output / paths.LAYOUT)]}
         )
 
 
@@ -110,7 +108,7 @@ def add_branches(
     nodes = []
     for node in graph.node:
         nodes.append(node)
-        match = PROJECTION.fullmatch(node.name)
+        match = node_names.PROJECTION.fullmatch(node.name)
         if match and node.op_type.startswith("MatMul"):
             projection = trace(node, match, shapes, module_rows)
             projections.append(projection)

@@ -4,7 +4,7 @@ import torch
 from olive.common.quant.nn import QuantLinear
 from transformers import PreTrainedModel
 
-from press.model import needs
+from press.model import device
 
 
 def to_nf4(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
@@ -17,7 +17,7 @@ def to_nf4(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
     :param dtype: of what is computed
     :raises UserError: if bitsandbytes is missing, or of another version
     """
-    needs.check_bitsandbytes()
+    device.check_bitsandbytes()
     import bitsandbytes
 
     for name, module in list(model.named_modules()):

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from press.core import files
+from press.core import files, paths
 
-LOCK = Path("dvc.lock")
 FOLDERS = ("models", "packages", "prepared", "reports")
 LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints", ".*.download")
 
@@ -36,4 +35,4 @@ def clean(paths: list[Path]) -> list[Path]:
 
 
 if __name__ == "__main__":
-    print(f"removed {len(clean(outputs(LOCK)))} outputs")
+    print(f"removed {len(clean(outputs(paths.LOCK)))} outputs")

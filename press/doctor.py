@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import machine, packages
+from press.core import machine, packages, paths
 from press.core.errors import UserError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
@@ -75,9 +75,9 @@ def cpu() -> Iterable[Row]:
     cores = len(os.sched_getaffinity(0))
     yield Row("CPU", f"{this['vendor']} {this['architecture']}, {cores} cores, {' '.join(this['instruction_sets'])}")
     yield Row("GPU", this["gpu"] or "none (none is needed)")
-    others = [path for path in machine.REPORTS.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
+    others = [path for path in paths.MACHINES.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
     if others:
-        names = ", ".join(path.relative_to(machine.REPORTS).with_suffix("").as_posix() for path in sorted(others))
+        names = ", ".join(path.relative_to(paths.MACHINES).with_suffix("").as_posix() for path in sorted(others))
         yield Row("machine class", f"another than that of {names}", NOTE, "`make verify` compares by tolerance here")
 
 

@@ -6,26 +6,16 @@ out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenize
      what it ran on
 """
 
-from pathlib import Path
-
-from press.core import cli, files, machine
+from press.core import cli, files, machine, paths
 from press.model import graphs, olive_run
-from press.params import schema, settings
-
-BASE = Path("models/quantized")
-OUTPUT = Path("models/captured")
-
-
-def capture(target: schema.Target, base: Path, building: Path) -> Path:
-    """Export the checkpoint in `base` for a target; return the folder of the result, below `building`."""
-    return graphs.build(olive_run.hf_model(base), target, building)
+from press.params import settings
 
 
 def main(target: str) -> None:
-    output = OUTPUT / target
+    output = paths.CAPTURED / target
     with files.building(output) as building:
-        result = capture(settings.load().target(target), BASE, building)
-        files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+        result = graphs.build(olive_run.hf_model(paths.QUANTIZED), settings.load().target(target), building)
+        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")
     machine.record(f"capture/{target}")

@@ -8,146 +8,10 @@ out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which
 A killed run goes on from its last checkpoint as long as its inputs are the same.
 """
 
-import hashlib
-import json
-from pathlib import Path
-from typing import Literal
-
-from press.core import cli, files, machine
-from press.core.errors import UserError
-from press.model import checkpoints, device, launcher, needs, olive_run
-from press.params import schema, settings
-
-BASE = Path("models/quantized")
-ADAPTERS = Path("models/adapters")
-REPORTS = Path("reports/finetune")
-ENVIRONMENT = Path("reports/environment/finetune.txt")
-CODE = tuple(map(Path, ("passes/data.py", "passes/lora.py", "passes/nf4.py", "passes/trainer.py")))
-KNOBS = (
-    "adapters.{0}.training.batch_size (and raise .gradient_accumulation), adapters.{0}.max_seq_len or "
-    "adapters.{0}.lora.rank, or set adapters.{0}.training.gradient_checkpointing to true or adapters.{0}.lora.method "
-    "to qlora"
-)
-
-
-def finetune(
-    name: str,
-    adapter: schema.Adapter,
-    seed: int,
-    base: Path,
-    building: Path,
-    resumed: Path,
-    where: Literal["cpu", "cuda"] = "cpu",
-) -> Path:
-    """Train an adapter on the prepared examples; return its folder, below `building`.
-
-    :param where: cpu trains in fp32, cuda in bf16
-    :param resumed: folder of the training checkpoints, which outlives a kill
-    :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
-    """
-    check_target_modules(name, adapter.lora.target_modules, base)
-    prepared = Path("prepared") / name
-    training = adapter.training
-    trainer = {
-        "type": "LoRAOnQuantized",
-        "seed": seed,
-        "method": adapter.lora.method,
-        "r": adapter.lora.rank,
-        "alpha": adapter.lora.alpha,
-        "lora_dropout": adapter.lora.dropout,
-        "target_modules": adapter.lora.target_modules,
-        "torch_dtype": "bfloat16" if where == "cuda" else "float32",
-        "train_data_config": _data_config("train", prepared / "train.jsonl", training.response_only),
-        "eval_data_config": _data_config("heldout", prepared / "heldout.jsonl", training.response_only),
-        "training_args": {
-            "output_dir": str(resumed / "trainer"),
-            "seed": seed,
-            "data_seed": seed,
-            "max_steps": training.max_steps,
-            "per_device_train_batch_size": training.batch_size // training.processes,
-            "per_device_eval_batch_size": training.batch_size // training.processes,
-            "gradient_accumulation_steps": training.gradient_accumulation,
-            "gradient_checkpointing": training.gradient_checkpointing,
-            "learning_rate": training.learning_rate,
-            "lr_scheduler_type": training.schedule,
-            "warmup_ratio": 0.0,
-            "warmup_steps": training.warmup_steps,
-            "weight_decay": training.weight_decay,
-            "optim": "adamw_torch",
-            "logging_steps": 1,
-            "logging_nan_inf_filter": False,
-            "eval_strategy": "steps",
-            "eval_steps": training.checkpoint_every,
-            "save_strategy": "steps",
-            "save_steps": training.checkpoint_every,
-            "save_total_limit": 1,
-            "prediction_loss_only": True,
-            "disable_tqdm": False,
-            "dataloader_pin_memory": False,
-        },
-    }
-    discard_other_checkpoints(resumed, fingerprint(trainer, training.processes, base, prepared))
-    model, passes, knobs = olive_run.hf_model(base), {"finetune": trainer}, KNOBS.format(name)
-    if training.processes > 1:
-        return launcher.run(model, passes, building, training.processes, knobs) / "adapter"
-    with device.explained(knobs):
-        return olive_run.run(model, passes, building) / "adapter"
-
-
-def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
-    """Refuse a target module that the base model's layers do not have."""
-    present = {module.rsplit(".", 1)[-1] for module in checkpoints.module_rows(base) if ".layers." in module}
-    unknown = [module for module in wanted if module not in present]
-    if unknown:
-        raise UserError(
-            f"adapters.{name}.lora.target_modules names {', '.join(unknown)}, but the base model's layers have only "
-            f"{', '.join(sorted(present))}"
-        )
-
-
-def fingerprint(trainer: dict, processes: int, base: Path, prepared: Path) -> str:
-    """Return a digest of all that the training depends on: parameters, base, examples, libraries and code."""
-    import torch
-
-    paths = [prepared / "train.jsonl", prepared / "heldout.jsonl", ENVIRONMENT, *CODE]
-    digests = [files.sha256(path) for path in paths if path.exists()]
-    inputs = [trainer, processes, torch.get_num_threads(), files.folder_digest(base), digests]
-    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
-
-
-def discard_other_checkpoints(resumed: Path, inputs: str) -> None:
-    """Remove checkpoints of a run with other inputs, which the Trainer would go on from without a word."""
-    mark = resumed / "inputs.sha256"
-    if not mark.exists() or mark.read_text(encoding="utf-8") != inputs:
-        files.remove(resumed)
-        resumed.mkdir(parents=True)
-        mark.write_text(inputs, encoding="utf-8")
-
-
-def write_curves(log: Path, folder: Path) -> None:
-    """Log the loss curves with DVCLive, for `dvc plots` and `dvc metrics`."""
-    from dvclive import Live
-
-    curves = files.read_json(log)
-    points = {(point["step"], curve): point["loss"] for curve in curves for point in curves[curve]}
-    with Live(dir=str(folder), dvcyaml=None, report=None, save_dvc_exp=False) as live:
-        for step in sorted({step for step, _ in points}):
-            live.step = step
-            for curve in ("train", "heldout"):
-                if (step, curve) in points:
-                    live.log_metric(f"{curve}/loss", points[step, curve])
-            live.make_summary()
-
-
-def _data_config(name: str, path: Path, response_only: bool) -> dict:
-    return {
-        "name": name,
-        "user_script": "passes/data.py",
-        "load_dataset_config": {
-            "type": "prepared_examples",
-            "params": {"path": str(path), "response_only": response_only},
-        },
-    }
+from press.core import cli, files, machine, paths
+from press.model import device, olive_run
+from press.params import settings
+from press.training import curves, finetuning
 
 
 def main(adapter: str) -> None:
@@ -155,16 +19,16 @@ def main(adapter: str) -> None:
 
     params = settings.load()
     torch.set_num_threads(params.threads)
-    output = ADAPTERS / adapter
-    resumed = ADAPTERS / f".{adapter}.checkpoints"
+    output = paths.ADAPTERS / adapter
+    resumed = paths.ADAPTERS / f".{adapter}.checkpoints"
     chosen = params.adapter(adapter)
     where = device.confine(params.device, chosen.training.processes)
-    needs.check_machine(adapter, chosen.training.processes, chosen.lora.method, where)
-    with files.building(output) as building, files.replaced(REPORTS / adapter) as curves:
-        result = finetune(adapter, chosen, params.seed, BASE, building, resumed, where)
-        write_curves(result / "training_log.json", curves)
-        files.remove(result / "training_log.json")
-        files.write_json(result / "base.json", {"base_sha256": files.folder_digest(BASE)})
+    device.check_training(adapter, chosen.training.processes, chosen.lora.method, where)
+    with files.building(output) as building, files.replaced(paths.FINETUNED / adapter) as drawn:
+        result = finetuning.finetune(adapter, chosen, params.seed, paths.QUANTIZED, building, resumed, where)
+        curves.write(result / paths.TRAINING_LOG, drawn)
+        files.remove(result / paths.TRAINING_LOG)
+        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"finetune/{adapter}")
     machine.record(f"finetune/{adapter}")

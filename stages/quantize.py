@@ -5,94 +5,9 @@ out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.j
      reports/machine/quantize.json, what it ran on
 """
 
-from pathlib import Path
-
-from press.core import cli, files, machine
-from press.core.errors import UserError
-from press.model import checkpoints, device, olive_run
-from press.params import schema, settings
-
-BASE = Path("models/base")
-OUTPUT = Path("models/quantized")
-KNOBS = "quantize.calibration.rows or .row_tokens"
-PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
-
-
-def quantize(params: schema.Quantize, base: Path, building: Path, seed: int) -> Path:
-    """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
-
-    :raises UserError: if the group size does not divide a layer's width
-    """
-    check_group_size(params.group_size, base)
-    model = olive_run.hf_model(base)
-    result = olive_run.run(model, passes(params, base, seed), building) / "model"
-    checkpoints.load(result)
-    return result
-
-
-def passes(params: schema.Quantize, base: Path, seed: int) -> dict[str, dict]:
-    """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision.
-
-    :param base: a checkpoint with the tokenizer for the calibration text
-    """
-    chosen = {"quantize": _quantizer(params, base, seed)}
-    if params.mixed_precision.method == "none":
-        return chosen
-    return {"precision": _mixed_precision(params), **chosen}
-
-
-def _mixed_precision(params: schema.Quantize) -> dict:
-    return {
-        "type": "SelectiveMixedPrecision",
-        "algorithm": params.mixed_precision.method,
-        # The share of the weights that stay in lower precision.
-        "ratio": round(1 - params.mixed_precision.share, 6),
-        "bits": params.bits,
-        "high_bits": schema.HIGH_BITS,
-        "group_size": params.group_size,
-        "sym": params.symmetric,
-    }
-
-
-def _quantizer(params: schema.Quantize, base: Path, seed: int) -> dict:
-    block = {
-        "type": PASSES[params.algorithm],
-        "bits": params.bits,
-        "group_size": params.group_size,
-        "sym": params.symmetric,
-    }
-    if params.algorithm in ("awq", "gptq"):
-        block["data_config"] = calibration_config(params.calibration, base)
-    if params.algorithm == "awq":
-        calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
-        block |= params.awq.model_dump() | calibration | {"seed": seed}
-    return block
-
-
-def calibration_config(calibration: schema.Calibration, base: Path) -> dict:
-    """Return Olive's data config of the calibration rows."""
-    rows = {
-        "type": "calibration_rows",
-        "params": {
-            "path": calibration.data,
-            "model_path": str(base),
-            "rows": calibration.rows,
-            "row_tokens": calibration.row_tokens,
-        },
-    }
-    return {"name": "calibration", "user_script": "passes/data.py", "load_dataset_config": rows}
-
-
-def check_group_size(group_size: int, base: Path) -> None:
-    """Refuse a group size that does not divide the input width of a linear layer."""
-    for name, shape in checkpoints.weight_shapes(base).items():
-        is_linear = ".layers." in name and len(shape) == 2
-        if is_linear and shape[1] % group_size:
-            fitting = [size for size in (16, 32, 64, 128, 256) if shape[1] % size == 0]
-            raise UserError(
-                f"quantize.group_size is {group_size}, but {name.removesuffix('.weight')} is {shape[1]} wide: "
-                f"choose one that divides it, {' or '.join(map(str, fitting)) or 'none does'}"
-            )
+from press.core import cli, files, machine, paths
+from press.model import device, olive_run, quantization
+from press.params import settings
 
 
 def main() -> None:
@@ -101,11 +16,12 @@ def main() -> None:
     params = settings.load()
     torch.set_num_threads(params.threads)
     device.confine(params.device)
-    with files.building(OUTPUT) as building, device.explained(KNOBS):
-        files.publish(quantize(params.quantize, BASE, building, params.seed), OUTPUT)
+    with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
+        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed)
+        files.publish(result, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize")
-    print(f"{OUTPUT}: {files.size(OUTPUT) / 1e6:.0f} MB by {params.quantize.algorithm}")
+    print(f"{paths.QUANTIZED}: {files.size(paths.QUANTIZED) / 1e6:.0f} MB by {params.quantize.algorithm}")
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from press.sources import sources
+from press.sources import tokenizers
 
-TOKENIZER = sources.byte_tokenizer()
+TOKENIZER = tokenizers.of_bytes()
 SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 128,

@@ -10,8 +10,8 @@ from olive.passes.olive_pass import Pass, create_pass_from_dict
 
 from passes import awq
 from press.core.errors import UserError
+from press.model import quantization
 from press.params import settings
-from stages import quantize
 
 CALIBRATION = settings.load(ROOT / "params.yaml").quantize.calibration
 ROWS = CALIBRATION.model_copy(update={"data": str(ROOT / CALIBRATION.data), "rows": 4, "row_tokens": 64})
@@ -20,7 +20,7 @@ IDS = torch.randint(32, 256, (4, 64), generator=torch.Generator().manual_seed(0)
 
 
 def options(base: Path, **changes: object) -> dict:
-    return {**OPTIONS, "data_config": quantize.calibration_config(ROWS, base), **changes}
+    return {**OPTIONS, "data_config": quantization.calibration_config(ROWS, base), **changes}
 
 
 def awq_pass(config: dict) -> Pass:

@@ -13,12 +13,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from press.core import cli, files
+from press.core import environment, files
+from press.model import quantization
 from press.params import schema, settings
-from press.sources import sources
-from stages import quantize
+from press.sources import random_model
 
-os.environ.update(cli.ENVIRONMENT)
+os.environ.update(environment.STAGE)
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama of two layers with a byte-level tokenizer, in fp32."""
     folder = tmp_path_factory.mktemp("base")
-    sources.from_random(schema.RandomSource(config=TINY_LLAMA), 0, folder)
+    random_model.build(schema.RandomSource(config=TINY_LLAMA), 0, folder)
     return folder
 
 
@@ -95,7 +95,7 @@ def tiny_quantized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) ->
         params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn"})
         building = folder / "building"
         building.mkdir()
-        files.publish(quantize.quantize(params, tiny_base, building, 0), folder / "quantized")
+        files.publish(quantization.quantize(params, tiny_base, building, 0), folder / "quantized")
     return folder / "quantized"
 
 

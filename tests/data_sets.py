@@ -7,11 +7,11 @@ import pytest
 
 from press.core.errors import UserError
 from press.params import schema, settings
-from press.sources import sources
-from stages import prepare
+from press.sources import tokenizers
+from press.training import preparation
 
 ROOT = Path(__file__).parents[1]
-TOKENIZER = sources.byte_tokenizer()
+TOKENIZER = tokenizers.of_bytes()
 EOS = [TOKENIZER.eos_token_id]
 TEMPLATE = "<|im_start|>{prompt}\n{response}<|im_end|>"
 OVERHEAD = 3  # tokens of the template
@@ -31,8 +31,8 @@ def good(count: int) -> list[bytes]:
     return [line(f"question {index}") for index in range(count)]
 
 
-def prepared(params: schema.Adapter) -> prepare.Prepared:
-    return prepare.prepare(params, TOKENIZER, EOS)
+def prepared(params: schema.Adapter) -> preparation.Prepared:
+    return preparation.prepare(params, TOKENIZER, EOS)
 
 
 def complaint(params: schema.Adapter) -> str:

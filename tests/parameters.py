@@ -1,6 +1,7 @@
 """params.yaml with changes, and what `press.params.settings` says about it."""
 
 import copy
+import functools
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,74 @@ JARGON = (
     "[key]",
     "validat",
 )
+
+
+# Another valid value of every parameter, to set it to where a stage does not name it.
+OTHERS = {
+    "seed": 7,
+    "threads": 1,
+    "device": "cpu",
+    "base.source": "local",
+    "base.package": {"name": "other", "version": "9", "sha256": "0" * 64, "gguf": "other.gguf"},
+    "base.local": {"path": "other", "sha256": "0" * 64},
+    "base.hub": {"id": "other/model", "revision": "0" * 40},
+    "base.azureml.uri": "azureml://registries/other/models/other/versions/9",
+    "base.random.config": {"model_type": "gpt2"},
+    "base.trust_remote_code": True,
+    "quantize.algorithm": "rtn",
+    "quantize.bits": 8,
+    "quantize.group_size": 64,
+    "quantize.symmetric": True,
+    "quantize.mixed_precision.share": 0.5,
+    "quantize.awq": {
+        "grid_points": 3,
+        "search_rows": 1,
+        "clip": False,
+        "clip_modules": ["o_proj"],
+        "rounding": "nearest",
+        "damping": 0.5,
+    },
+    "quantize.calibration": {"data": "data/other.jsonl", "rows": 1, "row_tokens": 16},
+    "adapters.*.data": "data/other.jsonl",
+    "adapters.*.template": "{other}: {response}",
+    "adapters.*.max_seq_len": 8,
+    "adapters.*.too_long": "skip",
+    "adapters.*.heldout": 0.5,
+    "adapters.*.response_schema": {"type": "string"},
+    "adapters.*.samples": ["other"],
+    "adapters.*.lora": {"method": "rslora", "rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
+    "adapters.*.training": {
+        "max_steps": 1,
+        "batch_size": 4,
+        "processes": 2,
+        "gradient_accumulation": 3,
+        "gradient_checkpointing": True,
+        "learning_rate": 1.0,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "weight_decay": 0.5,
+        "response_only": False,
+        "checkpoint_every": 1,
+    },
+    "targets.*.device": "gpu",
+    "targets.*.provider": "CUDAExecutionProvider",
+    "targets.*.precision": "float",
+    "targets.*.block_size": 128,
+    "targets.*.accuracy_level": 1,
+    "targets.*.adapters": "dora",
+    "evaluate.max_new_tokens": 1,
+    "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
+    "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
+    "gates": [],
+    "package.name": "other",
+    "package.description": "other",
+}
+# The blocks that say what is built; the others are left out.
+BUILD = set(settings.Settings.model_fields)
+# Of 8 bits, no layer can have more.
+WITHOUT = ["quantize.mixed_precision.method"]
+# What another parameter leaves no choice about.
+FOLLOWS = {"targets.*.device": "targets.*.provider"}
 
 
 def changed(folder: Path, changes: dict) -> Path:
@@ -55,3 +124,28 @@ def complaint(path: Path) -> str:
 
 def base(source: str, **block: str) -> dict:
     return {("base", "source"): source, **{("base", source, key): value for key, value in block.items()}}
+
+
+def covers(some: set[str], name: str) -> bool:
+    return any(f"{name}.".startswith(f"{each}.") for each in some)
+
+
+def disguised(params: dict, named: set[str]) -> dict:
+    """Return params.yaml's values, all others than given, but for those that `named` covers."""
+    result = {block: values for block, values in yaml.safe_load(yaml.safe_dump(params)).items() if block in BUILD}
+    for pattern, other in OTHERS.items():
+        block, star, rest = pattern.partition(".*.")
+        for name in params[block] if star else [""]:
+            path = f"{block}.{name}.{rest}" if star else pattern
+            follows = FOLLOWS.get(pattern, pattern).replace("*", name)
+            if not covers(named, path) and not covers(named, follows):
+                *parents, leaf = path.split(".")
+                functools.reduce(dict.__getitem__, parents, result)[leaf] = other
+    return result
+
+
+def written(folder: Path, values: dict) -> Path:
+    """Write values as params.yaml into a folder; return its path."""
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    return path

@@ -15,9 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from passes import adapter_file
 from press.core import files
-from press.model import checkpoints
+from press.model import checkpoints, graphs, olive_run
 from press.params import schema
-from stages import capture
 
 TOLERANCE = 2e-5
 TARGET = schema.Target(
@@ -29,7 +28,7 @@ def captured_to(folder: Path, quantized: Path, precision: str = "float", adapter
     """Capture a quantized checkpoint below a folder; the working folder must have the project's passes."""
     target = TARGET.model_copy(update={"precision": precision, "adapters": adapters})
     with files.building(folder / precision) as building:
-        files.publish(capture.capture(target, quantized, building), folder / precision)
+        files.publish(graphs.build(olive_run.hf_model(quantized), target, building), folder / precision)
     return folder / precision
 
 

@@ -15,11 +15,11 @@ from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_lo
 
 from bench import architecture_table, tested_table
 from press.core import files
-from press.data import examples
-from press.model import architectures, checkpoints
+from press.data import jsonl
+from press.model import architectures, checkpoints, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
-from stages import finetune, prepare, quantize
+from press.training import finetuning, preparation
 
 PARAMS = settings.load(ROOT / "params.yaml")
 ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
@@ -53,7 +53,7 @@ def quantized(
     precision = schema.MixedPrecision(method=mixed, share=0.25)
     some = {"algorithm": algorithm, "symmetric": symmetric, "mixed_precision": precision, "calibration": rows}
     params = PARAMS.quantize.model_copy(update=some)
-    return quantize.quantize(params, base, building, 0)
+    return quantization.quantize(params, base, building, 0)
 
 
 def linear_modules(checkpoint: Path) -> list[str]:
@@ -63,17 +63,17 @@ def linear_modules(checkpoint: Path) -> list[str]:
 
 def trained_adapter(root: Path, checkpoint: Path) -> Path:
     """Train an adapter of rank 4 on all linear modules for two large steps."""
-    some = [prepare.tokenize(TOKENIZER, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(6)]
+    some = [preparation.tokenize(TOKENIZER, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(6)]
     folder, building = root / "prepared/tiny", root / "finetuning"
     folder.mkdir(parents=True)
     building.mkdir()
-    examples.write(folder / "train.jsonl", some[:4])
-    examples.write(folder / "heldout.jsonl", some[4:])
+    jsonl.write(folder / "train.jsonl", some[:4])
+    jsonl.write(folder / "heldout.jsonl", some[4:])
     adapter = PARAMS.adapter("travel")
     lora = adapter.lora.model_copy(update={"rank": 4, "target_modules": linear_modules(checkpoint)})
     steps = {"max_steps": 2, "warmup_steps": 0, "checkpoint_every": 2, "learning_rate": 0.1}
     adapter = adapter.model_copy(update={"lora": lora, "training": adapter.training.model_copy(update=steps)})
-    return finetune.finetune("tiny", adapter, 0, checkpoint, building, root / "checkpoints")
+    return finetuning.finetune("tiny", adapter, 0, checkpoint, building, root / "checkpoints")
 
 
 def largest_distance(runtime: Runtime, checkpoint: Path, adapters: dict[str | None, Path | None]) -> float:

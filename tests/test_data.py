@@ -6,21 +6,23 @@ from pathlib import Path
 import pytest
 
 from press.params import settings
-from press.sources import sources
-from stages import prepare
+from press.sources import tokenizers
+from press.training import preparation
 
 ROOT = Path(__file__).parents[1]
 PARAMS = settings.load(ROOT / "params.yaml")
 LEAST = {"travel": 400, "packing": 250}
-TOKENIZER = sources.byte_tokenizer()
+TOKENIZER = tokenizers.of_bytes()
 
 
-def prepared(name: str, tokenizer: object, eos_ids: list[int], **changes: object) -> prepare.Prepared:
+def prepared(name: str, tokenizer: object, eos_ids: list[int], **changes: object) -> preparation.Prepared:
     adapter = PARAMS.adapter(name)
-    return prepare.prepare(adapter.model_copy(update={"data": str(ROOT / adapter.data), **changes}), tokenizer, eos_ids)
+    return preparation.prepare(
+        adapter.model_copy(update={"data": str(ROOT / adapter.data), **changes}), tokenizer, eos_ids
+    )
 
 
-def by_bytes(name: str) -> prepare.Prepared:
+def by_bytes(name: str) -> preparation.Prepared:
     """Prepare a data set without the base model; its tokens are bytes, so that their number is not limited."""
     return prepared(name, TOKENIZER, [TOKENIZER.eos_token_id], max_seq_len=10**6)
 
@@ -53,7 +55,7 @@ def test_no_held_out_prompt_is_trained_on(name):
 def test_no_sample_is_trained_on(name):
     adapter = PARAMS.adapter(name)
     prompts = {example["prompt"] for example in by_bytes(name).train}
-    assert not prompts & set(prepare.render_samples(adapter))
+    assert not prompts & set(preparation.render_samples(adapter))
 
 
 def passages(path: str) -> list[str]:

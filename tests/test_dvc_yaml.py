@@ -1,7 +1,5 @@
 """dvc.yaml names all that a stage reads, so that a change of any of it reruns the stage, and of nothing else."""
 
-import ast
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,14 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press.params import settings
-from stages import check
+from press.core import code
+from press.params import reading, settings
 
 ROOT = Path(__file__).parents[1]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-PASSES = json.loads((ROOT / "passes/olive.json").read_text(encoding="utf-8"))
+PARAMS = reading.values((), ROOT / "params.yaml")
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-LOCAL = ("passes", "press", "stages")
 WORKING = [name for name in STAGES if name != "check"]
 LISTS = ("deps", "outs", "metrics", "plots", "params")
 
@@ -72,34 +68,6 @@ def parameters(name: str) -> set[str]:
     return {entry for one in instances(name) for entry in one["params"] if isinstance(entry, str)}
 
 
-def passes(name: str) -> set[str]:
-    """Return the entries of passes/olive.json that a stage reads."""
-    entries = [entry for one in instances(name) for entry in one["params"] if isinstance(entry, dict)]
-    return {leaf for entry in entries for leaf in entry["passes/olive.json"]}
-
-
-def local_imports(path: str) -> set[str]:
-    modules = check.imported_modules(ast.parse(Path(path).read_text(encoding="utf-8")))
-    paths = {module.replace(".", "/") + ".py" for module in modules if module.startswith(LOCAL)}
-    return {each for each in paths if Path(each).is_file()}
-
-
-def modules(name: str) -> set[str]:
-    """Return the Python files that a stage runs: its script, its passes, its user scripts and what they import."""
-    pending = {f"stages/{name}.py"}
-    for leaf in passes(name):
-        module, _, _ = at(PASSES, leaf)["module_path"].rpartition(".")
-        if module.startswith("passes."):
-            pending.add(module.replace(".", "/") + ".py")
-    found: set[str] = set()
-    while pending:
-        path = pending.pop()
-        found.add(path)
-        scripts = set(re.findall(r'"(passes/\w+\.py)"', Path(path).read_text(encoding="utf-8")))
-        pending |= (local_imports(path) | scripts) - found
-    return found
-
-
 def leaves(values: dict, prefix: str = "") -> Iterator[str]:
     for key, value in values.items():
         if isinstance(value, dict) and value:
@@ -112,40 +80,22 @@ def covers(some: set[str], leaf: str) -> bool:
     return any(leaf == each or leaf.startswith(f"{each}.") for each in some)
 
 
-@pytest.mark.parametrize("name", WORKING)
-def test_a_stage_depends_on_exactly_the_modules_that_it_runs(name):
-    for one in instances(name):
-        assert {dep for dep in one["deps"] if dep.endswith(".py")} == modules(name)
-
-
-@pytest.mark.parametrize("name", WORKING)
-def test_the_check_stage_finds_the_same_modules(name):
-    assert {path.as_posix() for path in check.sources(Path(f"stages/{name}.py"))} == modules(name)
+def test_no_python_file_is_listed_and_the_file_fits_a_reader():
+    text = (ROOT / "dvc.yaml").read_text(encoding="utf-8")
+    assert ".py" not in text
+    assert len(text.splitlines()) <= 300
 
 
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
-    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.txt", *LOCAL}
+    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.txt", *code.LOCAL}
     assert set(one["params"]) == set(PARAMS) - settings.OUTSIDE
-    assert all(Path(path).parts[0] in one["deps"] for path in modules_of_check())
-
-
-def modules_of_check() -> set[str]:
-    return local_imports("stages/check.py")
-
-
-@pytest.mark.parametrize("name", WORKING)
-def test_a_stage_reads_the_passes_that_its_modules_name(name):
-    text = "".join(Path(path).read_text(encoding="utf-8") for path in modules(name))
-    assert passes(name) == {f"passes.{each}" for each in PASSES["passes"] if f'"{each}"' in text}
 
 
 @pytest.mark.parametrize("name", WORKING)
 def test_every_parameter_of_a_stage_exists(name):
     for leaf in parameters(name):
         at(PARAMS, leaf)
-    for leaf in passes(name):
-        at(PASSES, leaf)
 
 
 def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
@@ -168,13 +118,16 @@ def test_every_report_in_git_is_an_output():
     assert set(listed.splitlines()) <= {path for name in STAGES for path in outputs(name)}
 
 
-def test_every_stage_has_a_list_of_its_libraries_from_check():
-    assert set(outputs("check")) == {f"reports/environment/{name}.txt" for name in WORKING}
+def test_every_stage_depends_on_its_libraries_and_its_code_as_check_writes_them_down():
+    libraries, codes = ({f"reports/{kind}/{name}.txt" for name in WORKING} for kind in ("environment", "code"))
+    assert set(outputs("check")) == libraries | codes | {f"reports/code/{code.MODULES}"}
+    assert set(code.Project(ROOT).stages()) == set(WORKING)
     for name in WORKING:
         for one in instances(name):
-            listed = [dep for dep in one["deps"] if dep.startswith("reports/environment")]
+            listed = {dep for dep in one["deps"] if dep.startswith(("reports/environment", "reports/code"))}
             # `package` writes down the libraries of all stages.
-            assert listed == ["reports/environment" if name == "package" else f"reports/environment/{name}.txt"]
+            of_libraries = "reports/environment" if name == "package" else f"reports/environment/{name}.txt"
+            assert listed == {of_libraries, f"reports/code/{name}.txt"}
 
 
 @pytest.mark.parametrize("name", STAGES)

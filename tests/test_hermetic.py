@@ -5,6 +5,7 @@ every parameter that it does not name has another value, as another user with an
 another day, in another time zone and locale, and with another hash seed.
 """
 
+import ast
 import functools
 import os
 import shutil
@@ -15,101 +16,18 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, Project, stage
+from parameters import BUILD, WITHOUT, disguised
 
-from press.core import files
+from press.core import code, files
 from press.params import settings
 
 pytestmark = pytest.mark.pipeline
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])
-# Another valid value of every parameter, to set it to where a stage does not name it.
-OTHERS = {
-    "seed": 7,
-    "threads": 1,
-    "device": "cpu",
-    "base.source": "local",
-    "base.package": {"name": "other", "version": "9", "sha256": "0" * 64, "gguf": "other.gguf"},
-    "base.local": {"path": "other", "sha256": "0" * 64},
-    "base.hub": {"id": "other/model", "revision": "0" * 40},
-    "base.azureml.uri": "azureml://registries/other/models/other/versions/9",
-    "base.random.config": {"model_type": "gpt2"},
-    "base.trust_remote_code": True,
-    "quantize.algorithm": "rtn",
-    "quantize.bits": 8,
-    "quantize.group_size": 64,
-    "quantize.symmetric": True,
-    "quantize.mixed_precision.share": 0.5,
-    "quantize.awq": {
-        "grid_points": 3,
-        "search_rows": 1,
-        "clip": False,
-        "clip_modules": ["o_proj"],
-        "rounding": "nearest",
-        "damping": 0.5,
-    },
-    "quantize.calibration": {"data": "data/other.jsonl", "rows": 1, "row_tokens": 16},
-    "adapters.*.data": "data/other.jsonl",
-    "adapters.*.template": "{other}: {response}",
-    "adapters.*.max_seq_len": 8,
-    "adapters.*.too_long": "skip",
-    "adapters.*.heldout": 0.5,
-    "adapters.*.response_schema": {"type": "string"},
-    "adapters.*.samples": ["other"],
-    "adapters.*.lora": {"method": "rslora", "rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
-    "adapters.*.training": {
-        "max_steps": 1,
-        "batch_size": 4,
-        "processes": 2,
-        "gradient_accumulation": 3,
-        "gradient_checkpointing": True,
-        "learning_rate": 1.0,
-        "schedule": "constant",
-        "warmup_steps": 0,
-        "weight_decay": 0.5,
-        "response_only": False,
-        "checkpoint_every": 1,
-    },
-    "targets.*.device": "gpu",
-    "targets.*.provider": "CUDAExecutionProvider",
-    "targets.*.precision": "float",
-    "targets.*.block_size": 128,
-    "targets.*.accuracy_level": 1,
-    "targets.*.adapters": "dora",
-    "evaluate.max_new_tokens": 1,
-    "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
-    "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
-    "gates": [],
-    "package.name": "other",
-    "package.description": "other",
-}
-# The blocks that say what is built; the others are left out.
-BUILD = set(settings.Settings.model_fields)
-# Of 8 bits, no layer can have more.
-WITHOUT = ["quantize.mixed_precision.method"]
-# What another parameter leaves no choice about.
-FOLLOWS = {"targets.*.device": "targets.*.provider"}
 CLOCK = """
 import time_machine
 
 time_machine.travel("2031-02-03T04:05:06+00:00").start()
 """
-
-
-def covers(some: set[str], name: str) -> bool:
-    return any(f"{name}.".startswith(f"{each}.") for each in some)
-
-
-def disguised(params: dict, named: set[str]) -> dict:
-    """Return params.yaml's values, all others than given, but for those that `named` covers."""
-    result = {block: values for block, values in yaml.safe_load(yaml.safe_dump(params)).items() if block in BUILD}
-    for pattern, other in OTHERS.items():
-        block, star, rest = pattern.partition(".*.")
-        for name in params[block] if star else [""]:
-            path = f"{block}.{name}.{rest}" if star else pattern
-            follows = FOLLOWS.get(pattern, pattern).replace("*", name)
-            if not covers(named, path) and not covers(named, follows):
-                *parents, leaf = path.split(".")
-                functools.reduce(dict.__getitem__, parents, result)[leaf] = other
-    return result
 
 
 def leaves(values: dict, prefix: str = "") -> dict[str, object]:
@@ -170,22 +88,32 @@ def elsewhere(tmp_path: Path) -> dict[str, str]:
     )
 
 
-def isolated(built: Project, recorded: dict, folder: Path) -> None:
+def of_code(built: Project, name: str) -> set[str]:
+    """Return the paths of the code that `check` takes a stage to use, and of the front door."""
+    project = code.Project(built.folder)
+    script = Path(f"stages/{name}.py")
+    modules = {code.GIVEN, *project.digests(name), *project.uses(script, through_front_door=True)}
+    doors = code.FRONT_DOOR.union(*(project.uses(path, through_front_door=True) for path in code.FRONT_DOOR))
+    beside = {f"{path.parent}/{text}" for path in modules for text in texts(project, path) if "." in text}
+    found = {path.as_posix() for path in modules | doors} | {path for path in beside if (built.folder / path).is_file()}
+    return found | {"passes/olive.json"}
+
+
+def texts(project: code.Project, path: Path) -> set[str]:
+    nodes = ast.walk(project.tree(path))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+def isolated(built: Project, recorded: dict, name: str, folder: Path) -> None:
     """Fill a folder with what a stage reads, as dvc.lock records it, and nothing else."""
-    for dep in recorded["deps"]:
-        source, target = built.folder / dep["path"], folder / dep["path"]
+    for path in {dep["path"] for dep in recorded["deps"]} | (set() if name == code.CHECK else of_code(built, name)):
+        source, target = built.folder / path, folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    for package in ("passes", "passes/activation_aware", "press", "stages"):
-        (folder / package).mkdir(exist_ok=True, parents=True)
-        (folder / package / "__init__.py").touch()
     named = recorded.get("params", {})
     params = yaml.safe_load((built.folder / "params.yaml").read_text(encoding="utf-8"))
     named_params = set(named.get("params.yaml", {}))
     (folder / "params.yaml").write_text(yaml.safe_dump(disguised(params, named_params)), encoding="utf-8")
-    passes = {name.removeprefix("passes."): entry for name, entry in named.get("passes/olive.json", {}).items()}
-    if passes:
-        files.write_json(folder / "passes/olive.json", {"passes": passes})
     if recorded["cmd"].endswith("stages.check"):
         # It looks for the data files, not into them.
         (folder / "data").mkdir()
@@ -198,7 +126,7 @@ def test_a_stage_alone_gives_the_same_bytes_anywhere(built, elsewhere, tmp_path,
     stages = yaml.safe_load((built.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     assert set(stages) == set(STAGES)
     folder = tmp_path / "another place"
-    isolated(built, stages[name], folder)
+    isolated(built, stages[name], name.partition("@")[0], folder)
     before = files.digests(folder)
     command = [*isolation(), *stage(stages[name]["cmd"].removeprefix("python -m stages."))]
     result = subprocess.run(command, cwd=folder, env=elsewhere, capture_output=True, text=True, check=False)

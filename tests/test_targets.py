@@ -16,12 +16,11 @@ from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, rando
 from app import Chat, ChatError
 from bench import target_table, tested_table
 from passes import merge_adapter
-from press.core import files
-from press.model import graphs, olive_run
+from press.core import files, paths
+from press.model import conversion, graphs, olive_run, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
 from press.params.providers import INPUTS, PROVIDERS
-from stages import capture, convert, quantize
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # A rounding in fp16 is 5e-4 of a value, and there are some ten in a row; a wrong sign or branch changes a logit wholly.
@@ -56,7 +55,7 @@ def checkpoints_of(tiny_base: Path, tiny_quantized: Path, tmp_path_factory: pyte
     params = RTN.quantize.model_copy(update={"symmetric": True})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return {False: tiny_quantized, True: quantize.quantize(params, tiny_base, folder / "building", 0)}
+        return {False: tiny_quantized, True: quantization.quantize(params, tiny_base, folder / "building", 0)}
 
 
 def built(name: str, checkpoint: Path, folder: Path, precision: str = "float", adapter: Path | None = None) -> Path:
@@ -72,7 +71,7 @@ def built(name: str, checkpoint: Path, folder: Path, precision: str = "float", a
     )
     model = olive_run.hf_model(checkpoint)
     if adapter:
-        merging = convert.merging(RTN)
+        merging = conversion.merging(RTN)
         return graphs.build({**model, "adapter_path": str(adapter)}, target, folder, merging, WINDOW)
     return graphs.build(model, target, folder, window=WINDOW)
 
@@ -99,7 +98,7 @@ def requantized(base: Path, adapter: Path, folder: Path) -> Path:
     for path in base.glob("*token*"):
         shutil.copyfile(path, folder / "plain" / path.name)
     (folder / "building").mkdir()
-    return quantize.quantize(RTN.quantize, folder / "plain", folder / "building", 0)
+    return quantization.quantize(RTN.quantize, folder / "plain", folder / "building", 0)
 
 
 def operators(model: Path) -> collections.Counter:
@@ -181,14 +180,14 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     target = TARGET.model_copy(update={"adapters": "merged"})
     params = RTN.model_copy(update={"targets": {"cpu": target}})
     with files.building(Path("models/captured/cpu")) as building:
-        files.publish(capture.capture(target, convert.QUANTIZED, building), Path("models/captured/cpu"))
+        files.publish(graphs.build(olive_run.hf_model(paths.QUANTIZED), target, building), Path("models/captured/cpu"))
     for folder in (adapter, Path("models/captured/cpu")):
         files.write_json(folder / "base.json", {"base_sha256": "a"})
     template = "{prompt}\n{response}<|im_end|>"
     files.write_json(Path("prepared/travel/adapter.json"), {"template": template})
     result = Path("models/converted/cpu/travel")
     with files.building(result) as building:
-        files.publish(convert.convert("cpu", "travel", params, building), result)
+        files.publish(conversion.convert("cpu", "travel", params, building), result)
     assert not Path("models/captured/cpu/lora_inputs.json").exists()
 
     runtime = Runtime(Path("models/captured/cpu"), {"travel": result / "adapter.onnx_adapter"}, threads=2)

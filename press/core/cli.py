@@ -3,28 +3,13 @@
 import argparse
 import errno
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from press.core import packages
+from press.core import code, environment, packages, paths
 from press.core.errors import UserError
 
-# Only what is fixed is reproducible: the same thread pools, no telemetry, no look at a hub.
-ENVIRONMENT = {
-    # Olive sends a heartbeat even where its telemetry is disabled, except in an automated pipeline.
-    "CI": "1",
-    "HF_HUB_OFFLINE": "1",
-    "OLIVE_DISABLE_TELEMETRY": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "TOKENIZERS_PARALLELISM": "false",
-    "TRANSFORMERS_VERBOSITY": "error",
-}
-
-
-OFFLINE = {"HF_HUB_OFFLINE"}
-LIBRARIES = Path("reports/environment")
 # What torch.save says instead of the system's message.
 TORCH_FULL_DISK = "inline_container.cc"
 FULL_DISK = "no space left on the disk; free some and run this again: nothing was lost"
@@ -41,10 +26,10 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
     :param online: whether the stage may reach a hub
     """
     words = _parse(main)
-    os.environ.update({name: value for name, value in ENVIRONMENT.items() if not (online and name in OFFLINE)})
+    environment.prepare(online=online)
 
     def work() -> None:
-        _check_libraries(main)
+        _check_built_with(Path(main.__code__.co_filename).stem)
         main(**words)
 
     in_sentences(
@@ -83,11 +68,12 @@ def _parse(main: Callable[..., None]) -> dict[str, str]:
     return vars(parser.parse_args())
 
 
-def _check_libraries(main: Callable[..., None]) -> None:
-    """Refuse to run a stage with other libraries than those that DVC takes it to run with."""
-    listed = LIBRARIES / f"{Path(main.__code__.co_filename).stem}.txt"
-    if listed.exists():
-        packages.check_installed(packages.read(listed))
+def _check_built_with(stage: str) -> None:
+    """Refuse to run a stage with other libraries or other code than DVC takes it to run with."""
+    libraries = paths.ENVIRONMENT / f"{stage}.txt"
+    if libraries.exists():
+        packages.check_installed(packages.read(libraries))
+    code.check_recorded(stage)
 
 
 def is_full_disk(error: BaseException | None) -> bool:

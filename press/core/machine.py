@@ -4,9 +4,8 @@ import platform
 import re
 from pathlib import Path
 
-from press.core import files
+from press.core import files, paths
 
-REPORTS = Path("reports/machine")
 CPUINFO = Path("/proc/cpuinfo")
 # Extensions by which PyTorch, oneDNN, MKL and ONNX Runtime choose another kernel, and so another order of sums.
 INSTRUCTION_SETS = {
@@ -34,9 +33,9 @@ def this() -> dict:
 
 def record(name: str) -> None:
     """Write down in reports/machine/NAME.json what a stage ran on."""
-    files.write_json(REPORTS / f"{name}.json", this())
+    files.write_json(paths.MACHINES / f"{name}.json", this())
 
 
 def recorded(name: str) -> dict:
     """Return what a stage ran on."""
-    return files.read_json(REPORTS / f"{name}.json")
+    return files.read_json(paths.MACHINES / f"{name}.json")

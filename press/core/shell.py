@@ -1,21 +1,79 @@
-"""Other programs, such as git and DVC, and why they failed as a sentence."""
+"""Other programs, such as git, DVC and pip, and why they failed as a sentence."""
 
 import subprocess
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from press.core.errors import UserError
 
+ERROR = "ERROR: "
+UNKNOWN = "no reason given"
 
-def output(*command: str, folder: Path | None = None, environment: dict[str, str] | None = None) -> str:
-    """Run a command to its end and return what it printed, without the blank at its end.
 
-    :raises UserError: with its last line of error if it fails
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended.
+
+    :param failed: whether it could not be started, gave an exit code other than 0, or was late
+    :param late: whether its time was up before it ended
+    :param output: what it printed; empty where that was shown
+    :param reason: why it failed, in one line; empty if it did not
     """
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if result.returncode:
-        reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
+
+    failed: bool
+    output: str
+    reason: str
+    late: bool = False
+
+
+def run(
+    *command: str,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+    shown: Literal["nothing", "output", "all"] = "nothing",
+) -> Ended:
+    """Run a program to its end.
+
+    :param folder: where; here by default
+    :param environment: what it gets in place of this process's variables
+    :param seconds: after which it is killed
+    :param shown: what goes where this process's own goes: nothing, what it prints, or its errors as well
+    """
+    streams = {
+        "stdout": subprocess.PIPE if shown == "nothing" else None,
+        "stderr": None if shown == "all" else subprocess.PIPE,
+    }
+    try:
+        result = subprocess.run(
+            command, cwd=folder, env=environment, text=True, timeout=seconds, check=False, **streams
+        )
+    except subprocess.TimeoutExpired:
+        return Ended(True, "", f"no end after {seconds:.0f} s", late=True)
+    except FileNotFoundError:
+        return Ended(True, "", f"{command[0]} is not installed")
+    failed = result.returncode != 0
+    return Ended(failed, result.stdout or "", _reason(result.stderr or "") if failed else "")
+
+
+def output(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program to its end and return what it printed, without the blank at its end.
+
+    :raises UserError: with the reason if it fails
+    """
+    ended = run(*command, folder=folder, environment=environment)
+    if ended.failed:
         # `python -m dvc` is known as dvc.
         words = command[2:] if command[0] == sys.executable else command
-        raise UserError(f"`{' '.join(words)}` failed: {reason}")
-    return result.stdout.rstrip()
+        raise UserError(f"`{' '.join(words)}` failed: {ended.reason}")
+    return ended.output.rstrip()
+
+
+def _reason(errors: str) -> str:
+    """Return the line that says why a program failed: the last that pip and DVC mark as such, or else the last one."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    marked = [line for line in lines if line.startswith(ERROR)]
+    return (marked or lines or [UNKNOWN])[-1].removeprefix(ERROR)

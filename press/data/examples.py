@@ -1,8 +1,5 @@
 """Prepared examples: what `prepare` writes, and what fine-tuning and evaluation read."""
 
-import json
-from collections.abc import Iterable
-from pathlib import Path
 from typing import TypedDict
 
 
@@ -19,16 +16,3 @@ class Example(TypedDict):
     completion: str
     input_ids: list[int]
     prompt_tokens: int
-
-
-def read(path: Path) -> list[Example]:
-    """Read prepared examples, one JSON object a line."""
-    # str.splitlines would also split at U+2028 and others, which JSON does not escape.
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def write(path: Path, examples: Iterable[Example]) -> None:
-    """Write prepared examples, one JSON object a line."""
-    lines = (json.dumps(example, ensure_ascii=False) + "\n" for example in examples)
-    path.write_text("".join(lines), encoding="utf-8")

@@ -1,57 +1,35 @@
 """Rows of tokens from a JSON Lines file of text: what is calibrated on, and the general text of the evaluation."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 
 from press.core.errors import UserError
+from press.data import jsonl
 from press.data.examples import Example
-from press.model import checkpoints
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def rows(path: Path, model: Path, count: int, row_tokens: int, block: str) -> list[list[int]]:
+def tokens(
+    path: Path, tokenizer: "PreTrainedTokenizerBase", count: int, row_tokens: int, block: str
+) -> list[list[int]]:
     """Tokenize the lines of a file, join them and cut equal rows.
 
     A line is an object with a "text", or with the "messages" of a chat, which the model's own chat template
     turns into text.
 
-    :param model: a checkpoint's folder, for its tokenizer
     :param block: the parameters' block with data, rows and row_tokens
     :return: `count` rows of `row_tokens` token ids
     :raises UserError: if a line has neither, or the file has too few tokens for the rows
     """
-    return _rows(path, _tokenizer(model), count, row_tokens, block)
-
-
-def examples(path: Path, model: Path, count: int, row_tokens: int, block: str) -> list[Example]:
-    """Return rows of text as examples that are nothing but completion, behind the token that starts every text.
-
-    Not all models have such a token.
-    """
-    tokenizer = _tokenizer(model)
-    start = tokenizer.bos_token_id
-    before = [start] if start is not None and tokenizer("a")["input_ids"][0] == start else []
-    return [
-        Example(prompt="", completion=tokenizer.decode(row), input_ids=before + row, prompt_tokens=len(before))
-        for row in _rows(path, tokenizer, count, row_tokens, block)
-    ]
-
-
-def _tokenizer(model: Path) -> "PreTrainedTokenizerBase":
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model, **checkpoints.trust(model))
-
-
-def _rows(path: Path, tokenizer: "PreTrainedTokenizerBase", count: int, row_tokens: int, block: str) -> list[list[int]]:
     wanted = count * row_tokens
     ids: list[int] = []
-    for text in _texts(path, tokenizer, block):
+    # All lines are read, so that a mistake is told wherever it stands.
+    for text in list(_texts(path, tokenizer, block)):
         ids += tokenizer(text, add_special_tokens=False)["input_ids"]
         if len(ids) >= wanted:
             break
@@ -63,26 +41,38 @@ def _rows(path: Path, tokenizer: "PreTrainedTokenizerBase", count: int, row_toke
     return [ids[start : start + row_tokens] for start in range(0, wanted, row_tokens)]
 
 
-def _texts(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[str]:
-    """Return the text of each line, with what separates it from the next."""
+def examples(
+    path: Path, tokenizer: "PreTrainedTokenizerBase", count: int, row_tokens: int, block: str
+) -> list[Example]:
+    """Return rows of text as examples that are nothing but completion, behind the token that starts every text.
+
+    Not all models have such a token.
+    """
+    start = tokenizer.bos_token_id
+    before = [start] if start is not None and tokenizer("a")["input_ids"][0] == start else []
+    return [
+        Example(prompt="", completion=tokenizer.decode(row), input_ids=before + row, prompt_tokens=len(before))
+        for row in tokens(path, tokenizer, count, row_tokens, block)
+    ]
+
+
+def _texts(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> Iterator[str]:
+    """Yield the text of each line, with what separates it from the next."""
     try:
-        # Not str.splitlines, which also splits at characters that JSON does not escape, such as U+2028.
-        lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a UTF-8 file: {block}.data names the text") from error
-    texts = []
-    for number, line in enumerate(lines, start=1):
+        lines = list(jsonl.lines(path))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"{path} is not a file: {block}.data names the text") from error
+    for number, line in lines:
         try:
-            passage = json.loads(line)
-            if "messages" in passage:
-                if not all(message["content"] for message in passage["messages"]):
-                    raise ValueError("an empty message")
-                texts.append(tokenizer.apply_chat_template(passage["messages"], tokenize=False))
-            else:
-                texts.append(passage["text"] + "\n\n")
+            passage = jsonl.parse(line)
+            if "messages" not in passage:
+                yield passage["text"] + "\n\n"
+                continue
+            if not all(message["content"] for message in passage["messages"]):
+                raise ValueError("an empty message")
+            yield tokenizer.apply_chat_template(passage["messages"], tokenize=False)
         except (ValueError, TypeError, KeyError, TemplateError) as error:
             raise UserError(
                 f'{path} line {number}: not a JSON object with a "text", or with "messages" that fit the model\'s '
                 "chat template"
             ) from error
-    return texts

@@ -9,7 +9,7 @@ from press.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What transformers looks for: all weights in one file, or a table of which file has which.
@@ -95,6 +95,13 @@ def trust(folder: Path) -> dict[str, bool]:
     `fetch` keeps such code only where base.trust_remote_code says so.
     """
     return {"trust_remote_code": True} if any(folder.glob("*.py")) else {}
+
+
+def tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
+    """Load a checkpoint's tokenizer."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, **trust(folder))
 
 
 def eos_ids(folder: Path) -> list[int]:

@@ -1,14 +1,20 @@
-"""Where PyTorch computes, by the parameter `device`, and what is said when a GPU is too small or gone."""
+"""Where PyTorch computes, by the parameter `device`: what it asks of the machine, and what is said of a failing GPU."""
 
 import contextlib
 import os
 import re
 from collections.abc import Iterator
+from importlib import metadata
+from typing import Literal
 
+from press.core import paths
 from press.core.errors import UserError
+from press.params.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+# The version that qlora is tried with; not in requirements.txt, since few need its 43 MB.
+BITSANDBYTES = "0.50.2"
 # The amounts in PyTorch's message of a full GPU.
 AMOUNTS = {
     "more": r"Tried to allocate ([\d.]+) (\w+)",
@@ -42,6 +48,58 @@ def confine(name: str, gpus: int = 1) -> str:
     shown = os.environ.get(VISIBLE, ",".join(map(str, range(gpus)))).split(",")
     os.environ[VISIBLE] = "" if name == "cpu" else ",".join(shown[:gpus])
     return resolve(name)
+
+
+def check(params: Settings) -> None:
+    """Refuse a device that is not here, and trainings that it cannot do; PyTorch is loaded only to ask for these."""
+    special = {
+        name: adapter
+        for name, adapter in params.adapters.items()
+        if adapter.training.processes > 1 or adapter.lora.method == "qlora"
+    }
+    if params.device != "cuda" and not special:
+        return
+    try:
+        where = resolve(params.device)
+        for name, adapter in special.items():
+            check_training(name, adapter.training.processes, adapter.lora.method, where)
+    except UserError as error:
+        raise UserError(f"{paths.PARAMS}: {error}") from error
+
+
+def check_training(adapter: str, processes: int, method: str, where: Literal["cpu", "cuda"]) -> None:
+    """Refuse a training that this machine or this environment cannot do.
+
+    :param adapter: its name in params.yaml
+    :raises UserError: if it wants more GPUs than there are, or NF4 without a GPU or without bitsandbytes
+    """
+    import torch
+
+    if where == "cuda" and torch.cuda.device_count() < processes:
+        raise UserError(
+            f"adapters.{adapter}.training.processes is {processes}, but PyTorch finds {torch.cuda.device_count()} CUDA "
+            "devices here, and each process needs one of its own: lower it"
+        )
+    if method == "qlora" and where == "cpu":
+        raise UserError(
+            f"adapters.{adapter}.lora.method is qlora, which needs a CUDA device, but device is cpu or none is here: "
+            "choose lora"
+        )
+    if method == "qlora":
+        check_bitsandbytes()
+
+
+def check_bitsandbytes() -> None:
+    """Refuse to train in NF4 without the version of bitsandbytes that it was tried with."""
+    try:
+        installed = metadata.version("bitsandbytes")
+    except metadata.PackageNotFoundError:
+        installed = "missing"
+    if installed != BITSANDBYTES:
+        raise UserError(
+            f"bitsandbytes is {installed}, but the method qlora needs {BITSANDBYTES}: run `pip install "
+            f"bitsandbytes=={BITSANDBYTES}`, or choose lora"
+        )
 
 
 @contextlib.contextmanager

@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from press.core import files
-from press.model import olive_run
+from press.model import node_names, olive_run
 from press.params.providers import MERGED, SCALED_INPUTS
 from press.params.settings import Target
 
 WINDOW = 64  # tokens of a prompt that a graph of static shapes takes at a time, as in Olive's own recipes
-HEAD = ["/lm_head/MatMulNBits"]
 # How onnxruntime-genai is told to run a static graph on the NPU.
 NPU_SESSIONS = {
     # It compiles no weights in blocks, so that ONNX Runtime dequantizes them once, to the NPU's fp16.
@@ -65,7 +64,12 @@ def _static(provider: str, checkpoint: Path, window: int) -> dict[str, dict]:
     options = {"log_id": "onnxruntime-genai", **NPU_SESSIONS[provider]}
     data = {"save_as_external_data": True}
     return {
-        "weights": {"type": "MatMulNBitsToQDQ", "add_zero_point": True, "nodes_to_exclude": HEAD, **data},
+        "weights": {
+            "type": "MatMulNBitsToQDQ",
+            "add_zero_point": True,
+            "nodes_to_exclude": [node_names.HEAD_IN_BLOCKS],
+            **data,
+        },
         "operators": {
             "type": "GraphSurgeries",
             "surgeries": [{"surgeon": surgeon} for surgeon in NPU_SURGERIES],

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from press.model import node_names
+
 if TYPE_CHECKING:
     import onnx_ir as ir
     from transformers import PreTrainedModel
 
-EMBEDDING = "/model/embed_tokens/"
-HEAD = "/lm_head/"
 LOOKUPS = ("Gather", "GatherBlockQuantized")
 PRODUCTS = ("MatMul", "MatMulNBits")
 # Inputs of both quantized operators.
@@ -43,7 +43,7 @@ def read(graph: Path) -> Tables:
         nodes = list(ir.load(graph).graph)
     except FileNotFoundError as error:
         raise UnreadableError(f"{graph} is missing") from error
-    lookup, product = _node(nodes, EMBEDDING, LOOKUPS), _node(nodes, HEAD, PRODUCTS)
+    lookup, product = _node(nodes, node_names.EMBEDDING, LOOKUPS), _node(nodes, node_names.HEAD, PRODUCTS)
     embedding = _constant(lookup.inputs[0])
     if lookup.op_type == "GatherBlockQuantized":
         embedding = _dequantized(embedding, lookup)
@@ -71,9 +71,9 @@ def put(model: "PreTrainedModel", tables: Tables) -> None:
 
 
 def _node(nodes: list["ir.Node"], prefix: str, kinds: tuple[str, ...]) -> "ir.Node":
-    found = [node for node in nodes if (node.name or "").startswith(prefix) and node.op_type in kinds]
+    found = [node for node in nodes if (node.name or "").startswith(f"{prefix}/") and node.op_type in kinds]
     if len(found) != 1:
-        raise UnreadableError(f"the graph has {len(found)} nodes {prefix}… of {' or '.join(kinds)}, not one")
+        raise UnreadableError(f"the graph has {len(found)} nodes {prefix}/… of {' or '.join(kinds)}, not one")
     return found[0]
 
 

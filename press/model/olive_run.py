@@ -3,12 +3,10 @@
 import logging
 from pathlib import Path
 
-from press.core import files
+from press.core import files, paths
 from press.core.errors import UserError
 from press.model import checkpoints
 
-PACKAGE_CONFIG = Path("passes/olive.json")
-REPORTS = Path("reports/olive")
 CONFIG = "run.json"
 MODEL_CONFIG = "model_config.json"
 WARNING = 2
@@ -80,7 +78,7 @@ def keep_config(building: Path, name: str) -> None:
 
     It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
     """
-    files.write_json(REPORTS / f"{name}.json", files.read_json(building / CONFIG))
+    files.write_json(paths.OLIVE_RUNS / f"{name}.json", files.read_json(building / CONFIG))
 
 
 def _run(config: dict) -> BaseException | None:
@@ -95,7 +93,7 @@ def _run(config: dict) -> BaseException | None:
         handler.addFilter(failures.filter_out)
     logger.addHandler(failures)
     try:
-        run_workflow(config, package_config=str(PACKAGE_CONFIG))
+        run_workflow(config, package_config=str(paths.OLIVE_PACKAGE))
     except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
         return error
     finally:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime_genai as og
 
+from press.core import files, paths
+
 CONTEXT_MARGIN = 1
-CONFIG = "genai_config.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Runtime:
         self._bare = self._load(model)
         self._tokenizer = og.Tokenizer(self._bare.model)
         self._adapters = og.Adapters(self._bare.model)
-        self._merged = {name: path.parent for name, path in adapters.items() if (path.parent / CONFIG).exists()}
+        self._merged = {
+            name: path.parent for name, path in adapters.items() if (path.parent / paths.RUNTIME_CONFIG).exists()
+        }
         self._loaded: dict[str, Loaded] = {}
         for name, path in adapters.items():
             if name not in self._merged:
@@ -97,7 +100,7 @@ class Runtime:
         config = og.Config(str(folder))
         options = {"intra_op_num_threads": self._threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["model"]
+        described = files.read_json(folder / paths.RUNTIME_CONFIG)["model"]
         static = described["type"] == "decoder-pipeline"
         window = described["decoder"]["sliding_window"]["window_size"] if static else None
         return Loaded(og.Model(config), described["context_length"], window)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from press.params import gates, schema, settings
 from press.params.providers import MERGED
+from press.params.quantizers import HIGH_BITS
 from press.quality import ladder
 
 CARD = """---
@@ -138,11 +139,11 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
 
 def _mixed(quantize: schema.Quantize) -> str:
     method = quantize.mixed_precision.method
-    return "" if method == "none" else f" ({schema.HIGH_BITS} in the layers that {method} chooses)"
+    return "" if method == "none" else f" ({HIGH_BITS} in the layers that {method} chooses)"
 
 
 def _weights(quantize: schema.Quantize) -> str:
-    higher = "" if quantize.mixed_precision.method == "none" else f" and int{schema.HIGH_BITS}"
+    higher = "" if quantize.mixed_precision.method == "none" else f" and int{HIGH_BITS}"
     return f"int{quantize.bits}{higher}"
 
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from press.core import nested
 from press.core.errors import UserError
 
 # Names with hyphens are adapters', so that a minus needs spaces around it. A number is no metric.
@@ -49,7 +50,7 @@ def judge(
 
     :param cases: single inputs, each with its name as `input` and its own figures by the names of the metrics
     """
-    values = _flat(metrics)
+    values = nested.flat(metrics)
     names = list(adapters)
     some = [
         each for gate in gates for each in ([gate.replace(EVERY, name) for name in names] if EVERY in gate else [gate])
@@ -89,7 +90,7 @@ def excess(gate: str, metrics: Mapping) -> float:
 
 
 def _present(text: str, names: dict[str, str], metrics: Mapping) -> dict[str, float]:
-    values = _flat(metrics)
+    values = nested.flat(metrics)
     missing = sorted({name for name in names.values() if name not in values})
     if missing:
         raise UserError(f"{text!r}: there is no metric {' or '.join(missing)}, only {', '.join(values)}")
@@ -192,10 +193,3 @@ def _value(node: ast.expr, bound: dict[str, float]) -> float:
             return value
         case ast.Name(name):
             return bound[name]
-
-
-def _flat(metrics: Mapping, prefix: str = "") -> dict[str, float]:
-    found = {}
-    for key, value in metrics.items():
-        found |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found

@@ -7,29 +7,18 @@ own that are not committed are never overwritten. `git restore params.yaml` goes
 """
 
 import io
-import subprocess
 import sys
 from pathlib import Path
 
 from ruamel.yaml import YAML, YAMLError
 
-from press.core import cli, files
+from press.core import cli, files, nested, paths, shell
 from press.core.errors import UserError
 from press.params import settings
 
 PRESETS = Path("presets")
 # What the last preset made of params.yaml; DVC keeps its temporary files out of git.
 LAID = Path(".dvc/tmp/preset.yaml")
-
-
-def overlay(base: dict, preset: dict) -> dict:
-    """Return `base` with the values of `preset`; mappings are merged, all else is replaced."""
-    for key, value in preset.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            overlay(base[key], value)
-        else:
-            base[key] = value
-    return base
 
 
 def apply(name: str) -> str:
@@ -40,28 +29,28 @@ def apply(name: str) -> str:
     presets = {path.stem: path for path in sorted(PRESETS.glob("*.yaml"))}
     if name not in presets:
         raise UserError(f"there is no preset {name!r} in {PRESETS}, only {', '.join(presets)}")
-    committed = _committed(settings.PARAMS)
-    current = settings.PARAMS.read_text(encoding="utf-8")
+    committed = _committed(paths.PARAMS)
+    current = paths.PARAMS.read_text(encoding="utf-8")
     if current != committed and (not LAID.exists() or LAID.read_text(encoding="utf-8") != current):
         raise UserError(
-            f"{settings.PARAMS} has changes that are not committed: commit them, or take them back with "
-            f"`git restore {settings.PARAMS}`, before you lay a preset over"
+            f"{paths.PARAMS} has changes that are not committed: commit them, or take them back with "
+            f"`git restore {paths.PARAMS}`, before you lay a preset over"
         )
     return edited(committed, _read(presets[name]))
 
 
 def write(text: str) -> None:
     """Validate and write params.yaml, and remember the text, so that another preset may take its place."""
-    building = files.partial(settings.PARAMS)
+    building = files.partial(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
         settings.load(building)
     except UserError as error:
         building.unlink()
-        raise UserError(str(error).replace(str(building), f"{settings.PARAMS} with the preset")) from error
+        raise UserError(str(error).replace(str(building), f"{paths.PARAMS} with the preset")) from error
     LAID.parent.mkdir(parents=True, exist_ok=True)
     LAID.write_text(text, encoding="utf-8")
-    building.replace(settings.PARAMS)
+    building.replace(paths.PARAMS)
 
 
 def edited(text: str, changes: dict) -> str:
@@ -70,7 +59,7 @@ def edited(text: str, changes: dict) -> str:
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    values = overlay(yaml.load(text), changes)
+    values = nested.overlay(yaml.load(text), changes)
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     return buffer.getvalue()
@@ -82,15 +71,15 @@ def _read(path: Path) -> dict:
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(preset, dict):
-        raise UserError(f"{path} must be a block of keys, those of {settings.PARAMS} that it changes")
+        raise UserError(f"{path} must be a block of keys, those of {paths.PARAMS} that it changes")
     return preset
 
 
 def _committed(path: Path) -> str:
-    result = subprocess.run(["git", "show", f"HEAD:./{path}"], capture_output=True, text=True, check=False)
-    if result.returncode:
+    ended = shell.run("git", "show", f"HEAD:./{path}")
+    if ended.failed:
         raise UserError(f"{path} is not committed in git, so that a preset could not be taken back: commit it")
-    return result.stdout
+    return ended.output
 
 
 if __name__ == "__main__":

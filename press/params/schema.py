@@ -8,10 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from press.data.templates import check_template
 from press.params.providers import INPUTS, MERGED, PROVIDERS
+from press.params.quantizers import HIGH_BITS
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"
-HIGH_BITS = 8  # of the layers that quantize.mixed_precision chooses
 
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
@@ -188,7 +188,7 @@ class Target(Block):
     precision: Literal["int8", "int4", "float"]
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Annotated[int, Field(ge=0, le=4)]
-    adapters: Literal["lora", "dora", "merged"] = INPUTS
+    adapters: Literal["lora", "dora", "merged"]
 
     @model_validator(mode="after")
     def device_has_provider(self) -> "Target":

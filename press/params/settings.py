@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
 
+from press.core import paths
 from press.core.errors import UserError
-from press.params import sentences
+from press.params import reading
 from press.params.providers import INPUTS
 from press.params.schema import PATTERNS, Adapter, Base, Block, Evaluate, Name, Package, Positive, Quantize, Target
-
-PARAMS = Path("params.yaml")
 
 # What has a meaning of its own among the metrics or in the chat.
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
@@ -89,37 +87,15 @@ class Settings(Block):
         return _member(self.targets, name, "targets")
 
 
-def load(path: Path = PARAMS) -> Settings:
+def load(path: Path = paths.PARAMS) -> Settings:
     """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run this in the project's folder") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"line {mark.line + 1}, column {mark.column + 1}"
-        raise UserError(f"{path} is not valid YAML at {where}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path} must be a block of keys: {', '.join(Settings.model_fields)}")
-    try:
-        return Settings.model_validate(_sorted({key: value for key, value in values.items() if key not in OUTSIDE}))
-    except ValidationError as error:
-        found = [sentences.sentence(detail, Settings, PATTERNS) for detail in error.errors()]
-        raise UserError("\n".join(f"{path}: {each}" for each in found)) from error
-
-
-def _sorted(value: object) -> object:
-    """Sort the keys of all blocks: their order means nothing to DVC, so that no output may depend on it."""
-    if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value, key=str)}
-    return [_sorted(each) for each in value] if isinstance(value, list) else value
+    found = reading.values(Settings.model_fields, path)
+    return reading.validated(
+        Settings, {name: block for name, block in found.items() if name not in OUTSIDE}, PATTERNS, path
+    )
 
 
 def _member(members: dict, name: str, block: str) -> BaseModel:
     if name not in members:
-        raise UserError(f"{PARAMS}: {block} has no {name!r}, only {', '.join(members)}")
+        raise UserError(f"{paths.PARAMS}: {block} has no {name!r}, only {', '.join(members)}")
     return members[name]

@@ -5,15 +5,15 @@ an adapter on the general text, packing.general.onnx.adapter.
 """
 
 import csv
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from press.core import nested
 from press.core.errors import UserError
-from press.data import examples
+from press.data import jsonl
 from press.data.examples import Example
 from press.quality import scoring
 from press.quality.scoring import Scored
@@ -73,7 +73,7 @@ class Ladder:
         """Return the scores and attributions of all rungs, nested by their names."""
         found: dict = {}
         for name in self._in_order():
-            _place(found, name, self.rungs[name][1].score())
+            nested.put(found, name.split("."), self.rungs[name][1].score())
         for text in self.texts:
             found[text]["attribution"] = attribution(found[text])
         return found
@@ -145,15 +145,9 @@ def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
                     table.writerow([text, name, *(score.get(figure, "") for figure in FIGURES)])
 
 
-def write_cases(path: Path, cases: Iterable[Mapping]) -> None:
-    """Write cases, one JSON object a line: a text's name, an input, and the figures that the metrics are means of."""
-    examples.write(path, cases)
-
-
 def read_cases(path: Path) -> list[dict]:
     """Read cases, and add to their figures what follows from them: perplexities and attributions."""
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [_completed(json.loads(line)) for line in lines]
+    return [_completed(case) for case in jsonl.read(path)]
 
 
 def shown(text: str) -> str:
@@ -168,17 +162,10 @@ def _completed(case: dict) -> dict:
         rung, _, figure = name.rpartition(".")
         if figure == "loss":
             case[f"{rung}.perplexity"] = scoring.perplexity(value)
-            _place(losses, rung, {"loss": value})
+            nested.put(losses, rung.split("."), {"loss": value})
     for text, scores in losses.items():
         case |= {f"{text}.attribution.{step}": value for step, value in attribution(scores).items()}
     return case
-
-
-def _place(values: dict, name: str, value: dict) -> None:
-    *parents, leaf = name.split(".")
-    for parent in parents:
-        values = values.setdefault(parent, {})
-    values[leaf] = value
 
 
 def _rung(name: str) -> str:

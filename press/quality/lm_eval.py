@@ -20,12 +20,12 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
+from press.core import paths
 from press.core.errors import UserError
 from press.model.runtime import CONTEXT_MARGIN, Runtime
 from press.quality import scoring
 
 DIGITS = 6
-PREPARED = Path("prepared")
 # Builders of `datasets` that read files; any other dataset_path is a folder or a repository on the hub.
 READERS = ("arrow", "csv", "json", "parquet", "text")
 
@@ -191,10 +191,10 @@ def check_data(name: str, config: dict, folder: Path) -> None:
                 f"evaluate.tasks.names has {name}, but its data {path} is not here: put it into {folder}, since a "
                 "stage downloads nothing"
             )
-        if not any(path.resolve().is_relative_to(place.resolve()) for place in (folder, PREPARED)):
+        if not any(path.resolve().is_relative_to(place.resolve()) for place in (folder, paths.PREPARED)):
             raise UserError(
-                f"evaluate.tasks.names has {name}, but its data {path} is not in {folder} or {PREPARED}, and DVC would "
-                "not see it change"
+                f"evaluate.tasks.names has {name}, but its data {path} is not in {folder} or {paths.PREPARED}, and DVC "
+                "would not see it change"
             )
 
 

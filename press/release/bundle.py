@@ -8,13 +8,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from press.core import files, shell
+from press.core import files, paths, shell
 from press.core.errors import UserError
 from press.release import package, provenance, signature
 from press.release.package import Package
 from press.release.settings import Release, Signing
-
-RELEASES = Path("releases")
 
 
 def make(release: Release) -> None:
@@ -26,10 +24,10 @@ def make(release: Release) -> None:
     """
     target = release.publish.target
     package.check_committed()
-    package.check_up_to_date(but=RELEASES)
-    built = package.load(package.PACKAGES / target)
+    package.check_up_to_date(but=paths.RELEASES)
+    built = package.load(paths.PACKAGES / target)
     package.check_gates(built)
-    folder = RELEASES / target
+    folder = paths.RELEASES / target
     if not _is_released(built, folder, release.signing):
         with files.replaced(folder) as building:
             shutil.copytree(built.folder, building, dirs_exist_ok=True)
@@ -37,7 +35,7 @@ def make(release: Release) -> None:
             _sign(building, release.signing)
     _track(folder)
     print(*describe(*check(folder, release.signing)), sep="\n")
-    print(f"{folder}: commit {folder}.dvc and {RELEASES}/.gitignore, then `make publish`")
+    print(f"{folder}: commit {folder}.dvc and {paths.RELEASES}/.gitignore, then `make publish`")
 
 
 def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
@@ -49,7 +47,7 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     """
     found = package.load(folder)
     commit = provenance.check(found)
-    if package.SIGNATURE in found.digests:
+    if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
     if signing.required:
         raise UserError(f"{folder} is not signed, but signing.required is true in params.yaml: `make release` signs it")
@@ -83,7 +81,7 @@ def _is_released(built: Package, folder: Path, signing: Signing) -> bool:
         found = check_released(built, folder, signing)
     except UserError:
         return False
-    return package.SIGNATURE in found.digests or not signature.can_sign(signing)
+    return paths.SIGNATURE in found.digests or not signature.can_sign(signing)
 
 
 def _sign(building: Path, signing: Signing) -> None:

@@ -5,10 +5,10 @@ NAME@v1.2.3 is a version, NAME#prod#4 gives a stage; `dvc artifacts get REPOSITO
 """
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+from press.core import shell
 from press.core.errors import UserError
 from press.release.package import Package
 from press.release.registry import Registry, Version
@@ -111,13 +111,9 @@ class GitRegistry(Registry):
         return self._run(["git", *words], f"`git {words[0]}` failed")
 
     def _run(self, command: list[str], failed: str) -> str:
-        try:
-            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=self.seconds)
-        except subprocess.TimeoutExpired:
-            raise UserError(
-                f"{failed}: no end after {self.seconds:.0f} s; check the network, then run this again"
-            ) from None
-        if result.returncode:
-            reason = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
-            raise UserError(f"{failed}: {reason}; mend that, then run this again: nothing is lost")
-        return result.stdout.strip()
+        ended = shell.run(*command, seconds=self.seconds)
+        if ended.late:
+            raise UserError(f"{failed}: {ended.reason}; check the network, then run this again")
+        if ended.failed:
+            raise UserError(f"{failed}: {ended.reason}; mend that, then run this again: nothing is lost")
+        return ended.output.strip()

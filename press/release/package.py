@@ -7,13 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from press.core import files, shell
+from press.core import files, paths, shell
 from press.core.errors import UserError
-
-PACKAGES = Path("packages")
-MANIFEST = "manifest.json"
-# What a release adds to a package.
-PROVENANCE, SIGNATURE = "provenance.json", "model.sig"
 
 
 @dataclass(frozen=True)
@@ -27,12 +22,12 @@ class Package:
     @property
     def digest(self) -> str:
         """The SHA-256 of the manifest, which names every file's."""
-        return self.digests[MANIFEST]
+        return self.digests[paths.MANIFEST]
 
     @property
     def figures(self) -> str:
         """The loss of each adapter in ONNX on its held-out answers."""
-        scores = files.read_json(self.folder / "metrics.json")
+        scores = files.read_json(self.folder / paths.METRICS)
         losses = {name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if "adapter" in of.get("onnx", {})}
         return ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
@@ -42,7 +37,7 @@ def load(folder: Path) -> Package:
 
     :raises UserError: if it does not, naming the first file that is missing, damaged or not in the manifest
     """
-    path = folder / MANIFEST
+    path = folder / paths.MANIFEST
     if not path.exists():
         raise UserError(f"{path} is missing: {folder} is neither a package (`make repro` builds one) nor a release")
     try:
@@ -51,7 +46,11 @@ def load(folder: Path) -> Package:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: build or fetch the package again") from error
     digests = files.digests(folder)
-    present = {name: digest for name, digest in digests.items() if name not in (MANIFEST, PROVENANCE, SIGNATURE)}
+    present = {
+        name: digest
+        for name, digest in digests.items()
+        if name not in (paths.MANIFEST, paths.PROVENANCE, paths.SIGNATURE)
+    }
     for name in sorted(listed.keys() | present.keys()):
         if listed.get(name) != present.get(name):
             what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
@@ -94,7 +93,7 @@ def check_up_to_date(but: Path | None = None) -> None:
 
 def check_artifact(name: str, folder: Path) -> None:
     """Refuse an artifact that dvc.yaml does not know, or knows as something else."""
-    artifacts = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts", {})
+    artifacts = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8")).get("artifacts", {})
     if name not in artifacts:
         raise UserError(
             f"dvc.yaml has no artifact {name!r}, only {', '.join(artifacts) or 'none'}: mend publish.git.artifact"

@@ -10,9 +10,9 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from press.core import files, packages, shell
+from press.core import files, packages, paths, shell
 from press.core.errors import UserError
-from press.release.package import PROVENANCE, SIGNATURE, Package
+from press.release.package import Package
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://slsa.dev/provenance/v1"
@@ -21,7 +21,7 @@ BUILD = "urn:olive-press:dvc-repro:v1"
 LOCAL_BUILDER = "urn:olive-press:local"
 BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
 # Files that decide what is built, besides the code.
-RECORDED = (Path("params.yaml"), Path("dvc.yaml"), Path("dvc.lock"), packages.LOCK)
+RECORDED = (paths.PARAMS, paths.PIPELINE, paths.LOCK, packages.LOCK)
 
 
 def state(built: Package) -> dict:
@@ -56,7 +56,7 @@ def check(release: Package) -> str:
     from in_toto_attestation.v1 import statement_pb2
     from in_toto_attestation.v1.statement import Statement
 
-    path = release.folder / PROVENANCE
+    path = release.folder / paths.PROVENANCE
     if not path.exists():
         raise UserError(f"{path} is missing: `make release` makes a release of a package")
     try:
@@ -69,17 +69,23 @@ def check(release: Package) -> str:
     except (json_format.ParseError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no SLSA provenance ({reason}): make the release anew") from error
-    present = {name: digest for name, digest in release.digests.items() if name not in (PROVENANCE, SIGNATURE)}
+    present = {
+        name: digest for name, digest in release.digests.items() if name not in (paths.PROVENANCE, paths.SIGNATURE)
+    }
     stated = {subject.name: subject.digest["sha256"] for subject in statement.subject}
     for name in sorted(stated.keys() | present.keys()):
         if stated.get(name) != present.get(name):
-            raise UserError(f"{release.folder / name} is not what {PROVENANCE} says: build or fetch the release again")
+            raise UserError(
+                f"{release.folder / name} is not what {paths.PROVENANCE} says: build or fetch the release again"
+            )
     return commit
 
 
 def sources(folder: Path) -> dict[str, str]:
     """Return what a checked release was built from: the git commit, and the base model's address and digest."""
-    commit, base, *_ = files.read_json(folder / PROVENANCE)["predicate"]["buildDefinition"]["resolvedDependencies"]
+    commit, base, *_ = files.read_json(folder / paths.PROVENANCE)["predicate"]["buildDefinition"][
+        "resolvedDependencies"
+    ]
     return {
         "git_commit": commit["digest"]["gitCommit"],
         "base_model": base["uri"],
@@ -137,4 +143,4 @@ def _git(*words: str) -> str:
 def write(statement: dict, folder: Path) -> None:
     """Write a statement into a release."""
     text = json.dumps(statement, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
-    (folder / PROVENANCE).write_text(text, encoding="utf-8")
+    (folder / paths.PROVENANCE).write_text(text, encoding="utf-8")

@@ -3,7 +3,7 @@
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from press.core import files, locks
+from press.core import files, locks, paths
 from press.core.errors import UserError
 from press.release import bundle, package, registry, storage
 from press.release.settings import Release
@@ -22,11 +22,11 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     :raises UserError: with what keeps it from being published
     """
     spec = release.publish
-    folder = bundle.RELEASES / spec.target
+    folder = paths.RELEASES / spec.target
     package.check_committed()
     package.check_up_to_date()
     package.check_artifact(spec.git.artifact, folder)
-    built = package.load(package.PACKAGES / spec.target)
+    built = package.load(paths.PACKAGES / spec.target)
     package.check_gates(built)
     released = bundle.check_released(built, folder, release.signing)
     place = registry.of(spec, seconds)

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from press.core import paths
 from press.core.errors import UserError
-from press.params import schema, sentences, settings
+from press.params import reading, schema, settings
 from press.params.schema import Block, Name
 
 SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
@@ -91,14 +91,9 @@ class Release(Block):
 def load() -> Release:
     """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
     targets = settings.load().targets
-    values = yaml.safe_load(settings.PARAMS.read_text(encoding="utf-8"))
-    try:
-        release = Release.model_validate({name: values[name] for name in Release.model_fields if name in values})
-    except ValidationError as error:
-        found = [sentences.sentence(detail, Release, PATTERNS) for detail in error.errors()]
-        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in found)) from error
+    release = reading.chosen(Release, PATTERNS)
     if release.publish.target not in targets:
         raise UserError(
-            f"{settings.PARAMS}: publish.target is {release.publish.target!r}, but must be one of {', '.join(targets)}"
+            f"{paths.PARAMS}: publish.target is {release.publish.target!r}, but must be one of {', '.join(targets)}"
         )
     return release

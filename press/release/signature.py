@@ -12,9 +12,9 @@ from pathlib import Path
 
 import platformdirs
 
+from press.core import paths
 from press.core.errors import UserError
 from press.release import settings
-from press.release.package import SIGNATURE
 from press.release.settings import Signing
 
 
@@ -37,8 +37,10 @@ def sign(folder: Path, signing: Signing) -> None:
     from model_signing import hashing
     from model_signing.signing import Config
 
-    path = folder / SIGNATURE
-    config = Config().set_hashing_config(hashing.Config().set_ignored_paths(paths=[SIGNATURE], ignore_git_paths=False))
+    path = folder / paths.SIGNATURE
+    config = Config().set_hashing_config(
+        hashing.Config().set_ignored_paths(paths=[paths.SIGNATURE], ignore_git_paths=False)
+    )
     with _failing(f"{folder} could not be signed"):
         match signing.mode:
             case "key":
@@ -74,7 +76,7 @@ def check(folder: Path, signing: Signing) -> str:
                 who = signing.sigstore
                 config.use_sigstore_verifier(identity=who.identity, oidc_issuer=who.issuer)
                 signer = f"{who.identity}, says {who.issuer}"
-        config.verify(folder, folder / SIGNATURE)
+        config.verify(folder, folder / paths.SIGNATURE)
     return signer
 
 

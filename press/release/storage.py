@@ -12,12 +12,12 @@ import argparse
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from press.core import shell
 from press.core.errors import UserError
 from press.release import bounded
 
@@ -90,13 +90,7 @@ def _reach(seconds: float) -> list:
 
 def _dvc(words: list[str], seconds: float) -> str | None:
     """Run a DVC command, its progress shown, and return why it failed."""
-    command = [sys.executable, "-m", "dvc", *words]
-    try:
-        result = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=seconds, check=False)
-    except subprocess.TimeoutExpired:
-        return f"no end after {seconds:.0f} s"
-    lines = [line.removeprefix("ERROR: ") for line in result.stderr.splitlines() if line.startswith("ERROR: ")]
-    return (lines or ["DVC gave no reason"])[0] if result.returncode else None
+    return shell.run(sys.executable, "-m", "dvc", *words, seconds=seconds, shown="output").reason or None
 
 
 def reach() -> tuple[str, str, int, int] | None:

@@ -1,17 +1,12 @@
 """What reran: the stages of dvc.lock now against those of an earlier commit."""
 
-import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 
 import yaml
 
+from press.core import nested, paths, shell
 from press.core.errors import UserError
-
-LOCK = Path("dvc.lock")
-PARAMS = "params.yaml"
 
 
 class State(StrEnum):
@@ -58,15 +53,15 @@ def source(since: str | None) -> Source:
         if since:
             raise UserError(f"--since {since} needs a git repository with a commit, and there is none here")
         return Source("", None, False)
-    committed = _git("diff", "--quiet", "HEAD", "--", str(LOCK)) is not None and _show("HEAD") is not None
+    committed = _git("diff", "--quiet", "HEAD", "--", str(paths.LOCK)) is not None and _show("HEAD") is not None
     if since:
         base = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{since}^{{commit}}")
         if base is None:
             raise UserError(f"--since {since} is no revision that git knows: name a commit, a branch or a tag")
         if _show(base) is None:
-            raise UserError(f"there is no {LOCK} at --since {since}: name a later revision")
+            raise UserError(f"there is no {paths.LOCK} at --since {since}: name a later revision")
         return Source(commit, base, committed)
-    touched = (_git("log", "--format=%H", "--max-count=2", "--", str(LOCK)) or "").split()
+    touched = (_git("log", "--format=%H", "--max-count=2", "--", str(paths.LOCK)) or "").split()
     bases = touched[1:] if committed else touched[:1]
     return Source(commit, next((base for base in bases if _show(base) is not None), None), committed)
 
@@ -76,7 +71,7 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
     Without a revision to compare with, what is built is new.
     """
-    now = _stages(LOCK.read_text(encoding="utf-8") if LOCK.exists() else None)
+    now = _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None)
     before = _stages(_show(base) if base else None)
     gone = [Change(name, State.REMOVED) for name in before if name not in names]
     return [_compared(name, before.get(name), now.get(name)) for name in names] + gone
@@ -84,7 +79,7 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
 def output(stage: str, path: str) -> dict:
     """Return what dvc.lock says of a stage's output (its digest and bytes), or nothing if it does not know it."""
-    entry = _stages(LOCK.read_text(encoding="utf-8") if LOCK.exists() else None).get(stage, {})
+    entry = _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None).get(stage, {})
     return next((out for out in entry.get("outs", []) if out["path"] == path), {})
 
 
@@ -103,22 +98,13 @@ def _compared(name: str, before: dict | None, now: dict | None) -> Change:
 def _inputs(entry: dict) -> dict[str, object]:
     params = {}
     for path, values in entry.get("params", {}).items():
-        prefix = "" if path == PARAMS else f"{path}:"
-        params |= {f"{prefix}{leaf}": value for leaf, value in _leaves(values).items()}
+        prefix = "" if path == str(paths.PARAMS) else f"{path}:"
+        params |= {f"{prefix}{leaf}": value for leaf, value in nested.flat(values).items()}
     return {"its command": entry.get("cmd")} | _digests(entry, "deps") | params
 
 
 def _digests(entry: dict, of: str) -> dict[str, object]:
     return {each["path"]: each.get("md5") or each.get("etag") for each in entry.get(of, [])}
-
-
-def _leaves(values: object, prefix: str = "") -> dict[str, object]:
-    if not isinstance(values, Mapping) or not values:
-        return {prefix.removesuffix("."): values}
-    found = {}
-    for key, value in values.items():
-        found |= _leaves(value, f"{prefix}{key}.")
-    return found
 
 
 def _different(before: dict[str, object], now: dict[str, object]) -> tuple[str, ...]:
@@ -132,17 +118,16 @@ def _stages(text: str | None) -> dict[str, dict]:
     try:
         return yaml.safe_load(text).get("stages", {})
     except (yaml.YAMLError, AttributeError) as error:
-        raise UserError(f"{LOCK} is no lock file of DVC: `git restore {LOCK}` brings back the committed one") from error
+        raise UserError(
+            f"{paths.LOCK} is no lock file of DVC: `git restore {paths.LOCK}` brings back the committed one"
+        ) from error
 
 
 def _show(revision: str) -> str | None:
-    return _git("show", f"{revision}:./{LOCK}")
+    return _git("show", f"{revision}:./{paths.LOCK}")
 
 
 def _git(*words: str) -> str | None:
     """Return what git prints, or None if it fails."""
-    try:
-        result = subprocess.run(["git", *words], capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return None if result.returncode else result.stdout.strip()
+    ended = shell.run("git", *words)
+    return None if ended.failed else ended.output.strip()

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from press.core import paths
 from press.core.errors import UserError
 
-PIPELINE = Path("dvc.yaml")
 # Pixels.
 WIDTH, HEIGHT, GAP, DROP = 116, 42, 12, 26
 
@@ -53,7 +53,7 @@ def stages(root: Path = Path()) -> dict[str, set[str]]:
                 for stage in ours
             }
     except DvcException as error:
-        raise UserError(f"DVC cannot read {PIPELINE}: {' '.join(str(error).split())}") from error
+        raise UserError(f"DVC cannot read {paths.PIPELINE}: {' '.join(str(error).split())}") from error
 
 
 def reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:

@@ -7,13 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import files
+from press.core import files, paths
 from press.core.errors import UserError
 
-PACKAGES = Path("packages")
-REPORTS = Path("reports")
-RELEASES = Path("releases")
-BENCH = REPORTS / "bench" / "runtime.json"
+BENCH = paths.REPORTS / "bench" / "runtime.json"
 BIN = re.compile(r"(\d+)-(\d+)")
 
 
@@ -72,8 +69,8 @@ def collect(target: str) -> Inputs:
 
     :raises UserError: if its package is not built, or a file is damaged
     """
-    folder = PACKAGES / target
-    manifest = folder / "manifest.json"
+    folder = paths.PACKAGES / target
+    manifest = folder / paths.MANIFEST
     if not manifest.exists():
         raise UserError(f"{folder} is not built: run `dvc repro` (or `dvc checkout`, if dvc.lock has it), then again")
     try:
@@ -85,27 +82,27 @@ def collect(target: str) -> Inputs:
 
 
 def _collect(target: str, path: Path, manifest: dict) -> Inputs:
-    packaged = _json(path.parent / "metrics.json")
-    evaluated = REPORTS / "evaluate" / target
+    packaged = _json(path.parent / paths.METRICS)
+    evaluated = paths.EVALUATED / target
     measured = {name: value for name, value in packaged.items() if name != "package"}
     return Inputs(
         target=target,
         manifest=manifest,
         manifest_sha256=files.sha256(path),
         metrics=packaged,
-        answers=_json(evaluated / "answers.json"),
+        answers=_json(evaluated / paths.ANSWERS),
         training={name: _training(name) for name in manifest["inputs"]["params"]["adapters"]},
         machines=_machines(manifest["inputs"]["machines"]),
         libraries=_libraries(),
         bench=_bench(),
-        release=_release(RELEASES / target),
-        current=_json(evaluated / "metrics.json") == measured,
+        release=_release(paths.RELEASES / target),
+        current=_json(evaluated / paths.METRICS) == measured,
     )
 
 
 def _training(adapter: str) -> Training:
-    prepared = REPORTS / "prepare" / adapter
-    plots = REPORTS / "finetune" / adapter / "plots" / "metrics"
+    prepared = paths.PREPARATIONS / adapter
+    plots = paths.FINETUNED / adapter / "plots" / "metrics"
     return Training(
         train=_curve(plots / "train" / "loss.tsv"),
         heldout=_curve(plots / "heldout" / "loss.tsv"),
@@ -150,7 +147,7 @@ def _machines(tree: Mapping, prefix: str = "") -> dict[str, dict]:
 
 def _libraries() -> dict[str, str]:
     versions = {}
-    for path in sorted((REPORTS / "environment").glob("*.txt")):
+    for path in sorted(paths.ENVIRONMENT.glob("*.txt")):
         versions |= dict(line.split("==", 1) for line in _text(path).splitlines() if "==" in line)
     return versions
 
@@ -166,7 +163,7 @@ def _bench() -> dict | None:
 
 def _release(folder: Path) -> dict | None:
     """Return what a release's provenance says of commit, builder and manifest, and whether it is signed."""
-    path = folder / "provenance.json"
+    path = folder / paths.PROVENANCE
     if not path.exists():
         return None
     statement = _json(path)
@@ -176,8 +173,8 @@ def _release(folder: Path) -> dict | None:
         return {
             "commit": predicate["buildDefinition"]["resolvedDependencies"][0]["digest"]["gitCommit"],
             "builder": predicate["runDetails"]["builder"]["id"],
-            "manifest_sha256": subjects["manifest.json"],
-            "signed": (folder / "model.sig").exists(),
+            "manifest_sha256": subjects[paths.MANIFEST],
+            "signed": (folder / paths.SIGNATURE).exists(),
         }
     except (KeyError, IndexError, TypeError) as error:
         raise UserError(f"{path} is no provenance of a release: run `make release` again") from error

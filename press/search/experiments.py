@@ -14,13 +14,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import files, locks
+from press.core import environment, files, locks, paths, shell
 from press.core.errors import UserError
-from press.params import preset, settings
+from press.params import preset
 
 FOLDER = Path(".dvc/tmp/search")
 LOCK = FOLDER / "lock"
-METRICS = "metrics.json"
 # The block of params.yaml that is about the search, with the comments and empty lines below it.
 BLOCK = re.compile(r"^search:.*\n(?:(?:[ \t#].*)?\n)*", re.MULTILINE)
 FAILED = re.compile(r"\berror: (.+)")
@@ -56,8 +55,8 @@ def alone() -> AbstractContextManager[int]:
 def state(revision: str = "HEAD") -> str:
     """Return a digest of a commit's files, the search's own settings left out."""
     listed = git("ls-tree", "-r", "--full-tree", revision).splitlines()
-    listed = [line for line in listed if not line.endswith(f"\t{settings.PARAMS}")]
-    text = "\n".join([*listed, without_search(git("show", f"{revision}:{settings.PARAMS}"))])
+    listed = [line for line in listed if not line.endswith(f"\t{paths.PARAMS}")]
+    text = "\n".join([*listed, without_search(git("show", f"{revision}:{paths.PARAMS}"))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -67,10 +66,10 @@ def check_committed() -> None:
     :raises UserError: naming the files
     """
     changed = git("diff", "--name-only", "HEAD").splitlines()
-    if str(settings.PARAMS) in changed:
-        here = settings.PARAMS.read_text(encoding="utf-8").strip()
-        if without_search(here) == without_search(git("show", f"HEAD:{settings.PARAMS}")):
-            changed.remove(str(settings.PARAMS))
+    if str(paths.PARAMS) in changed:
+        here = paths.PARAMS.read_text(encoding="utf-8").strip()
+        if without_search(here) == without_search(git("show", f"HEAD:{paths.PARAMS}")):
+            changed.remove(str(paths.PARAMS))
     if changed:
         more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
         raise UserError(
@@ -106,11 +105,11 @@ def apply(name: str) -> None:
             f"{name} changes the commit {baseline[:12]}, and files have changed since: go back to it with `git switch "
             f"--detach {baseline[:12]}`, or search again (what has not changed comes out of the cache)"
         )
-    block = BLOCK.search(settings.PARAMS.read_text(encoding="utf-8") + "\n")
+    block = BLOCK.search(paths.PARAMS.read_text(encoding="utf-8") + "\n")
     _run([sys.executable, "-m", "dvc", "exp", "apply", name], Path())
     if block:
-        text = settings.PARAMS.read_text(encoding="utf-8")
-        settings.PARAMS.write_text(BLOCK.sub(lambda _: block[0], text), encoding="utf-8")
+        text = paths.PARAMS.read_text(encoding="utf-8")
+        paths.PARAMS.write_text(BLOCK.sub(lambda _: block[0], text), encoding="utf-8")
 
 
 class Worker:
@@ -147,7 +146,7 @@ class Worker:
         baseline = self._git("rev-parse", "HEAD")
         reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
         self._git("update-ref", "-d", reference)
-        params = self.folder / settings.PARAMS
+        params = self.folder / paths.PARAMS
         params.write_text(preset.edited(params.read_text(encoding="utf-8"), changes), encoding="utf-8")
         log = self.logs / f"{name}.log"
         with log.open("w", encoding="utf-8") as file:
@@ -192,7 +191,7 @@ class Worker:
         self._process = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=self.folder,
-            env=environment(),
+            env=variables(),
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[self._lock],
@@ -204,10 +203,9 @@ class Worker:
         return _run(["git", *words], self.folder)
 
 
-def environment() -> dict[str, str]:
-    """Return the environment with this interpreter's programs first, and no module of another folder."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": "", "DVC_EXP_AUTO_PUSH": "false", "DVC_NO_ANALYTICS": "1"}
+def variables() -> dict[str, str]:
+    """Return the environment of what runs in a clone: DVC pushes nothing and tells nobody."""
+    return {**environment.of_clone(), "DVC_EXP_AUTO_PUSH": "false", "DVC_NO_ANALYTICS": "1"}
 
 
 def reason(log: str) -> str:
@@ -233,8 +231,4 @@ def _is_experiment(reference: str) -> bool:
 
 
 def _run(command: list[str], folder: Path) -> str:
-    result = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-    if result.returncode:
-        said = (result.stderr.strip().splitlines() or ["no reason given"])[-1].removeprefix("ERROR: ")
-        raise UserError(f"`{' '.join(command)}` failed: {said}")
-    return result.stdout.strip()
+    return shell.output(*command, folder=folder, environment=variables()).strip()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
-from press.core import cli, files
+from press.core import cli, files, paths
 from press.core.errors import UserError
 from press.params import gates
 from press.search import experiments, space
@@ -90,7 +90,7 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
 def _build(spec: Spec, worker: Worker, ticket: Ticket) -> Built:
     try:
         package = worker.build(ticket.name, space.changes(spec.dimensions, ticket.values), spec.target)
-        metrics = files.read_json(package / experiments.METRICS)
+        metrics = files.read_json(package / paths.METRICS)
         if spec.measures_speed:
             metrics["speed"] = json.loads(worker.measure(package, spec.params.threads))
     except FailedError as error:

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-import yaml
-from pydantic import Field, JsonValue, ValidationError
+from pydantic import Field, JsonValue, field_validator
 
+from press.core import paths
 from press.core.errors import UserError
-from press.params import gates, schema, sentences, settings
+from press.params import gates, reading, schema, settings
 from press.params.schema import Block, Name, Positive
 from press.search import space
 from press.search.objectives import Objective
@@ -25,6 +25,11 @@ class Search(Block):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     workers: Positive
     space: dict[str, JsonValue]
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def one_objective_needs_no_list(cls, objective: object) -> object:
+        return [objective] if isinstance(objective, str) else objective
 
 
 class Params(Block):
@@ -63,24 +68,13 @@ class Spec:
 
 def load() -> Spec:
     """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
-    params = settings.load()
-    values = yaml.safe_load(settings.PARAMS.read_text(encoding="utf-8"))
-    values = {name: values[name] for name in Params.model_fields if name in values}
-    block = values.get("search")
-    if isinstance(block, dict) and isinstance(block.get("objective"), str):
-        values = {"search": block | {"objective": [block["objective"]]}}
-    try:
-        search = Params.model_validate(values).search
-    except ValidationError as error:
-        found = [sentences.sentence(detail, Params, schema.PATTERNS) for detail in error.errors()]
-        raise UserError("\n".join(f"{settings.PARAMS}: {each}" for each in found)) from error
-    return _checked(params, search)
+    return _checked(settings.load(), reading.chosen(Params, schema.PATTERNS).search)
 
 
 def _checked(params: settings.Settings, search: Search) -> Spec:
     if search.target not in params.targets:
         targets = ", ".join(params.targets)
-        raise UserError(f"{settings.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
+        raise UserError(f"{paths.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
     for gate in params.gates:
         _named("gates", gates.check, gate)
     for constraint in search.constraints:
@@ -96,12 +90,12 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     )
     if spec.measures_speed and SPEED in params.adapters:
         raise UserError(
-            f"{settings.PARAMS}: adapters has {SPEED!r}, whose metrics would be taken for the search's own "
+            f"{paths.PARAMS}: adapters has {SPEED!r}, whose metrics would be taken for the search's own "
             f"{SPEED}.*: choose another name for the adapter, or leave speeds out of the search"
         )
     if spec.measures_speed and search.workers > 1:
         raise UserError(
-            f"{settings.PARAMS}: search.workers is {search.workers}, but must be 1 where speed counts: trials side by "
+            f"{paths.PARAMS}: search.workers is {search.workers}, but must be 1 where speed counts: trials side by "
             "side slow each other down"
         )
     return spec
@@ -111,4 +105,4 @@ def _named(key: str, read: object, text: str) -> object:
     try:
         return read(text)
     except UserError as error:
-        raise UserError(f"{settings.PARAMS}: {key}: {error}") from error
+        raise UserError(f"{paths.PARAMS}: {key}: {error}") from error

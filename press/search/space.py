@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import ValidationError
 
+from press.core import nested, paths
 from press.core.errors import UserError
 from press.params import schema, sentences, settings
 
@@ -67,12 +68,12 @@ def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
     :raises UserError: if a key is none of params.yaml, or a value cannot be one of its key's
     """
     if not space:
-        raise UserError(f"{settings.PARAMS}: search.space is empty: name a key such as quantize.group_size")
+        raise UserError(f"{paths.PARAMS}: search.space is empty: name a key such as quantize.group_size")
     dimensions = [_dimension(key, spec, params) for key, spec in sorted(space.items())]
     leaves = [leaf for dimension in dimensions for leaf in dimension.leaves]
     for leaf in leaves:
         if leaves.count(leaf) > 1:
-            raise UserError(f"{settings.PARAMS}: search.space has {'.'.join(leaf)} twice, once as {EVERY}: drop one")
+            raise UserError(f"{paths.PARAMS}: search.space has {'.'.join(leaf)} twice, once as {EVERY}: drop one")
     for dimension in dimensions:
         _check_values(dimension, dimensions, params)
     return dimensions
@@ -102,7 +103,7 @@ def current(dimensions: Iterable[Dimension], params: dict) -> dict[str, object] 
     """Return Optuna's suggestions that stand for what params.yaml has now, None if that lies outside the space."""
     found = {}
     for dimension in dimensions:
-        values = [_at(params, leaf) for leaf in dimension.leaves]
+        values = [nested.at(params, leaf) for leaf in dimension.leaves]
         suggestion = dimension.suggestion(values[0])
         if suggestion is None or any(value != values[0] for value in values):
             return None
@@ -117,13 +118,13 @@ def _dimension(key: str, spec: object, params: dict) -> Dimension:
         _check_leaf(leaf, params)
     if isinstance(spec, list) and spec:
         if any(choice in spec[:index] for index, choice in enumerate(spec)):
-            raise UserError(f"{settings.PARAMS}: search.space.{key} has a value twice")
+            raise UserError(f"{paths.PARAMS}: search.space.{key} has a value twice")
         distribution = CategoricalDistribution([_plain(choice) for choice in spec])
         return Dimension(key, leaves, distribution, tuple(spec))
     if isinstance(spec, dict):
-        return Dimension(key, leaves, _range(key, spec, is_float=isinstance(_at(params, leaves[0]), float)))
+        return Dimension(key, leaves, _range(key, spec, is_float=isinstance(nested.at(params, leaves[0]), float)))
     raise UserError(
-        f"{settings.PARAMS}: search.space.{key} must be a list of values or a block such as "
+        f"{paths.PARAMS}: search.space.{key} must be a list of values or a block such as "
         "{low: 4, high: 32, log: true}"
     )
 
@@ -134,12 +135,12 @@ def _check_leaf(leaf: Path, params: dict) -> None:
         if not isinstance(block, dict) or part not in block:
             parent, keys = ".".join(leaf[:index]) or "it", ", ".join(block) if isinstance(block, dict) else "a value"
             raise UserError(
-                f"{settings.PARAMS}: search.space has {'.'.join(leaf)}, but {parent} has no {part}, only {keys}"
+                f"{paths.PARAMS}: search.space has {'.'.join(leaf)}, but {parent} has no {part}, only {keys}"
             )
         block = block[part]
     if isinstance(block, dict):
         raise UserError(
-            f"{settings.PARAMS}: search.space has {'.'.join(leaf)}, which is a block: name one of {', '.join(block)}"
+            f"{paths.PARAMS}: search.space has {'.'.join(leaf)}, which is a block: name one of {', '.join(block)}"
         )
 
 
@@ -147,7 +148,7 @@ def _check_values(dimension: Dimension, dimensions: list[Dimension], params: dic
     for value in dimension.checked():
         reason = refusal([dimension], {dimension.key: value}, params)
         if reason and not _fits_another(dimension, value, dimensions, params):
-            raise UserError(f"{settings.PARAMS}: search.space.{dimension.key}: {reason}")
+            raise UserError(f"{paths.PARAMS}: search.space.{dimension.key}: {reason}")
 
 
 def _fits_another(dimension: Dimension, value: object, dimensions: list[Dimension], params: dict) -> bool:
@@ -162,7 +163,7 @@ def _fits_another(dimension: Dimension, value: object, dimensions: list[Dimensio
 
 def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
     def refuse(reason: str) -> UserError:
-        return UserError(f"{settings.PARAMS}: search.space.{key}: {reason}")
+        return UserError(f"{paths.PARAMS}: search.space.{key}: {reason}")
 
     for name in spec.keys() - RANGE:
         raise refuse(f"{name} is not a known key, only low, high, log and step")
@@ -200,21 +201,9 @@ def _plain(value: object) -> object:
     return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
 
 
-def _at(block: dict, leaf: Path) -> object:
-    for part in leaf:
-        block = block[part]
-    return block
-
-
 def _with(block: dict, dimensions: Iterable[Dimension], values: Mapping[str, object]) -> dict:
     """Set each dimension's leaves to its value."""
     for dimension in dimensions:
         for leaf in dimension.leaves:
-            _put(block, leaf, values[dimension.key])
+            nested.put(block, leaf, values[dimension.key])
     return block
-
-
-def _put(block: dict, leaf: Path, value: object) -> None:
-    for part in leaf[:-1]:
-        block = block.setdefault(part, {})
-    block[leaf[-1]] = value

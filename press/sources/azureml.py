@@ -1,7 +1,7 @@
 """A model in an Azure ML registry."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 from press.core import azure
 from press.core.errors import UserError
+from press.params import schema
+from press.sources import download
 from press.sources.download import RemoteFile
 
 if TYPE_CHECKING:
@@ -17,6 +19,18 @@ if TYPE_CHECKING:
 
 # Bytes asked for at a time, which are held in memory.
 CHUNK = 32 << 20
+
+
+def bring(source: schema.AzuremlSource, kept: Sequence[str], folders: download.Folders, timeout: float = 30) -> None:
+    """Download a model version from an Azure ML registry with the caller's Azure identity.
+
+    :param timeout: seconds to wait for each answer; each failing call is tried four times
+    :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
+        that the pipeline takes
+    """
+    with sentences(source.uri):
+        listed = listing(source.uri, timeout)
+        download.checkpoint(listed, kept, source.uri, source.uri.removeprefix("azureml://"), folders)
 
 
 def listing(uri: str, timeout: float) -> list[RemoteFile]:

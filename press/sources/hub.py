@@ -11,6 +11,7 @@ from tqdm import tqdm
 from press.core import azure
 from press.core.errors import UserError
 from press.params import schema
+from press.sources import download, folder
 from press.sources.download import RemoteFile
 
 if TYPE_CHECKING:
@@ -21,7 +22,21 @@ if TYPE_CHECKING:
 TIMEOUT = 30
 
 
-def cached(source: "schema.HubSource", kept: Sequence[str]) -> Path | None:
+def bring(source: schema.HubSource, kept: Sequence[str], folders: download.Folders) -> None:
+    """Download a model at a pinned revision from the Hugging Face hub, or take it from the hub client's cache.
+
+    :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
+        that the pipeline takes
+    """
+    present = cached(source, kept)
+    if present:
+        return folder.copy_checkpoint(present, kept, folders.target)
+    with sentences(source):
+        listed = listing(source)
+        return download.checkpoint(listed, kept, source.id, f"{source.id}@{source.revision}", folders)
+
+
+def cached(source: schema.HubSource, kept: Sequence[str]) -> Path | None:
     """Return the folder that `hf download` filled with all of a model's files that match `kept`, if it did."""
     from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
 
@@ -34,7 +49,7 @@ def cached(source: "schema.HubSource", kept: Sequence[str]) -> Path | None:
         return None
 
 
-def listing(source: "schema.HubSource") -> list[RemoteFile]:
+def listing(source: schema.HubSource) -> list[RemoteFile]:
     """Return the files in a model's first folder at its revision, with their sizes and digests."""
     from huggingface_hub import HfApi
 
@@ -42,7 +57,7 @@ def listing(source: "schema.HubSource") -> list[RemoteFile]:
     return [_remote_file(source, each) for each in info.siblings if "/" not in each.rfilename]
 
 
-def _remote_file(source: "schema.HubSource", sibling: "RepoSibling") -> RemoteFile:
+def _remote_file(source: schema.HubSource, sibling: "RepoSibling") -> RemoteFile:
     append = functools.partial(_append, source, sibling.rfilename, sibling.size)
     if sibling.lfs:
         return RemoteFile(sibling.rfilename, sibling.size, append, sibling.lfs.sha256)
@@ -56,7 +71,7 @@ def _git_digest(path: Path) -> str:
     return git_hash(path.read_bytes())
 
 
-def _append(source: "schema.HubSource", name: str, size: int, file: BinaryIO, offset: int, bar: tqdm) -> None:
+def _append(source: schema.HubSource, name: str, size: int, file: BinaryIO, offset: int, bar: tqdm) -> None:
     """Append the rest of a file; a broken connection is taken up again as long as each try brings something.
 
     Not through snapshot_download, which throws away what it has of a file when it ends early.
@@ -73,7 +88,7 @@ def _append(source: "schema.HubSource", name: str, size: int, file: BinaryIO, of
 
 
 @contextmanager
-def sentences(source: "schema.HubSource") -> Iterator[None]:
+def sentences(source: schema.HubSource) -> Iterator[None]:
     """Turn the hub client's errors into sentences."""
     import httpx2
     from huggingface_hub import errors

@@ -11,9 +11,7 @@ Exit code 0 if every output is identical (or, on another class of machine, withi
 """
 
 import argparse
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -23,11 +21,10 @@ from pathlib import Path
 
 import yaml
 
-from press.core import cli, files, shell
+from press.core import cli, environment, files, paths, shell
 from press.core.errors import UserError
 from press.verify import differences
 
-LOCK = Path("dvc.lock")
 # The name under which a clone knows the cache of the project that it was cloned from.
 RECORDED = "recorded"
 
@@ -59,7 +56,7 @@ class Clone:
 
     def lock(self) -> dict[str, dict]:
         """Return the stages of dvc.lock."""
-        return yaml.safe_load((self.folder / LOCK).read_text(encoding="utf-8"))["stages"]
+        return yaml.safe_load((self.folder / paths.LOCK).read_text(encoding="utf-8"))["stages"]
 
     def bring(self, paths: Iterable[Path]) -> None:
         """Put recorded outputs in their places.
@@ -84,18 +81,13 @@ class Clone:
         """
         some = ["--single-item", *stages] if stages else []
         words = ["dvc", "repro", "--force", *some]
-        if subprocess.run(words, cwd=self.folder, env=_environment(), check=False).returncode:
+        ended = shell.run(*words, folder=self.folder, environment=environment.of_clone(), shown="all")
+        if ended.failed:
             raise UserError("the rebuild failed, for the reason above")
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment with this interpreter's programs first, and no module of another folder."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": ""}
-
-
 def _run(words: list[str], folder: Path) -> str:
-    return shell.output(*words, folder=folder, environment=_environment())
+    return shell.output(*words, folder=folder, environment=environment.of_clone())
 
 
 def committed(project: Path) -> dict[str, dict]:
@@ -104,9 +96,11 @@ def committed(project: Path) -> dict[str, dict]:
     :raises UserError: if there is none
     """
     try:
-        return yaml.safe_load(_run(["git", "show", f"HEAD:./{LOCK}"], project))["stages"]
+        return yaml.safe_load(_run(["git", "show", f"HEAD:./{paths.LOCK}"], project))["stages"]
     except UserError as error:
-        raise UserError(f"HEAD has no {LOCK} to compare with: run `make repro` and commit {LOCK}") from error
+        raise UserError(
+            f"HEAD has no {paths.LOCK} to compare with: run `make repro` and commit {paths.LOCK}"
+        ) from error
 
 
 def in_order(stages: dict[str, dict]) -> list[str]:
@@ -131,7 +125,7 @@ def chosen(words: list[str], stages: dict[str, dict]) -> list[str]:
     order = in_order(stages)
     for word in words:
         if not any(word in (name, name.partition("@")[0]) for name in order):
-            raise UserError(f"{LOCK} records no stage {word!r}, only {', '.join(order)}")
+            raise UserError(f"{paths.LOCK} records no stage {word!r}, only {', '.join(order)}")
     return [name for name in order if name in words or name.partition("@")[0] in words]
 
 

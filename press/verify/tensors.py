@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-GRAPH = "model.onnx"
+from press.core import paths
+
 SAFETENSORS = {
     "BOOL": np.dtype(np.bool_),
     "U8": np.dtype(np.uint8),
@@ -61,7 +62,7 @@ def _external(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     found = {}
-    for tensor in graph(path.with_name(GRAPH)).graph.initializer:
+    for tensor in graph(path.with_name(paths.GRAPH)).graph.initializer:
         place = {entry.key: entry.value for entry in tensor.external_data}
         if place.get("location") == path.name:
             kind, length = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)), int(place["length"])

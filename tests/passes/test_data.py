@@ -7,7 +7,7 @@ from transformers import AutoTokenizer
 
 from passes import data
 from press.core.errors import UserError
-from press.data import examples
+from press.data import jsonl
 
 
 def write_texts(path, texts):
@@ -58,7 +58,7 @@ def test_a_missing_calibration_file_is_named(tiny_base, tmp_path):
 @pytest.mark.parametrize(("response_only", "labels"), [(True, [-100, -100, 7, 8]), (False, [5, 6, 7, 8])])
 def test_only_the_response_is_learned_if_so_asked(tmp_path, response_only, labels):
     path = tmp_path / "train.jsonl"
-    examples.write(path, [{"prompt": "p", "completion": "c", "input_ids": [5, 6, 7, 8], "prompt_tokens": 2}])
+    jsonl.write(path, [{"prompt": "p", "completion": "c", "input_ids": [5, 6, 7, 8], "prompt_tokens": 2}])
     (example,) = data.prepared_examples(str(path), response_only=response_only)
     assert example["input_ids"].tolist() == [5, 6, 7, 8]
     assert example["labels"].tolist() == labels

@@ -8,9 +8,9 @@ from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, pytorch_logits, random_adapter
 
 from press.core import files
+from press.model import quantization
 from press.model.runtime import Runtime
 from press.params import settings
-from stages import quantize
 
 IDS = list(range(40, 90))
 PARTS = {
@@ -23,7 +23,7 @@ def quantized(folder: Path, name: str) -> Path:
     base, building = save(random_model(name), folder / "base"), folder / "quantizing"
     building.mkdir()
     params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn"})
-    return quantize.quantize(params, base, building, 0)
+    return quantization.quantize(params, base, building, 0)
 
 
 @pytest.mark.parametrize("name", PARTS)

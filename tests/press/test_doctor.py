@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT, Project
 
 from press import doctor
-from press.core import machine
+from press.core import machine, paths
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_another_class_of_machine_and_a_missing_provider_are_notes(project):
     project.edit("params.yaml", "device: cpu  ", "device: gpu  ")
     project.edit("params.yaml", "precision: int8", "precision: int4")
     project.edit("params.yaml", "provider: CPUExecutionProvider", "provider: DmlExecutionProvider")
-    recorded = project.folder / machine.REPORTS / "capture/cpu.json"
+    recorded = project.folder / paths.MACHINES / "capture/cpu.json"
     recorded.parent.mkdir(parents=True, exist_ok=True)
     recorded.write_text(json.dumps(machine.this() | {"vendor": "other"}), encoding="utf-8")
     found = rows("CPU", "providers")

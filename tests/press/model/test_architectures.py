@@ -9,8 +9,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.model import architectures
 from press.params import schema
-from press.sources import sources
-from stages import fetch
+from press.sources import fetching, random_model
 
 NAMES = "gemma2, gemma3_text, granite, llama, mistral, phi3, qwen2, qwen3, smollm3"
 THAT = "that this pipeline supports are"
@@ -74,7 +73,7 @@ def test_another_is_refused_in_a_sentence_that_lists_what_is_supported(config, s
 
 def test_a_random_model_is_refused_before_it_is_built(tmp_path):
     with pytest.raises(UserError, match="architecture is vit"):
-        sources.from_random(schema.RandomSource(config={"model_type": "vit"}), 0, tmp_path)
+        random_model.build(schema.RandomSource(config={"model_type": "vit"}), 0, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -84,7 +83,7 @@ def test_a_folder_is_refused_before_it_is_copied(tmp_path):
         folder.mkdir()
     files.write_json(source / "config.json", {"model_type": "gpt2"})
     with pytest.raises(UserError, match="architecture is gpt2"):
-        sources.from_folder(schema.LocalSource(path=str(source), sha256=""), fetch.KEPT, target)
+        folder.bring(schema.LocalSource(path=str(source), sha256=""), fetching.KEPT, target)
     assert not list(target.iterdir())
 
 

@@ -33,7 +33,9 @@ def test_with_a_gpu_auto_is_cuda():
 
 
 def test_confined_to_the_cpu_no_library_sees_a_gpu():
-    code = "from press.model import device; print(device.confine('cpu')); import torch; print(torch.cuda.device_count())"
+    code = (
+        "from press.model import device; print(device.confine('cpu')); import torch; print(torch.cuda.device_count())"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["cpu", "0"]
 

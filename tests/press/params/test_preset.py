@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from press.core import nested
 from press.core.errors import UserError
 from press.params import preset, settings
 
@@ -58,7 +59,7 @@ def command(*words: str) -> subprocess.CompletedProcess:
 
 def test_mappings_are_merged_and_all_else_is_replaced():
     base = {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 0}
-    assert preset.overlay(base, {"a": {"c": [3]}, "d": 2, "f": {"g": 1}, "h": None}) == {
+    assert nested.overlay(base, {"a": {"c": [3]}, "d": 2, "f": {"g": 1}, "h": None}) == {
         "a": {"b": 1, "c": [3]},
         "d": 2,
         "f": {"g": 1},
@@ -139,7 +140,7 @@ def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository,
     values = lay(name)
     assert settings.load().model_dump() == {key: values[key] for key in values.keys() - settings.OUTSIDE}
     own = yaml.safe_load(Path(f"presets/{name}.yaml").read_text(encoding="utf-8"))
-    assert preset.overlay(copy.deepcopy(values), own) == values
+    assert nested.overlay(copy.deepcopy(values), own) == values
 
 
 @pytest.mark.parametrize("name", PRESETS)

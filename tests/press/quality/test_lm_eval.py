@@ -8,7 +8,7 @@ import pytest
 import torch
 from parity import TOLERANCE, captured_to, converted, pytorch_logits, random_adapter
 
-from press.core import cli, files, packages
+from press.core import environment, files, packages
 from press.core.errors import UserError
 from press.model.runtime import Runtime
 from press.params import schema
@@ -274,4 +274,4 @@ def test_the_installed_packages_are_those_that_the_pins_name():
     pins = packages.read(ROOT / packages.TASKS)
     packages.check_installed(pins)
     assert not set(pins) & set(packages.read(ROOT / packages.LOCK))
-    assert cli.ENVIRONMENT["HF_HUB_OFFLINE"] == "1"
+    assert environment.STAGE["HF_HUB_OFFLINE"] == "1"

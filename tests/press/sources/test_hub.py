@@ -19,8 +19,7 @@ from safetensors.torch import load_file, save_file
 from press.core import files
 from press.model import checkpoints
 from press.params import schema
-from press.sources import sources
-from stages import fetch
+from press.sources import fetching, random_model
 
 MODEL = "press/tiny"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -40,7 +39,7 @@ WRITTEN, CUT = 10 << 20, 12_000_000
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint in two files, as the hub has it."""
     folder = tmp_path_factory.mktemp("stored")
-    sources.from_random(schema.RandomSource(config=CONFIG), 0, folder)
+    random_model.build(schema.RandomSource(config=CONFIG), 0, folder)
     weights = load_file(folder / checkpoints.SINGLE)
     split = split_torch_state_dict_into_shards(weights, max_shard_size="17MB")
     for name, tensors in split.filename_to_tensors.items():
@@ -193,7 +192,7 @@ def test_a_disk_that_is_too_small_is_known_before_the_download(hub: Hub, small_d
 def test_an_interrupted_download_goes_on_where_it_was(hub: Hub, stage: Fetch, stored: Path, number: int) -> None:
     hub.cut, hub.stalls = CUT, True
     process = stage.start()
-    part = files.partial(stage.folder / fetch.PARTS / f"press--tiny@{REVISION}" / FIRST)
+    part = files.partial(stage.folder / fetching.PARTS / f"press--tiny@{REVISION}" / FIRST)
     while not part.exists() or part.stat().st_size < WRITTEN:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
@@ -212,11 +211,11 @@ def test_an_interrupted_download_goes_on_where_it_was(hub: Hub, stage: Fetch, st
 def test_a_connection_that_keeps_breaking_is_a_sentence_and_loses_nothing(hub: Hub, stage: Fetch) -> None:
     hub.cut = CUT
     stage.refused(f"the hub could not be reached for {MODEL}", "what was downloaded is kept, run this again to go on")
-    assert files.partial(stage.folder / fetch.PARTS / f"press--tiny@{REVISION}" / FIRST).stat().st_size == WRITTEN
+    assert files.partial(stage.folder / fetching.PARTS / f"press--tiny@{REVISION}" / FIRST).stat().st_size == WRITTEN
 
 
 def test_a_part_that_is_damaged_is_thrown_away(hub: Hub, stage: Fetch, stored: Path) -> None:
-    folder = stage.folder / fetch.PARTS / f"press--tiny@{REVISION}"
+    folder = stage.folder / fetching.PARTS / f"press--tiny@{REVISION}"
     folder.mkdir(parents=True)
     files.partial(folder / FIRST).write_bytes(b"x" * WRITTEN)
     stage.refused(f"{FIRST} arrived damaged and was thrown away: run this again to download it anew")

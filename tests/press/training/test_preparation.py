@@ -6,7 +6,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from press.core.errors import UserError
-from stages import prepare
+from press.training import preparation
 
 REJECTED = [
     (b'{"prompt": "caf\xe9"}', "not UTF-8 (byte 16)"),
@@ -103,7 +103,7 @@ def test_a_data_set_too_small_to_split_is_refused(write):
     )
 
 
-def lengths(result: prepare.Prepared) -> set[int]:
+def lengths(result: preparation.Prepared) -> set[int]:
     return {len(example["input_ids"]) for example in result.train + result.heldout}
 
 
@@ -148,6 +148,6 @@ def test_a_template_whose_end_merges_with_the_answer_is_refused(write):
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=merging, eos_token="<|im_end|>")
     params = write(good(4), template="{prompt}: {response}<|im_end|>")
     with pytest.raises(UserError, match=r"line 1: the template's text before \{response\} merges"):
-        prepare.prepare(params, tokenizer, [tokenizer.eos_token_id])
+        preparation.prepare(params, tokenizer, [tokenizer.eos_token_id])
     params = write(good(4), template="{prompt}:\n{response}<|im_end|>")
-    assert prepare.prepare(params, tokenizer, [tokenizer.eos_token_id]).train
+    assert preparation.prepare(params, tokenizer, [tokenizer.eos_token_id]).train

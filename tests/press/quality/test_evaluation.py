@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from press.core import files
 from press.core.errors import UserError
-from press.data import answers, examples
+from press.data import answers, jsonl
 from press.model import checkpoints
 from press.params import settings
-from press.quality import ladder
-from stages import evaluate, prepare
+from press.quality import evaluation, ladder
+from press.training import preparation
 
 TARGET = "cpu"
 PROMPTS = [f"{days} days in {place}" for days in (2, 3, 5) for place in ("Rome", "the Alps", "Tromsø")]
@@ -56,9 +56,13 @@ def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_
         parity.converted(adapter, captured / "lora_inputs.json", converted / "adapter.onnx_adapter")
         spec = params.adapter("packing")
         tokenizer = AutoTokenizer.from_pretrained(tiny_base)
-        heldout = prepare.prepare(spec, tokenizer, checkpoints.eos_ids(tiny_base)).heldout
-    examples.write(folder / "prepared/packing/heldout.jsonl", heldout)
-    about = {"template": spec.template, "samples": prepare.render_samples(spec), "response_schema": {"type": "object"}}
+        heldout = preparation.prepare(spec, tokenizer, checkpoints.eos_ids(tiny_base)).heldout
+    jsonl.write(folder / "prepared/packing/heldout.jsonl", heldout)
+    about = {
+        "template": spec.template,
+        "samples": preparation.render_samples(spec),
+        "response_schema": {"type": "object"},
+    }
     files.write_json(folder / "prepared/packing/adapter.json", about)
     return folder
 
@@ -69,14 +73,14 @@ def evaluated(built: Path, params: settings.Settings, monkeypatch, tmp_path) -> 
     monkeypatch.chdir(built)
     folder = tmp_path / "reports"
     folder.mkdir()
-    return evaluate.evaluate(TARGET, params, folder), folder
+    return evaluation.evaluate(TARGET, params, folder), folder
 
 
 def test_the_same_inputs_give_the_same_bytes_and_nothing_else_stays(evaluated, params, tmp_path):
     metrics, folder = evaluated
     again = tmp_path / "again"
     again.mkdir()
-    assert evaluate.evaluate(TARGET, params, again) == metrics
+    assert evaluation.evaluate(TARGET, params, again) == metrics
     assert files.digests(again) == files.digests(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["answers.json", "cases.jsonl", "ladder.csv"]
 
@@ -96,7 +100,7 @@ def test_what_onnx_does_otherwise_is_in_the_tables_alone(evaluated):
 def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated, built):
     metrics, folder = evaluated
     cases = ladder.read_cases(folder / "cases.jsonl")
-    heldout = examples.read(built / "prepared/packing/heldout.jsonl")
+    heldout = jsonl.read(built / "prepared/packing/heldout.jsonl")
     answered = [case for case in cases if "packing.ended.adapter" in case]
     scored = [case for case in cases if "packing.onnx.bare.loss" in case]
     assert {case["input"] for case in scored} == {case["input"] for case in answered[1:]} < set(PROMPTS)
@@ -114,8 +118,8 @@ def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, mon
     monkeypatch.chdir(built)
     judged = []
     monkeypatch.setattr(answers, "valid", lambda answer, schema: judged.append(answer) or len(judged) % 2 == 0)
-    metrics = evaluate.evaluate(TARGET, params, tmp_path)
-    heldout = examples.read(built / "prepared/packing/heldout.jsonl")
+    metrics = evaluation.evaluate(TARGET, params, tmp_path)
+    heldout = jsonl.read(built / "prepared/packing/heldout.jsonl")
     scores = metrics["packing"]["pytorch"] | {f"onnx {rung}": of for rung, of in metrics["packing"]["onnx"].items()}
     assert "valid" not in scores.pop("head")
     assert len(scores) == 5
@@ -130,7 +134,7 @@ def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, mon
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(built)
     cuda = params.target(TARGET).model_copy(update={"provider": "CUDAExecutionProvider", "device": "gpu"})
-    metrics = evaluate.evaluate(TARGET, params.model_copy(update={"targets": {TARGET: cuda}}), tmp_path)
+    metrics = evaluation.evaluate(TARGET, params.model_copy(update={"targets": {TARGET: cuda}}), tmp_path)
     assert "note: CUDAExecutionProvider is not on this machine" in capsys.readouterr().out
     assert set(metrics["packing"]) == {"pytorch", "general", "attribution"}
     assert set(metrics["general"]["attribution"]) == {"weights", "lm_head"}
@@ -141,5 +145,5 @@ def test_rows_longer_than_the_context_are_refused(built, params, monkeypatch, tm
     general = params.evaluate.general.model_copy(update={"row_tokens": 4096})
     longer = params.evaluate.model_copy(update={"general": general})
     with pytest.raises(UserError, match=r"row_tokens is 4096, but the base model's context is 512 tokens"):
-        evaluate.evaluate(TARGET, params.model_copy(update={"evaluate": longer}), tmp_path)
+        evaluation.evaluate(TARGET, params.model_copy(update={"evaluate": longer}), tmp_path)
     assert not list(tmp_path.iterdir())

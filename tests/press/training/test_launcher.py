@@ -9,7 +9,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from press.core import cli
 from press.core.errors import UserError
-from press.model import launcher
+from press.training import launcher
 
 
 def explained(building: Path, exitcode: int) -> Exception:

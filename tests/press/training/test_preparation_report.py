@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 
 from press.core import files
 from press.core.errors import UserError
-from press.data import examples
+from press.data import jsonl
+from press.training import preparation, preparation_report
 from stages import prepare
 
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_the_prompt_s_tokens_end_where_the_prompt_ends(prompt, completion):
-    example = prepare.tokenize(TOKENIZER, prompt, completion)
+    example = preparation.tokenize(TOKENIZER, prompt, completion)
     assert TOKENIZER.decode(example["input_ids"][: example["prompt_tokens"]]) == prompt
     assert TOKENIZER.decode(example["input_ids"][example["prompt_tokens"] :]) == completion
 
@@ -59,15 +60,15 @@ def test_preparing_twice_gives_the_same(write):
 
 def test_samples_are_rendered_up_to_the_answer():
     params = adapter(Path("x"), samples=["why {so}?", "when"])
-    assert prepare.render_samples(params) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
+    assert preparation.render_samples(params) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
     twice = adapter(Path("x"), template="{q}, {q}: {response}", samples=["why"])
-    assert prepare.render_samples(twice) == ["why, why: "]
+    assert preparation.render_samples(twice) == ["why, why: "]
 
 
 def test_samples_of_a_template_with_two_fields_are_refused():
     params = adapter(Path("x"), template="{city} {topic} {response}")
     with pytest.raises(UserError) as caught:
-        prepare.render_samples(params)
+        preparation.render_samples(params)
     assert str(caught.value) == "samples need a template with one field besides {response}, not city, topic"
 
 
@@ -75,13 +76,13 @@ def test_an_adapter_without_samples_may_have_a_template_with_two_fields(write):
     params = write(
         [line("q", place=f"p{index}") for index in range(6)], template="{place}|{prompt}\n{response}<|im_end|>"
     )
-    assert prepare.render_samples(params.model_copy(update={"samples": []})) == []
+    assert preparation.render_samples(params.model_copy(update={"samples": []})) == []
 
 
 def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
     lines = [*good(10), line("question 0"), line("b", "a" * 40), line("c", "a" * 90)]
     result = prepared(write(lines, max_seq_len=60, too_long="skip"))
-    prepare.write_report(result, tmp_path / "report")
+    preparation_report.write(result, tmp_path / "report")
     train, heldout = len(result.train), len(result.heldout)
     assert train + heldout == 11
     assert files.read_json(tmp_path / "report" / "report.json") == {
@@ -103,8 +104,8 @@ def test_examples_are_read_as_they_were_written(write, tmp_path):
     result = prepared(write([*good(40), line(odd)]))
     both = result.train + result.heldout
     assert any(odd in each["prompt"] for each in both)
-    examples.write(tmp_path / "examples.jsonl", both)
-    assert examples.read(tmp_path / "examples.jsonl") == both
+    jsonl.write(tmp_path / "examples.jsonl", both)
+    assert jsonl.read(tmp_path / "examples.jsonl") == both
 
 
 def test_the_stage_writes_splits_template_and_report(tmp_path, tiny_base, monkeypatch, capsys):
@@ -115,7 +116,7 @@ def test_the_stage_writes_splits_template_and_report(tmp_path, tiny_base, monkey
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "travel.jsonl").write_bytes(b"\n".join(good(60)))
     prepare.main("travel")
-    splits = [examples.read(tmp_path / "prepared" / "travel" / f"{name}.jsonl") for name in ("train", "heldout")]
+    splits = [jsonl.read(tmp_path / "prepared" / "travel" / f"{name}.jsonl") for name in ("train", "heldout")]
     assert sum(map(len, splits)) == 60
     assert capsys.readouterr().out == f"travel: {len(splits[0])} to train, {len(splits[1])} held out, 0 left out\n"
     manifest = files.read_json(tmp_path / "prepared" / "travel" / "adapter.json")

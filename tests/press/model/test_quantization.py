@@ -6,9 +6,8 @@ from conftest import ROOT
 
 from press.core import files
 from press.core.errors import UserError
-from press.model import checkpoints
-from press.params import schema, settings
-from stages import quantize
+from press.model import checkpoints, quantization
+from press.params import quantizers, schema, settings
 
 PARAMS = settings.load(ROOT / "params.yaml").quantize
 ROWS = PARAMS.calibration.model_copy(update={"data": str(ROOT / PARAMS.calibration.data), "rows": 2, "row_tokens": 64})
@@ -21,7 +20,7 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
     params = PARAMS.model_copy(
         update={"algorithm": algorithm, "symmetric": symmetric, "bits": bits, "calibration": ROWS}
     )
-    result = quantize.quantize(params, tiny_base, in_root, 0)
+    result = quantization.quantize(params, tiny_base, in_root, 0)
     config = checkpoints.load(result).config.quantization_config
     assert (config.bits, config.symmetric, config.group_size) == (bits, symmetric, 32)
     ids = torch.arange(32, 96)[None]
@@ -31,7 +30,7 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
     assert 0 < error < {4: 1.0, 8: 0.1}[bits]
 
 
-@pytest.mark.parametrize("algorithm", quantize.PASSES)
+@pytest.mark.parametrize("algorithm", quantizers.PASSES)
 @pytest.mark.parametrize(
     ("method", "chosen"),
     [("k_quant_down", {"down_proj"}), ("k_quant_mixed", {"down_proj", "q_proj", "k_proj", "v_proj"})],
@@ -39,7 +38,7 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
 def test_the_chosen_layers_have_8_bits(tiny_base, in_root, algorithm, method, chosen):
     precision = schema.MixedPrecision(method=method, share=0.25)
     some = {"algorithm": algorithm, "mixed_precision": precision, "calibration": ROWS}
-    result = quantize.quantize(PARAMS.model_copy(update=some), tiny_base, in_root, 0)
+    result = quantization.quantize(PARAMS.model_copy(update=some), tiny_base, in_root, 0)
     model = checkpoints.load(result)
     bits = {name: module.quantizer.bits for name, module in model.named_modules() if hasattr(module, "quantizer")}
     # Of two layers the first.
@@ -54,7 +53,7 @@ def test_more_of_the_weights_have_8_bits_where_the_share_is_larger(tiny_base, in
     for share in (0.2, 0.6):
         precision = schema.MixedPrecision(method="iqe", share=share)
         params = PARAMS.model_copy(update={"algorithm": "rtn", "mixed_precision": precision})
-        result = quantize.quantize(params, tiny_base, in_root, 0)
+        result = quantization.quantize(params, tiny_base, in_root, 0)
         sizes.append((result / "model.safetensors").stat().st_size)
         files.remove(in_root / "olive")
     assert sizes[0] < sizes[1]
@@ -74,7 +73,7 @@ def test_dequantizing_keeps_the_function(tiny_quantized):
 def test_a_group_size_that_does_not_divide_a_layer_is_refused_before_anything_runs(tiny_base, in_root):
     params = PARAMS.model_copy(update={"group_size": 256})
     with pytest.raises(UserError, match=r"quantize\.group_size is 256, but .* is (64|128) wide: choose one"):
-        quantize.quantize(params, tiny_base, in_root, 0)
+        quantization.quantize(params, tiny_base, in_root, 0)
     assert not (in_root / "run.json").exists()
 
 
@@ -82,4 +81,4 @@ def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, i
     few = ROWS.model_copy(update={"rows": 10**6})
     params = PARAMS.model_copy(update={"algorithm": "gptq", "calibration": few})
     with pytest.raises(UserError, match=r"calibration needs 1000000 rows of 64"):
-        quantize.quantize(params, tiny_base, in_root, 0)
+        quantization.quantize(params, tiny_base, in_root, 0)

@@ -1,0 +1,56 @@
+"""The packages that code uses: what a stage's result depends on besides its inputs and its own code."""
+
+import ast
+import sys
+from collections.abc import Collection, Iterable
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from press.core import code, packages
+
+# Packages that a library imports by itself, without requiring them.
+LAZY = {
+    "onnxruntime-genai": ("onnx-ir", "onnx", "torch", "transformers"),
+    "transformers": ("gguf", "torch"),
+}
+
+
+def used(trees: Iterable[ast.Module], unused: Collection[str] = ()) -> set[str]:
+    """Return the normalized names of all packages that modules use, directly or through another package.
+
+    What is imported but not installed is optional, as Triton is; a stage that needs it fails by itself.
+
+    :param unused: normalized names of packages that may be installed, but do not run
+    """
+    tops = {name.partition(".")[0] for tree in trees for name in _imported(tree)}
+    owners = metadata.packages_distributions()
+    found: set[str] = set()
+    pending = [owner for top in tops - set(code.LOCAL) - sys.stdlib_module_names for owner in owners.get(top, ())]
+    while pending:
+        name = packages.normalize(pending.pop())
+        if name not in found and name not in unused:
+            found.add(name)
+            pending += _required(name) + list(LAZY.get(name, ()))
+    return found
+
+
+def _imported(tree: ast.Module) -> set[str]:
+    """Return the dotted names of the modules that code imports, at its top or in a function."""
+    nodes = list(ast.walk(tree))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+
+
+def _required(name: str) -> list[str]:
+    requirements = [Requirement(text) for text in metadata.requires(name) or []]
+    wanted = [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
+    return [each for each in wanted if _is_installed(each)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True

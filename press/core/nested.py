@@ -1,0 +1,46 @@
+"""Dictionaries of dictionaries, such as params.yaml and metrics.json, and the dotted names of their leaves."""
+
+from collections.abc import Mapping, MutableMapping, Sequence
+
+
+def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
+    """Map the dotted name of each leaf to its value; an empty block is a leaf."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def in_order(value: object) -> object:
+    """Sort the keys of all blocks: their order means nothing to DVC, so that no output may depend on it."""
+    if isinstance(value, Mapping):
+        return {key: in_order(value[key]) for key in sorted(value, key=str)}
+    return [in_order(each) for each in value] if isinstance(value, list) else value
+
+
+def at(values: Mapping, path: Sequence[str]) -> object:
+    """Return what is at a path of keys."""
+    found: object = values
+    for key in path:
+        found = found[key]
+    return found
+
+
+def put(values: MutableMapping, path: Sequence[str], value: object) -> None:
+    """Put a value at a path of keys, and make the blocks on the way that are not there."""
+    for key in path[:-1]:
+        values = values.setdefault(key, {})
+    values[path[-1]] = value
+
+
+def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
+    """Lay changes over values, in place: blocks are merged, all else is replaced."""
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), MutableMapping):
+            overlay(values[key], value)
+        else:
+            values[key] = value
+    return values

@@ -1,0 +1,54 @@
+"""Where things are: each path and file name that two rooms or two stages know."""
+
+from pathlib import Path
+
+# The project's own files.
+PARAMS = Path("params.yaml")
+PIPELINE = Path("dvc.yaml")
+LOCK = Path("dvc.lock")
+# Which class each Olive pass is.
+OLIVE_PACKAGE = Path("passes/olive.json")
+
+# What stages make.
+BASE = Path("models/base")
+QUANTIZED = Path("models/quantized")
+ADAPTERS = Path("models/adapters")
+CAPTURED = Path("models/captured")
+CONVERTED = Path("models/converted")
+PREPARED = Path("prepared")
+PACKAGES = Path("packages")
+REPORTS = Path("reports")
+CODE = REPORTS / "code"
+ENVIRONMENT = REPORTS / "environment"
+EVALUATED = REPORTS / "evaluate"
+FINETUNED = REPORTS / "finetune"
+MACHINES = REPORTS / "machine"
+OLIVE_RUNS = REPORTS / "olive"
+PREPARATIONS = REPORTS / "prepare"
+
+# What `make release` makes of a package.
+RELEASES = Path("releases")
+
+# Files of a model.
+CONFIG = "config.json"
+GRAPH = "model.onnx"
+# Names the digest of the quantized base that an adapter or a graph was made for.
+BASE_DIGEST = "base.json"
+# Says which inputs of a graph take an adapter's tensors.
+LAYOUT = "lora_inputs.json"
+RUNTIME_CONFIG = "genai_config.json"
+
+# Files of an adapter.
+ADAPTER_FILE = "adapter.onnx_adapter"
+ADAPTER_MANIFEST = "adapter.json"
+TRAIN, HELDOUT = "train.jsonl", "heldout.jsonl"
+TRAINING_LOG = "training_log.json"
+
+# Files of an evaluation and of a package.
+ANSWERS = "answers.json"
+CASES = "cases.jsonl"
+LADDER = "ladder.csv"
+MANIFEST = "manifest.json"
+METRICS = "metrics.json"
+PROVENANCE = "provenance.json"
+SIGNATURE = "model.sig"

@@ -1,0 +1,58 @@
+"""Make an adapter fit for a target: a file for its graph's inputs, or a model that has it merged into its weights."""
+
+from pathlib import Path
+
+from press.core import files, paths
+from press.core.errors import UserError
+from press.model import graphs, olive_run, quantization
+from press.params import settings
+from press.params.providers import MERGED
+
+
+def convert(target: str, adapter: str, params: settings.Settings, building: Path) -> Path:
+    """Convert an adapter; return the folder of the result, below `building`.
+
+    :raises UserError: if the adapter was trained on another base than the captured one
+    """
+    source, captured = paths.ADAPTERS / adapter, paths.CAPTURED / target
+    base = check_same_base(source, captured)
+    model = {**olive_run.hf_model(paths.QUANTIZED), "adapter_path": str(source)}
+    config = files.read_json(source / "adapter_config.json")
+    manifest = {
+        "name": adapter,
+        "base_sha256": base,
+        "rank": config["r"],
+        "alpha": config["lora_alpha"],
+        "template": files.read_json(paths.PREPARED / adapter / paths.ADAPTER_MANIFEST)["template"],
+    }
+    if params.target(target).adapters == MERGED:
+        result = graphs.build(model, params.target(target), building, merging(params))
+        manifest |= {"merged": True, "files": files.digests(result)}
+    else:
+        layout = captured / paths.LAYOUT
+        passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
+        result = olive_run.run(model, passes, building) / "adapter"
+        manifest |= {
+            "file_sha256": files.sha256(result / paths.ADAPTER_FILE),
+            "dtype": files.read_json(layout)["dtype"],
+            "inputs": files.read_json(result / "inputs.json"),
+        }
+        files.remove(result / "inputs.json")
+    files.write_json(result / paths.ADAPTER_MANIFEST, manifest)
+    return result
+
+
+def merging(params: settings.Settings) -> dict[str, dict]:
+    """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
+    return {"merge": {"type": "MergeAdapter"}, **quantization.passes(params.quantize, paths.QUANTIZED, params.seed)}
+
+
+def check_same_base(adapter: Path, captured: Path) -> str:
+    """Return the digest of the quantized base, or refuse an adapter that was trained on another one."""
+    trained, exported = (files.read_json(folder / paths.BASE_DIGEST)["base_sha256"] for folder in (adapter, captured))
+    if trained != exported:
+        raise UserError(
+            f"{adapter} was trained on the base {trained[:12]}, but {captured} was captured from {exported[:12]}: "
+            "run `dvc repro` to train it on this base"
+        )
+    return exported

@@ -1,0 +1,28 @@
+"""What params.yaml says about the project's files, checked before anything runs."""
+
+from pathlib import Path
+
+from press.core import paths
+from press.core.errors import UserError
+from press.params import gates
+from press.params.settings import Settings
+
+
+def check_gates(params: Settings) -> None:
+    """Refuse gates that are none."""
+    for gate in params.gates:
+        try:
+            gates.check(gate)
+        except UserError as error:
+            raise UserError(f"{paths.PARAMS}: gates: {error}") from error
+
+
+def check_files(params: Settings) -> None:
+    """Refuse parameters that name files which are not there."""
+    for name, adapter in params.adapters.items():
+        if not Path(adapter.data).is_file():
+            raise UserError(f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, which is not a file")
+    texts = {"quantize.calibration": params.quantize.calibration.data, "evaluate.general": params.evaluate.general.data}
+    for block, path in texts.items():
+        if not Path(path).is_file():
+            raise UserError(f"{paths.PARAMS}: {block}.data names {path}, which is not a file")

@@ -1,0 +1,52 @@
+"""Let the captured model answer, bare and with its adapters, and tell what the answers are like."""
+
+from typing import TYPE_CHECKING
+
+from press.data import answers, templates
+from press.quality import heldout, ladder, scoring
+from press.quality.ladder import Ladder
+
+if TYPE_CHECKING:
+    from press.model.runtime import Runtime
+
+
+def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) -> tuple[list[dict], list[dict]]:
+    """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
+
+    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on.
+
+    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself and
+        whether it loops
+    """
+    adapter = heldout.about(name)
+    schema = adapter["response_schema"]
+    prompts = adapter["samples"] + ([example["prompt"] for example in steps.texts[name]] if schema else [])
+    print(f"answering {len(prompts)} prompts of {name} in ONNX", flush=True)
+    table, cases = [], []
+    for prompt in prompts:
+        row = {"prompt": prompt}
+        case = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
+        for rung, active in (("bare", None), ("adapter", name)):
+            row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
+            case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
+        table.append(row)
+        cases.append(case)
+    for row in table[: len(adapter["samples"])]:
+        others = [other for other in heldout.adapters(steps.texts) if other != name]
+        row["others"] = {other: runtime.answer(row["prompt"], other, max_new_tokens)[0] for other in others}
+    if schema:
+        for rung in ("bare", "adapter"):
+            flags = [answers.valid(row[rung], schema) for row in table[len(adapter["samples"]) :]]
+            steps.judge(f"{name}.onnx.{rung}", flags)
+    return table, cases
+
+
+def shares(name: str, cases: list[dict]) -> dict[str, dict[str, float]]:
+    """Return the shares of an adapter's answers that ended and that loop."""
+    found: dict[str, dict[str, float]] = {}
+    for share in ("ended", "looping"):
+        for rung in ("bare", "adapter"):
+            flags = [case[f"{name}.{share}.{rung}"] for case in cases if f"{name}.{share}.{rung}" in case]
+            if flags:
+                found.setdefault(share, {})[rung] = round(sum(flags) / len(flags), scoring.DIGITS)
+    return found

@@ -1,0 +1,89 @@
+"""Score each rung of the quality ladder, in PyTorch and in the captured model's runtime."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press.core import paths
+from press.data import answers
+from press.data.examples import Example
+from press.model import checkpoints, head_tables
+from press.quality import generation, heldout, scoring
+from press.quality.ladder import GENERAL, Ladder
+
+if TYPE_CHECKING:
+    from press.model.runtime import Runtime
+
+
+def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> None:
+    """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
+
+    All but the last answer the held-out prompts of those adapters that have a response schema. One model is in memory
+    at a time.
+
+    :param where: cpu or cuda
+    :param max_new_tokens: tokens that an answer may have
+    """
+    from peft import PeftModel
+
+    tokenizer = checkpoints.tokenizer(paths.BASE)
+    ends = checkpoints.eos_ids(paths.BASE)
+    schemas = {name: heldout.about(name)["response_schema"] for name in heldout.adapters(steps.texts)}
+
+    def add(model: object, rung: str, name: str, text: str) -> None:
+        print(f"scoring {rung} in PyTorch on {text}", flush=True)
+        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
+
+    def judge(model: object, rung: str, text: str) -> None:
+        if schema := schemas.get(text):
+            some = steps.texts[text]
+            print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
+            given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
+            steps.judge(f"{text}.pytorch.{rung}", [answers.valid(each, schema) for each in given])
+
+    base = checkpoints.load(paths.BASE)
+    steps.check_disk(base.config.get_text_config().vocab_size)
+    base = base.to(where)
+    for text in steps.texts:
+        add(base, "base", text, text)
+        judge(base, "base", text)
+    del base
+    quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED).to(where))
+    for text in steps.texts:
+        add(quantized, "quantized", text, text)
+        judge(quantized, "quantized", text)
+    for name in heldout.adapters(steps.texts):
+        model = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
+        add(model, "adapter", name, name)
+        judge(model, "adapter", name)
+        add(model, "adapter", f"{name}.{GENERAL}", GENERAL)
+        quantized = model.unload()
+    try:
+        head_tables.put(quantized, head_tables.read(graph))
+    except head_tables.UnreadableError as error:
+        print(f"note: {error}; what embedding and lm_head cost was not evaluated")
+        return
+    for text in steps.texts:
+        add(quantized, "head", text, text)
+
+
+def in_runtime(steps: Ladder, runtime: "Runtime") -> None:
+    """Score the captured model, bare and with its adapter, on each adapter's held-out examples and general text."""
+
+    def add(rung: str, name: str, text: str, adapter: str | None) -> None:
+        print(f"scoring {rung} in ONNX on {text}", flush=True)
+        logits = scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), steps.texts[text])
+        steps.add(f"{name}.onnx.{rung}", text, logits)
+
+    add("bare", GENERAL, GENERAL, None)
+    for name in heldout.adapters(steps.texts):
+        check_tokenizer(runtime, steps.texts[name][0])
+        add("bare", name, name, None)
+        add("adapter", name, name, name)
+        add("adapter", f"{name}.{GENERAL}", GENERAL, name)
+
+
+def check_tokenizer(runtime: "Runtime", example: Example) -> None:
+    """Make sure that the runtime's tokenizer reads a prompt as the one that the adapter was trained with."""
+    expected = example["input_ids"][: example["prompt_tokens"]]
+    if runtime.encode(example["prompt"]) != expected:
+        raise RuntimeError(f"onnxruntime-genai tokenizes {example['prompt']!r} otherwise than transformers")

@@ -1,0 +1,62 @@
+"""Evaluate a target's model against PyTorch: the quality ladder, answers, benchmark tasks and sizes."""
+
+import tempfile
+from pathlib import Path
+
+from press.core import files, paths
+from press.data import jsonl
+from press.model import device
+from press.params.settings import Settings
+from press.quality import answering, climbing, heldout, ladder, tasks
+from press.quality.ladder import Ladder
+
+# What lowers the memory that it needs.
+KNOBS = "adapters.*.max_seq_len or evaluate.general.row_tokens"
+
+
+def ask_runtime(steps: Ladder, target: str, params: Settings) -> tuple[dict, dict, list[dict]]:
+    """Score the captured model and let it answer.
+
+    :return: what the metrics have besides the ladder, the answers of each adapter, and the figures of single prompts
+    """
+    from press.model.runtime import Runtime
+
+    adapters = {name: paths.CONVERTED / target / name / paths.ADAPTER_FILE for name in params.adapters}
+    runtime = Runtime(paths.CAPTURED / target, adapters, params.threads)
+    climbing.in_runtime(steps, runtime)
+    metrics, table, cases = {}, {}, []
+    for name in params.adapters:
+        table[name], own = answering.answer(steps, runtime, name, params.evaluate.max_new_tokens)
+        metrics[name] = answering.shares(name, own)
+        cases += own
+    return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters)), table, cases
+
+
+def evaluate(target: str, params: Settings, folder: Path) -> dict:
+    """Write ladder.csv, cases.jsonl and answers.json into `folder` and return the metrics."""
+    import onnxruntime as ort
+
+    tasks.rehearse(params.evaluate.tasks)
+    captured, provider = paths.CAPTURED / target, params.target(target).provider
+    with tempfile.TemporaryDirectory(dir=folder) as references:
+        steps = Ladder(heldout.read(params), Path(references))
+        with device.explained(KNOBS):
+            where = device.resolve(params.device)
+            climbing.in_pytorch(steps, captured / paths.GRAPH, where, params.evaluate.max_new_tokens)
+        asked, table, cases = {}, {}, []
+        if provider in ort.get_available_providers():
+            asked, table, cases = ask_runtime(steps, target, params)
+        else:
+            print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
+    metrics = steps.metrics()
+    metrics |= {name: metrics.get(name, {}) | figures for name, figures in asked.items()}
+    metrics["bytes"] = {
+        "base": files.size(paths.BASE),
+        "quantized": files.size(paths.QUANTIZED),
+        "captured": files.size(captured),
+        "adapters": {name: files.size(paths.CONVERTED / target / name) for name in params.adapters},
+    }
+    ladder.write_table(folder / paths.LADDER, metrics, steps.texts)
+    jsonl.write(folder / paths.CASES, steps.cases(heldout.inputs(steps.texts)) + cases)
+    files.write_json(folder / paths.ANSWERS, table)
+    return metrics

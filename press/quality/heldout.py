@@ -1,0 +1,51 @@
+"""What models are scored on: the held-out examples of each adapter, and a general text."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from press.core import files, paths
+from press.core.errors import UserError
+from press.data import jsonl, rows, templates
+from press.data.examples import Example
+from press.model import checkpoints
+from press.params.settings import Settings
+from press.quality.ladder import GENERAL
+
+
+def read(params: Settings) -> dict[str, list[Example]]:
+    """Return each adapter's held-out examples, and the general text."""
+    found = {name: jsonl.read(paths.PREPARED / name / paths.HELDOUT) for name in params.adapters}
+    general = params.evaluate.general
+    check_context(general.row_tokens)
+    tokenizer = checkpoints.tokenizer(paths.BASE)
+    block = f"evaluate.{GENERAL}"
+    found[GENERAL] = rows.examples(Path(general.data), tokenizer, general.rows, general.row_tokens, block)
+    return found
+
+
+def check_context(row_tokens: int) -> None:
+    """Refuse rows of text that are longer than the base model's context."""
+    context = files.read_json(paths.BASE / paths.CONFIG).get("max_position_embeddings", row_tokens)
+    if row_tokens > context:
+        raise UserError(
+            f"evaluate.general.row_tokens is {row_tokens}, but the base model's context is {context} tokens"
+        )
+
+
+def adapters(texts: Mapping[str, list[Example]]) -> list[str]:
+    """Return the names of the adapters whose held-out examples are among texts."""
+    return [text for text in texts if text != GENERAL]
+
+
+def about(name: str) -> dict:
+    """Return what `prepare` says of an adapter: its template, samples and response schema."""
+    return files.read_json(paths.PREPARED / name / paths.ADAPTER_MANIFEST)
+
+
+def inputs(texts: Mapping[str, list[Example]]) -> dict[str, list[str]]:
+    """Return what each text's examples are called: by what their prompts' fields hold, rows of text by their words."""
+    found = {GENERAL: [example["completion"] for example in texts[GENERAL]]}
+    for name in adapters(texts):
+        template = about(name)["template"]
+        found[name] = [templates.given(template, example["prompt"]) for example in texts[name]]
+    return found

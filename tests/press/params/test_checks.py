@@ -1,0 +1,49 @@
+"""Files that params.yaml names and that are not there are named before anything runs."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from press.core.errors import UserError
+from press.params import checks, settings
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the project's parameters and data files, which are empty."""
+    monkeypatch.chdir(tmp_path)
+    params = settings.load(ROOT / "params.yaml")
+    Path("data").mkdir()
+    for block in (params.quantize.calibration, params.evaluate.general, *params.adapters.values()):
+        Path(block.data).touch()
+    return tmp_path
+
+
+def test_parameters_whose_files_are_there_pass(project):
+    checks.check_files(settings.load(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize("algorithm", ["rtn", "gptq"])
+def test_a_missing_calibration_text_is_named_since_the_pipeline_depends_on_it(project, algorithm):
+    params = settings.load(ROOT / "params.yaml")
+    params = params.model_copy(update={"quantize": params.quantize.model_copy(update={"algorithm": algorithm})})
+    Path("data/calibration.jsonl").unlink()
+    with pytest.raises(UserError) as caught:
+        checks.check_files(params)
+    assert str(caught.value) == (
+        "params.yaml: quantize.calibration.data names data/calibration.jsonl, which is not a file"
+    )
+
+
+def test_a_missing_general_text_is_named(project):
+    Path("data/general.jsonl").unlink()
+    with pytest.raises(UserError, match=r"yaml: evaluate\.general\.data names data/general\.jsonl, which is"):
+        checks.check_files(settings.load(ROOT / "params.yaml"))
+
+
+def test_an_adapter_s_missing_data_is_named(project):
+    Path("data/packing.jsonl").unlink()
+    with pytest.raises(UserError) as caught:
+        checks.check_files(settings.load(ROOT / "params.yaml"))
+    assert str(caught.value) == "params.yaml: adapters.packing.data names data/packing.jsonl, which is not a file"
