@@ -9,14 +9,13 @@ import json
 import os
 import platform
 import shutil
-import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import machine, packages, paths
+from press.core import machine, packages, paths, shell
 from press.core.errors import UserError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
@@ -78,7 +77,7 @@ def cpu() -> Iterable[Row]:
     others = [path for path in paths.MACHINES.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
     if others:
         names = ", ".join(path.relative_to(paths.MACHINES).with_suffix("").as_posix() for path in sorted(others))
-        yield Row("machine class", f"another than that of {names}", NOTE, "`make verify` compares by tolerance here")
+        yield Row("machine class", f"another than that of {names}", NOTE, "other bytes come out here; `make verify` says how far they are")
 
 
 def providers() -> Iterable[Row]:
@@ -115,12 +114,11 @@ def memory() -> Iterable[Row]:
 
 def parameters() -> Iterable[Row]:
     """params.yaml."""
-    from press.params import settings
-    from stages import check
+    from press.params import checks, settings
 
     params = settings.load()
-    check.check_files(params)
-    check.check_gates(params)
+    checks.check_files(params)
+    checks.check_gates(params)
     found = f"valid: adapters {', '.join(params.adapters)}; targets {', '.join(params.targets)}"
     cores = len(os.sched_getaffinity(0))
     if params.threads > cores:
@@ -132,8 +130,8 @@ def parameters() -> Iterable[Row]:
 
 def git() -> Iterable[Row]:
     """The git working tree."""
-    head = _run("git", "rev-parse", "--short", "HEAD")
-    changed = _run("git", "status", "--porcelain").splitlines()
+    head = shell.output("git", "rev-parse", "--short", "HEAD")
+    changed = shell.output("git", "status", "--porcelain").splitlines()
     if changed:
         yield Row("git", f"{head}, {len(changed)} files changed", NOTE, "commit them before `make publish`")
     else:
@@ -144,7 +142,7 @@ def pipeline() -> Iterable[Row]:
     """Whether the outputs are those of the working tree."""
     import dvc  # noqa: F401 - not there, `python -m dvc` would say less clearly what is missing
 
-    stale = list(json.loads(_run(sys.executable, "-m", "dvc", "status", "--json")))
+    stale = list(json.loads(shell.output(sys.executable, "-m", "dvc", "status", "--json")))
     if stale:
         advice = "`dvc repro` builds them; `dvc pull` brings those that dvc.lock records"
         yield Row("pipeline", f"not up to date: {', '.join(stale)}", NOTE, advice)
@@ -157,15 +155,12 @@ def remote() -> Iterable[Row]:
     import dvc  # noqa: F401 - as above
 
     advice = "check the network, the login and `dvc remote list`"
-    try:
-        answer = _run(sys.executable, "-c", REMOTE, seconds=REMOTE_SECONDS)
-    except subprocess.TimeoutExpired:
-        yield Row("remote", f"no answer in {REMOTE_SECONDS} s", NOTE, advice)
+    asked = shell.run(sys.executable, "-c", REMOTE, seconds=REMOTE_SECONDS)
+    if asked.failed:
+        found = f"no answer in {REMOTE_SECONDS} s" if asked.late else asked.reason
+        yield Row("remote", found, NOTE, advice)
         return
-    except UserError as error:
-        yield Row("remote", str(error), NOTE, advice)
-        return
-    name, path, exists = json.loads(answer.splitlines()[-1])
+    name, path, exists = json.loads(asked.output.splitlines()[-1])
     if not name:
         yield Row("remote", "none", NOTE, "`dvc remote add --default NAME URL`, to share outputs")
     else:
@@ -185,14 +180,6 @@ CHECKS: dict[str, Callable[[], Iterable[Row]]] = {
     "pipeline": pipeline,
     "remote": remote,
 }
-
-
-def _run(*command: str, seconds: float | None = None) -> str:
-    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
-    if result.returncode:
-        lines = result.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(next((line for line in lines if line.startswith("ERROR: ")), lines[-1]).removeprefix("ERROR: "))
-    return result.stdout.strip()
 
 
 def examine(name: str, check: Callable[[], Iterable[Row]]) -> list[Row]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
-from press.release import bundle, package, registry, storage
-from press.release.settings import Release
+from press.release import bundle, package, storage
+from press.release.registry import Registry, Version
+from press.release.settings import Publish, Release
 
 LOCK = Path(".dvc/tmp/publish.lock")
 
@@ -29,7 +30,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     built = package.load(paths.PACKAGES / spec.target)
     package.check_gates(built)
     released = bundle.check_released(built, folder, release.signing)
-    place = registry.of(spec, seconds)
+    place = _registry(spec, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:
         raise UserError(
@@ -56,7 +57,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 
     :raises UserError: if there is no such version
     """
-    place = registry.of(release.publish, seconds)
+    place = _registry(release.publish, seconds)
     found = _find(place, version, "")
     place.promote(found.version, stage)
     print(f"version {found.version} is {stage} now")
@@ -65,7 +66,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 def versions(release: Release, seconds: float) -> None:
     """Print all versions."""
     rows = [("version", "stage", "digest", "metrics", "date")]
-    for each in registry.of(release.publish, seconds).versions():
+    for each in _registry(release.publish, seconds).versions():
         stages = ", ".join(each.stages) or "–"
         rows.append((each.version, stages if each.whole else "unfinished", each.digest[:12], each.metrics, each.date))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -80,7 +81,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     """
     if target.exists():
         raise UserError(f"{target} exists: name a new folder")
-    place = registry.of(release.publish, seconds)
+    place = _registry(release.publish, seconds)
     found = _find(place, version, stage)
     with files.building(target) as scratch:
         try:
@@ -99,7 +100,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
 
 
-def _find(place: registry.Registry, version: str, stage: str) -> registry.Version:
+def _find(place: Registry, version: str, stage: str) -> Version:
     found = place.versions()
     for each in found:
         if each.version == version.removeprefix("v") or (stage and stage in each.stages):
@@ -109,3 +110,17 @@ def _find(place: registry.Registry, version: str, stage: str) -> registry.Versio
     names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in found)
     there = f"only {names}" if found else "and none at all yet: `make publish` registers one"
     raise UserError(f"there is no version {version or 'that is ' + stage}, {there}")
+
+
+def _registry(publish: Publish, seconds: float) -> Registry:
+    """Return the registry that params.yaml names.
+
+    :param seconds: time limit of each of its steps
+    """
+    if publish.registry == "git":
+        from press.release.git import GitRegistry
+
+        return GitRegistry(publish.git, seconds)
+    from press.release.azureml import AzuremlRegistry
+
+    return AzuremlRegistry(publish.azureml, seconds)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from press.release.package import Package
-from press.release.settings import Publish
 
 STAGES = ("staging", "prod")
 
@@ -49,17 +48,3 @@ class Registry(ABC):
     @abstractmethod
     def fetch(self, version: str, folder: Path) -> None:
         """Put the files of a registered version into a folder that does not exist yet."""
-
-
-def of(publish: Publish, seconds: float) -> Registry:
-    """Return the registry that params.yaml names.
-
-    :param seconds: time limit of each of its steps
-    """
-    if publish.registry == "git":
-        from press.release.git import GitRegistry
-
-        return GitRegistry(publish.git, seconds)
-    from press.release.azureml import AzuremlRegistry
-
-    return AzuremlRegistry(publish.azureml, seconds)

@@ -5,9 +5,10 @@
                                         instances of a stage, as in `finetune`, or one, as in `finetune@travel`
 
 The rebuild runs with this interpreter in another folder, which stays for a look when an output differs. On a
-machine of another class than the recorded one, outputs that are not identical are compared by tolerance.
+machine of another class than the recorded one, other bytes are to be expected: how far they are from the recorded ones
+is said of each output.
 
-Exit code 0 if every output is identical (or, on another class of machine, within the tolerance), otherwise 1.
+Exit code 0 if every output is identical, otherwise 1.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import yaml
 
 from press.core import cli, environment, files, paths, shell
 from press.core.errors import UserError
-from press.verify import differences
+from press.verify import deviations, differences
 
 # The name under which a clone knows the cache of the project that it was cloned from.
 RECORDED = "recorded"
@@ -174,20 +175,22 @@ def report(results: list[Output], original: Clone | None, rebuilt: Clone) -> Non
             print(f"identical  {output.recorded:36}  {output.path}")
         else:
             print(f"different  {output.recorded or 'not recorded':36}  {output.path}")
-            print(f"           {output.rebuilt or 'not made':36}  {place(output, original, rebuilt)}")
+            for line in comparison(output, original, rebuilt):
+                print(f"           {output.rebuilt or 'not made':36}  {line}")
     identical = sum(output.identical for output in results)
     print(f"{len(results)} outputs: {identical} identical, {len(results) - identical} different")
 
 
-def place(output: Output, original: Clone, rebuilt: Clone) -> str:
-    """Say where the two builds of an output part."""
+def comparison(output: Output, original: Clone, rebuilt: Clone) -> list[str]:
+    """Say where the two builds of an output part, and how far they are from each other."""
     if output.recorded is None or output.rebuilt is None:
-        return "there is nothing to compare it with"
+        return ["there is nothing to compare it with"]
     try:
         original.bring([output.path])
     except UserError:
-        return "what is recorded is not in the DVC cache, so that only the digests can be compared"
-    return differences.first_difference(original.folder / output.path, rebuilt.folder / output.path)
+        return ["what is recorded is not in the DVC cache, so that only the digests can be compared"]
+    both = (original.folder / output.path, rebuilt.folder / output.path)
+    return [differences.first_difference(*both) or "only DVC's digests differ", f"at most: {deviations.measure(*both)}"]
 
 
 def main(words: list[str]) -> int:

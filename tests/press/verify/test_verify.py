@@ -104,7 +104,8 @@ def test_a_difference_is_found_and_placed(small):
     result = verified(small)
     assert result.returncode == 1, result.stderr
     assert lines(result, "identical") == []
-    assert "values[2]" in result.stdout
+    assert "values[2] is 4, rebuilt 7" in result.stdout
+    assert "at most: a figure is off by 0.43 of first.json.values[2]" in result.stdout
     (kept,) = (small.folder.parent / "scratch").glob("olive-press-*")
     assert f"both builds are in {kept}" in result.stdout
     recorded, rebuilt = (kept / name / "models/first.json" for name in ("recorded", "rebuilt"))
@@ -158,5 +159,6 @@ def test_stages_run_after_those_whose_outputs_they_read():
         Path("models/adapters/travel"),
         Path("models/captured/cpu"),
         Path("prepared/travel"),
+        Path("reports/code/convert.txt"),
         Path("reports/environment/convert.txt"),
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from press.verify import tolerance
+from press.verify import deviations
 
 
 def builds(folder: Path, name: str, write, *contents: object) -> tuple[Path, Path]:
@@ -32,7 +32,7 @@ def write_json(path: Path, content: object) -> None:
 def test_floats_by_their_norm_and_codes_by_their_share(tmp_path):
     one = {"scale": np.array([3, 4], np.float32), "codes": np.arange(8, dtype=np.uint8), "same": np.ones(3, np.float16)}
     two = {**one, "scale": np.array([3, 4.5], np.float32), "codes": np.array([0, 1, 2, 3, 4, 5, 7, 8], np.uint8)}
-    found = tolerance.measure(*builds(tmp_path, "m.safetensors", write_tensors, one, two))
+    found = deviations.measure(*builds(tmp_path, "m.safetensors", write_tensors, one, two))
     assert found.values == (pytest.approx(0.1), "m.safetensors: scale")
     assert found.codes == (0.25, "m.safetensors: codes")
     assert found.structure == found.texts == []
@@ -44,14 +44,14 @@ def test_floats_by_their_norm_and_codes_by_their_share(tmp_path):
 )
 def test_another_tensor_is_another_structure(tmp_path, other):
     one = {"a": np.ones(2, np.float32)}
-    found = tolerance.measure(*builds(tmp_path, "m.safetensors", write_tensors, one, other))
+    found = deviations.measure(*builds(tmp_path, "m.safetensors", write_tensors, one, other))
     assert len(found.structure) == 1
 
 
 @given(st.floats(-1e3, 1e3, width=32), st.floats(-1e3, 1e3, width=32))
 def test_a_number_in_a_report_deviates_by_its_larger_value(tmp_path_factory, one, two):
     folder = tmp_path_factory.mktemp("numbers")
-    found = tolerance.measure(*builds(folder, "a.json", write_json, {"a": [1, one]}, {"a": [1, two]}))
+    found = deviations.measure(*builds(folder, "a.json", write_json, {"a": [1, one]}, {"a": [1, two]}))
     larger = max(abs(one), abs(two))
     assert found.figures == ((abs(one - two) / larger, "a.json.a[1]") if one != two else (0, found.figures[1]))
     assert found.structure == []
@@ -70,14 +70,14 @@ def test_a_number_in_a_report_deviates_by_its_larger_value(tmp_path_factory, one
     ],
 )
 def test_words_have_no_distance_and_keys_must_agree(tmp_path, one, two, texts, structure):
-    found = tolerance.measure(*builds(tmp_path, "a.json", write_json, one, two))
+    found = deviations.measure(*builds(tmp_path, "a.json", write_json, one, two))
     assert (found.texts, found.structure) == (texts, structure)
 
 
 def test_prose_and_missing_files_are_listed(tmp_path):
     folders = builds(tmp_path, "README.md", Path.write_text, "loss 1", "loss 2")
     (folders[1] / "more.txt").touch()
-    found = tolerance.measure(*folders)
+    found = deviations.measure(*folders)
     assert (found.texts, found.structure) == (["README.md"], ["more.txt: only one build has it"])
 
 
@@ -90,8 +90,23 @@ def graph(path: Path, content: dict) -> None:
 
 def test_a_graph_s_constants_may_deviate_and_its_nodes_may_not(tmp_path):
     (tmp_path / "a").mkdir()
-    found = tolerance.measure(*builds(tmp_path / "a", "model.onnx", graph, {}, {"scale": 3.0}))
+    found = deviations.measure(*builds(tmp_path / "a", "model.onnx", graph, {}, {"scale": 3.0}))
     assert (found.values, found.structure) == ((0.5, "model.onnx: scale"), [])
     (tmp_path / "b").mkdir()
-    found = tolerance.measure(*builds(tmp_path / "b", "model.onnx", graph, {}, {"op": "Add"}))
+    found = deviations.measure(*builds(tmp_path / "b", "model.onnx", graph, {}, {"op": "Add"}))
     assert (found.values[0], found.structure) == (0, ["model.onnx: the graph"])
+
+
+def test_a_deviation_is_said_by_its_largest_parts():
+    found = deviations.Deviation((0.25, "m: a"), (0.5, "m: b"), (0.0, ""), ["answers.json[0]"], ["m: tensor c"])
+    assert str(found) == (
+        "not comparable: m: tensor c; a tensor of floats is off by 0.25 of m: a; codes that differ: 0.5 of m: b; "
+        "1 texts differ"
+    )
+    assert str(deviations.Deviation()) == ""
+
+
+def test_a_folder_in_a_file_s_place_is_another_structure(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").touch()
+    assert deviations.measure(tmp_path / "a", tmp_path / "b").structure

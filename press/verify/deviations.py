@@ -13,6 +13,8 @@ from press.verify import tensors
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 NUMBERS = (int, float)
+# Names of what cannot be compared, in one sentence.
+SHOWN = 3
 
 
 @dataclass
@@ -33,9 +35,25 @@ class Deviation:
     structure: list[str] = field(default_factory=list)
 
 
+    def __str__(self) -> str:
+        """Say the largest of each kind, the worst kind first; nothing where the two are the same."""
+        parts = [f"not comparable: {', '.join(self.structure[:SHOWN])}"] if self.structure else []
+        for (largest, where), what in (
+            (self.values, "a tensor of floats is off by"),
+            (self.codes, "codes that differ:"),
+            (self.figures, "a figure is off by"),
+        ):
+            parts += [f"{what} {largest:.2g} of {where}"] if largest else []
+        parts += [f"{len(self.texts)} texts differ"] if self.texts else []
+        return "; ".join(parts)
+
+
 def measure(recorded: Path, rebuilt: Path) -> Deviation:
     """Return how far two builds of a file or a folder are from each other."""
     result = Deviation()
+    if recorded.is_file() != rebuilt.is_file():
+        result.structure.append(f"{recorded.name}: one build has a folder there")
+        return result
     if recorded.is_file():
         _file(recorded, rebuilt, recorded.name, result)
         return result
