@@ -77,7 +77,12 @@ def cpu() -> Iterable[Row]:
     others = [path for path in paths.MACHINES.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
     if others:
         names = ", ".join(path.relative_to(paths.MACHINES).with_suffix("").as_posix() for path in sorted(others))
-        yield Row("machine class", f"another than that of {names}", NOTE, "other bytes come out here; `make verify` says how far they are")
+        yield Row(
+            "machine class",
+            f"another than that of {names}",
+            NOTE,
+            "other bytes come out here; `make verify` says how far they are",
+        )
 
 
 def providers() -> Iterable[Row]:

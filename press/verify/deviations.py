@@ -34,7 +34,6 @@ class Deviation:
     texts: list[str] = field(default_factory=list)
     structure: list[str] = field(default_factory=list)
 
-
     def __str__(self) -> str:
         """Say the largest of each kind, the worst kind first; nothing where the two are the same."""
         parts = [f"not comparable: {', '.join(self.structure[:SHOWN])}"] if self.structure else []
