@@ -1,8 +1,8 @@
-"""Test every architecture and write what came out into docs/architectures.json and README.md's table.
+"""Test every architecture and write what came out into docs/architectures.json and the table of docs/models.md.
 
     python -m bench.architecture_table       about two minutes
 
-A test fails if README differs from the report, or the report's libraries from requirements.lock.
+A test fails if the page differs from the report, or the report's libraries from requirements.lock.
 """
 
 import os
@@ -12,7 +12,7 @@ from bench.tested_table import ROOT
 from press.core import environment, files
 from press.model import architectures
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs/models.md"
 REPORT = ROOT / "docs/architectures.json"
 MARK = "<!-- python -m bench.architecture_table writes this table -->\n"
 HEAD = ("`model_type`", "models, such as", "rope", "LoRA on", "quantizers", "bare", "adapters", "int8 table")
@@ -50,7 +50,7 @@ def table(report: dict) -> str:
 
 
 def inserted(text: str, report: dict) -> str:
-    """Return README's text with the table between its marks."""
+    """Return the page's text with the table between its marks."""
     return tested_table.inserted(text, MARK, table(report))
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     failure = "an architecture that press/model/architectures.py lists does not pass"
     report = summary(tested_table.measured(tests, "--architectures-report", failure))
     files.write_json(REPORT, report)
-    README.write_text(inserted(README.read_text(encoding="utf-8"), report), encoding="utf-8")
+    PAGE.write_text(inserted(PAGE.read_text(encoding="utf-8"), report), encoding="utf-8")
 
 
 if __name__ == "__main__":

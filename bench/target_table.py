@@ -12,7 +12,7 @@ from bench.tested_table import ROOT
 from press.core import environment, files
 from press.params.providers import MERGED, PROVIDERS
 
-DOCS = ROOT / "docs/targets.md"
+PAGE = ROOT / "docs/targets.md"
 REPORT = ROOT / "docs/targets.json"
 MARK = "<!-- python -m bench.target_table writes this table -->\n"
 HEAD = ("provider", "device", "needs", "embedding, head", "adapters", "their type", "loaded by", "bare", "adapter")
@@ -60,7 +60,7 @@ def main() -> None:
     failure = "a provider that press/params/providers.py lists does not pass"
     report = summary(tested_table.measured(tests, "--targets-report", failure))
     files.write_json(REPORT, report)
-    DOCS.write_text(inserted(DOCS.read_text(encoding="utf-8"), report), encoding="utf-8")
+    PAGE.write_text(inserted(PAGE.read_text(encoding="utf-8"), report), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every architecture that the pipeline takes, from a checkpoint to logits: README's table is made of what this finds.
+"""Every architecture that the pipeline takes, from a checkpoint to logits; docs/models.md has what this finds.
 
 For a tiny random model of each: quantized by each algorithm, adapters on all linear modules of attention and MLP, one
 of them trained by the pass, captured and converted; and the ONNX model's logits are PyTorch's, on prompts shorter and
@@ -90,8 +90,8 @@ def test_every_supported_architecture_is_tested_and_in_the_table():
     assert set(architecture_table.read()["architectures"]) == set(architectures.SUPPORTED)
 
 
-def test_readme_has_the_table_of_the_last_report():
-    text = architecture_table.README.read_text(encoding="utf-8")
+def test_the_page_has_the_table_of_the_last_report():
+    text = architecture_table.PAGE.read_text(encoding="utf-8")
     assert architecture_table.inserted(text, architecture_table.read()) == text
 
 

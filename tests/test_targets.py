@@ -219,7 +219,7 @@ def test_every_provider_has_its_row_of_the_last_report():
     assert {name: tuple(one["precisions"]) for name, one in report["providers"].items()} == {
         name: provider.precisions for name, provider in PROVIDERS.items()
     }
-    text = target_table.DOCS.read_text(encoding="utf-8")
+    text = target_table.PAGE.read_text(encoding="utf-8")
     assert target_table.inserted(text, report) == text
     assert report["versions"] == tested_table.versions()
 

@@ -1,6 +1,6 @@
 """The architectures that the pipeline takes: those whose ONNX models are tested against PyTorch, and no others.
 
-tests/test_architectures.py builds a small random model of each; README has the table of what it found.
+tests/test_architectures.py builds a small random model of each; docs/models.md has the table of what it found.
 """
 
 from dataclasses import dataclass

@@ -144,10 +144,10 @@ def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository,
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_each_preset_says_how_it_is_run_and_stands_in_the_readme(name):
+def test_each_preset_says_how_it_is_run_and_stands_in_the_docs(name):
     header = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
     assert header.splitlines()[-1] == f"#   make repro PRESET={name}"
-    assert f"\n| `{name}` | " in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"\n| `{name}` | " in (ROOT / "docs/models.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("tiny", "int8")])
