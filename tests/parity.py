@@ -20,7 +20,7 @@ from press.params import schema
 
 TOLERANCE = 2e-5
 TARGET = schema.Target(
-    device="cpu", provider="CPUExecutionProvider", precision="float", block_size=32, accuracy_level=1
+    device="cpu", provider="CPUExecutionProvider", precision="float", block_size=32, accuracy_level=1, adapters="lora"
 )
 
 
