@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from press.params import gates, schema, settings
 from press.params.providers import MERGED
-from press.quality import ladder
+from press.quality import vocabulary
+from press.quality.vocabulary import FIGURES, GENERAL, STEPS
 
 CARD = """---
 language: en
@@ -26,15 +27,16 @@ See LICENSE for its terms.
 ## Quality
 
 Losses are nats a token: of held-out answers, which no adapter was trained on, and of a general English text. KL is the
-divergence of a model's next token from that of the base model in PyTorch, in nats; "same" is how often both hold the
-same token for the likeliest; "valid" is the share of the model's own answers that are JSON of the adapter's response
-schema. "PyTorch, lm_head" is the quantized model with this package's embedding and lm_head.
+divergence of a model's next token from that of the base model in PyTorch, in nats; "{figures[agreement].short}" is how
+often both hold the same token for the likeliest; "{figures[valid].short}" is the share of the model's own answers that
+are JSON of the adapter's response schema. "PyTorch, lm_head" is the quantized model with this package's embedding and
+lm_head.
 
-| text | model | loss | perplexity | KL | same | valid |
+| text | model | {columns} |
 |---|---|---|---|---|---|---|
 {rungs}
 
-What each step costs, in nats a token (below 0, it gains):
+What each step costs, in nats a token (below 0, it gains); the activations' is what ONNX rounds besides:
 
 {attribution}
 
@@ -84,24 +86,6 @@ generator.append_tokens(og.Tokenizer(model).encode(prompt))  # in the adapter's 
 """
 
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
-RUNGS = {
-    "pytorch.base": "PyTorch, base",
-    "pytorch.quantized": "PyTorch, quantized",
-    "pytorch.head": "PyTorch, lm_head",
-    "onnx.bare": "ONNX, bare",
-    "pytorch.adapter": "PyTorch, adapter",
-    "onnx.adapter": "ONNX, adapter",
-}
-STEPS = {
-    "weights": "the weights in {weights}",
-    "lm_head": "embedding and lm_head in {precision}",
-    "activations": "what ONNX rounds besides, its activations",
-    "adapter_conversion": "the adapter's conversion",
-}
-SHARES = {
-    "ended": "end by themselves",
-    "looping": "loop",
-}
 MISSING = "–"
 
 
@@ -112,25 +96,26 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
     """
     spec = params.target(target)
     precision = {"float": "floats"}.get(spec.precision, spec.precision)
-    texts = [*params.adapters, ladder.GENERAL]
+    precisions = {"weights": _weights(params.quantize), "lm_head": precision}
+    texts = [*params.adapters, GENERAL]
     return CARD.format(
         name=params.package.name,
         target=target,
         description=params.package.description.removesuffix("."),
         usage=_usage(target, spec, next(iter(params.adapters))),
         base=source(params.base),
+        figures=FIGURES,
         bits=params.quantize.bits,
         mixed=_mixed(params.quantize),
         algorithm=params.quantize.algorithm,
         group_size=params.quantize.group_size,
         precision=precision,
         rungs="\n".join(row for text in texts for row in _rungs(text, metrics[text])),
-        attribution="\n".join(_attribution(text, metrics[text]["attribution"]) for text in texts).format(
-            weights=_weights(params.quantize), precision=precision
-        ),
+        columns=" | ".join(figure.short for figure in FIGURES.values()),
+        attribution="\n".join(_attribution(text, metrics[text]["attribution"], precisions) for text in texts),
         remarks="\n".join(remark for name in params.adapters for remark in _remarks(name, metrics)),
         tasks=_tasks([*params.adapters], metrics.get("tasks", {})),
-        sizes="\n".join(f"| {what} | {size / 1e6:.1f} |" for what, size in _sizes(metrics)),
+        sizes="\n".join(f"| {what} | {size / 1e6:.1f} |" for what, size in vocabulary.sizes(metrics)),
         gates="\n".join(map(_gate, results)) or "None.",
         adapters="\n".join(_adapter(name, adapter) for name, adapter in params.adapters.items()),
     )
@@ -164,30 +149,33 @@ def source(base: schema.Base) -> str:
 
 def _rungs(text: str, metrics: dict) -> Iterator[str]:
     """Yield a line for each rung of a text, and for adapters also on the general one."""
-    for prefix, scores in ((text, metrics), (f"{ladder.GENERAL}, {text}", metrics.get(ladder.GENERAL, {}))):
-        for key, name in RUNGS.items():
-            of, rung = key.split(".")
-            score = scores.get(of, {}).get(rung)
-            if score:
-                figures = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}"]
-                figures += [f"{score['kl']:.4f}", f"{score['agreement']:.1%}"] if "kl" in score else [MISSING] * 2
-                figures.append(f"{score['valid']:.1%}" if "valid" in score else MISSING)
-                yield f"| {prefix} | {name} | {' | '.join(figures)} |"
+    for prefix, scores in ((text, metrics), (f"{GENERAL}, {text}", metrics.get(GENERAL, {}))):
+        for rung, score in vocabulary.scored(scores):
+            figures = [f"{score['loss']:.3f}", f"{score['perplexity']:.2f}"]
+            figures += [f"{score['kl']:.4f}", f"{score['agreement']:.1%}"] if "kl" in score else [MISSING] * 2
+            figures.append(f"{score['valid']:.1%}" if "valid" in score else MISSING)
+            yield f"| {prefix} | {rung.label} | {' | '.join(figures)} |"
 
 
-def _attribution(text: str, costs: dict) -> str:
-    return f"- {text}: {', '.join(f'{words} {costs[step]:+.4f}' for step, words in STEPS.items() if step in costs)}."
+def _attribution(text: str, costs: dict, precisions: dict[str, str]) -> str:
+    """Return a line with what each step costs, and the precision of those that round weights."""
+    steps = []
+    for name, step in STEPS.items():
+        if name in costs:
+            precision = f" ({precisions[name]})" if name in precisions else ""
+            steps.append(f"{step.label}{precision} {costs[name]:+.4f}")
+    return f"- {text}: {', '.join(steps)}."
 
 
 def _remarks(name: str, metrics: dict) -> Iterator[str]:
     """Yield what an adapter's answers are like, and what it forgot of general English."""
-    for share, words in SHARES.items():
+    for share, words in vocabulary.SHARES.items():
         if share in metrics[name]:
             own, bare = metrics[name][share]["adapter"], metrics[name][share]["bare"]
             yield f"- {name}: {own:.0%} of the answers {words}, of the bare model's {bare:.0%}."
     of = "onnx" if "onnx" in metrics[name] else "pytorch"
-    own = metrics[name][ladder.GENERAL][of]["adapter"]
-    bare = metrics[ladder.GENERAL][of]["bare" if of == "onnx" else "quantized"]
+    own = metrics[name][GENERAL][of]["adapter"]
+    bare = metrics[GENERAL][of]["bare" if of == "onnx" else "quantized"]
     yield (
         f"- {name}: on the general text, the adapter's loss is {own['loss'] - bare['loss']:+.3f} nats a token against "
         f"the model without it (perplexity {own['perplexity']:.1f}, {bare['perplexity']:.1f}); above 0, it forgot."
@@ -205,17 +193,6 @@ def _tasks(adapters: list[str], tasks: dict) -> str:
             cells = [f"{values[model]:.4f}" if model in values else MISSING for model in models]
             lines.append(f"| {task} | {metric} | {' | '.join(cells)} |")
     return "\n".join(["", "Benchmark tasks (lm-evaluation-harness) on the ONNX model:", "", *lines, ""])
-
-
-def _sizes(metrics: dict) -> Iterator[tuple[str, int]]:
-    sizes = metrics["bytes"]
-    yield "base checkpoint", sizes["base"]
-    yield "quantized checkpoint", sizes["quantized"]
-    yield "ONNX model", sizes["captured"]
-    for name, size in sizes["adapters"].items():
-        yield f"adapter {name}", size
-    if "package" in metrics:
-        yield "this package", metrics["package"]["bytes"]
 
 
 def _gate(result: gates.Result) -> str:
