@@ -44,7 +44,7 @@ def package(target: str, params: settings.Settings, building: Path) -> None:
     cases = ladder.read_cases(REPORTS / target / "cases.jsonl")
     results = gates.judge(params.gates, metrics, params.adapters, cases)
     files.write_json(building / "metrics.json", metrics)
-    (building / "README.md").write_text(card.render(target, params, metrics, results), encoding="utf-8")
+    (building / "README.md").write_text(card.render(target, params, metrics, results, BASE), encoding="utf-8")
     manifest = {
         "name": params.package.name,
         "target": target,

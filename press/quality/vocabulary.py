@@ -1,6 +1,6 @@
 """What the quality ladder's parts are called: by the metrics, and for readers of plots, cards and reports."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Rung:
     def key(self) -> str:
         """The end of the metrics' names: ENGINE.NAME."""
         return f"{self.engine}.{self.name}"
+
+    def label_of(self, adapter: str) -> str:
+        """Return the label with an adapter's name."""
+        return self.label.replace("adapter", adapter)
 
 
 # In the order in which a model goes through them.
@@ -100,6 +104,17 @@ def scored(scores: Mapping) -> Iterator[tuple[Rung, dict[str, float]]]:
         score = scores.get(rung.engine, {}).get(rung.name)
         if score:
             yield rung, score
+
+
+def ladder(metrics: Mapping, text: str, adapters: Iterable[str]) -> Iterator[tuple[Rung, str, dict[str, float]]]:
+    """Yield the rungs that have a score on a text, with their labels and scores.
+
+    Those of the general text are followed by each adapter's on it, which are called by the adapter's name.
+    """
+    yield from ((rung, rung.label, score) for rung, score in scored(metrics.get(text, {})))
+    if text == GENERAL:
+        for name in adapters:
+            yield from ((rung, rung.label_of(name), score) for rung, score in scored(metrics[name].get(GENERAL, {})))
 
 
 def sizes(metrics: Mapping) -> Iterator[tuple[str, int]]:

@@ -93,22 +93,13 @@ def ladders(inputs: Inputs) -> list[Ladder]:
 
 
 def _ladder(inputs: Inputs, text: str) -> Ladder:
-    metrics = inputs.metrics
-    rungs = _rungs(metrics[text])
-    if text == GENERAL:
-        for name in inputs.adapters:
-            rungs += _rungs(metrics[name].get(GENERAL, {}), name)
-    costs = metrics[text].get("attribution", {})
+    rungs = [
+        Rung(label, rung.engine, rung.name == ADAPTER, *map(score.get, FIGURES))
+        for rung, label, score in vocabulary.ladder(inputs.metrics, text, inputs.adapters)
+    ]
+    costs = inputs.metrics[text].get("attribution", {})
     steps = {step.label: costs[name] for name, step in vocabulary.STEPS.items() if name in costs}
     return Ladder(text, rungs, steps)
-
-
-def _rungs(scores: Mapping, adapter: str = ADAPTER) -> list[Rung]:
-    """Return the rungs that have scores, that of an adapter under its name."""
-    return [
-        Rung(rung.label.replace(ADAPTER, adapter), rung.engine, rung.name == ADAPTER, *map(score.get, FIGURES))
-        for rung, score in vocabulary.scored(scores)
-    ]
 
 
 def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:

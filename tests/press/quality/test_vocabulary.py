@@ -51,3 +51,20 @@ def test_sizes_are_those_that_the_metrics_have():
         ("package", 4),
     ]
     assert list(vocabulary.sizes({"bytes": {"base": 9}})) == [("base checkpoint", 9)]
+
+
+def test_the_general_text_s_ladder_ends_with_the_adapters_by_their_names():
+    of = [{"loss": float(index)} for index in range(4)]
+    metrics = {
+        "general": {"pytorch": {"base": of[0]}, "onnx": {"bare": of[1]}},
+        "travel": {"onnx": {"bare": of[1], "adapter": of[2]}, "general": {"onnx": {"adapter": of[3]}}},
+    }
+    found = {
+        text: [(label, score) for _, label, score in vocabulary.ladder(metrics, text, ["travel"])]
+        for text in ("general", "travel", "none")
+    }
+    assert found == {
+        "general": [("PyTorch, base", of[0]), ("ONNX, bare", of[1]), ("ONNX, travel", of[3])],
+        "travel": [("ONNX, bare", of[1]), ("ONNX, adapter", of[2])],
+        "none": [],
+    }
