@@ -31,7 +31,7 @@ def gather(target: str, params: settings.Settings, building: Path) -> None:
     cases = ladder.read_cases(paths.EVALUATED / target / paths.CASES)
     results = gates.judge(params.gates, metrics, params.adapters, cases)
     files.write_json(building / paths.METRICS, metrics)
-    (building / "README.md").write_text(card.render(target, params, metrics, results), encoding="utf-8")
+    (building / "README.md").write_text(card.render(target, params, metrics, results, paths.BASE), encoding="utf-8")
     manifest = {
         "name": params.package.name,
         "target": target,
