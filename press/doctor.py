@@ -64,9 +64,10 @@ def packages() -> Iterable[Row]:
 
 
 def requirements() -> Iterable[Row]:
-    """requirements.txt, against the lock."""
+    """What is wanted by name, against the locks."""
     lock.check_requirements()
-    yield Row("requirements", f"{lock.REQUIREMENTS} and {lock.LOCK} agree")
+    lock.check_requirements(lock.TASKS_REQUIREMENTS, lock.TASKS)
+    yield Row("requirements", "as they are locked")
 
 
 def cpu() -> Iterable[Row]:

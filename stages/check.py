@@ -1,6 +1,6 @@
 """Check parameters and environment before anything runs, and write down what each stage's libraries are.
 
-in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.txt, the project's
+in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.lock, the project's
      Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not
 
@@ -153,7 +153,7 @@ def main() -> None:
     with files.replaced(OUTPUT) as building:
         for stage, script in stage_scripts().items():
             used = packages(sources(script), unused)
-            lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
+            lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
     print("params.yaml and the environment are as they should be")
     for name, target in params.targets.items():

@@ -125,7 +125,7 @@ def test_the_check_stage_finds_the_same_modules(name):
 
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
-    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.txt", *LOCAL}
+    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.lock", *LOCAL}
     assert set(one["params"]) == set(PARAMS) - settings.OUTSIDE
     assert all(Path(path).parts[0] in one["deps"] for path in modules_of_check())
 
