@@ -1,8 +1,13 @@
 # Olive Press: `make` lists what there is.
 
-PYTHON ?= python3.11
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# That of .venv, or else the newest that works: what a pyenv shim stands for need not be there, nor ensurepip.
+PYTHON ?= $(or $(call works,$(VENV)/bin/python),$(call works,python3.13),$(call works,python3.12),\
+    $(call works,python3.11),$(error $(NO_PYTHON)))
+works = $(shell $(1) -c "import ensurepip" 2>/dev/null && echo $(1))
+NO_PYTHON := no Python 3.11, 3.12 or 3.13 here can make an environment: install one with its venv module \
+    (Debian and Ubuntu: apt install python3-venv), or name one with PYTHON=path
 REFERENCE := .venv-llmcompressor
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
