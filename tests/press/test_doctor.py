@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from conftest import ROOT, Project
 
@@ -91,6 +93,11 @@ def test_too_little_disk_and_memory_are_found(project, monkeypatch):
     monkeypatch.setattr(doctor, "DISK", 10**18)
     monkeypatch.setattr(doctor, "MEMORY", 10**18)
     assert {row.verdict for row in rows("disk", "memory").values()} == {doctor.WRONG}
+
+
+def test_memory_is_told_where_there_is_no_meminfo(project, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=2.5e9))
+    assert rows("memory")["memory"].found == "2.5 GB available"
 
 
 def test_another_class_of_machine_and_a_missing_provider_are_notes(project):
