@@ -1,6 +1,6 @@
 """Check parameters and environment before anything runs, and write down what each stage's code and libraries are.
 
-in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.txt, the project's
+in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.lock, the project's
      Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not;
      reports/code/STAGE.txt, digests of what its code says; reports/code/modules.txt, which module has which digest

@@ -10,6 +10,8 @@ import logging
 import os
 import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +21,10 @@ from press.core.errors import UserError
 from press.model import device, olive_run
 
 PR_SET_PDEATHSIG = 1
+LOOK_SECONDS = 1
 # All processes are on this machine, and PyTorch's C++ warns of what the pass asks for.
-ENVIRONMENT = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+ENVIRONMENT = {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 def run(input_model: dict, passes: dict[str, dict], building: Path, processes: int, knobs: str) -> Path:
@@ -100,8 +104,18 @@ def _environment(threads: int) -> Iterator[None]:
 
 
 def _die_with_the_parent() -> None:
-    """Let the kernel kill this process when its parent ends, however it ends: nobody else may write checkpoints."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """Let this process end when its parent does, however that ends: nobody else may write checkpoints."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        # Only Linux's kernel does it by itself.
+        threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _explained(error: Exception, building: Path) -> Exception:

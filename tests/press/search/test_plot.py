@@ -62,7 +62,8 @@ def test_each_trial_tells_its_name_its_kind_and_its_figures():
         "search-0002 (misses a constraint): general.onnx.bare.perplexity 74.2, package.bytes 136,700,000, "
         "speed.decode / 2 79.5",
         "search-0003 (beaten): general.onnx.bare.perplexity 69.8, package.bytes 191,400,000, speed.decode / 2 66.3",
-        "search-0004 (on the front): general.onnx.bare.perplexity 62.6, package.bytes 157,700,000, speed.decode / 2 77.8",
+        "search-0004 (on the front): general.onnx.bare.perplexity 62.6, package.bytes 157,700,000, "
+        "speed.decode / 2 77.8",
     ]
 
 
