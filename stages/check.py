@@ -23,7 +23,7 @@ def write_libraries(project: code.Project, locked: dict[str, str], unused: dict[
         for stage, script in project.stages().items():
             modules = project.uses(script, through_front_door=True)
             used = libraries.used(map(project.tree, modules), unused)
-            lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
+            lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from press.package import front_matter, markup, origin
 from press.params import gates, schema, settings
+from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import MERGED
-from press.params.quantizers import HIGH_BITS
 from press.quality import vocabulary
 from press.quality.vocabulary import FIGURES, GENERAL, SHARES, STEPS
 

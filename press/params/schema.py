@@ -7,8 +7,8 @@ from jsonschema import Draft202012Validator, SchemaError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from press.data.templates import check_template
+from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS
-from press.params.quantizers import HIGH_BITS
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"

@@ -56,7 +56,7 @@ def test_a_system_without_cpuinfo_is_described_too(monkeypatch, tmp_path):
 def test_a_mac_is_described_by_what_its_kernel_says(monkeypatch):
     said = "hw.optional.arm.FEAT_BF16: 1\nhw.optional.arm.FEAT_SME: 0\nhw.optional.AdvSIMD: 1\nhw.optional.x86_64: 0"
     monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(machine.commands, "output", lambda *command: said)
+    monkeypatch.setattr(machine.shell, "output", lambda *command: said)
     found = machine.this()
     assert (found["vendor"], found["instruction_sets"]) == ("Apple", ["asimd", "bf16"])
 
