@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from press.core.errors import UserError
 from press.package import card, markup, origin
 from press.params import schema
-from press.report import changes, charts, dag, figures
+from press.report import changes, charts, dag, figures, vega
 from press.report.changes import Change, Source, State
 from press.report.inputs import Inputs
 
@@ -67,7 +67,7 @@ def render_html(told: dict) -> str:
     """Return the report as one HTML page that refers to nothing outside of itself and runs no script."""
     environment = _environment(autoescape=True)
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(**told, charts=charts, style=style)
+    return environment.get_template("page.html.j2").render(**told, charts=charts, style=vega.palette() + style)
 
 
 def render_markdown(told: dict) -> str:

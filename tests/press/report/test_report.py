@@ -98,6 +98,11 @@ def test_answers_and_models_are_called_as_in_the_vocabulary(page: Page, markdown
     assert re.search(rf"^\| (answers that )?{words} \|", markdown, re.MULTILINE)
 
 
+def test_no_name_of_the_vocabulary_is_cut_in_a_chart(page: Page):
+    names = [*(rung.label for rung in vocabulary.RUNGS), *(step.label for step in vocabulary.STEPS.values())]
+    assert {*names, *vocabulary.SIZES.values()} <= set(page.words["text"])
+
+
 def test_figures_and_steps_are_called_as_in_the_vocabulary(page: Page, markdown: str):
     steps = [step.label for step in vocabulary.STEPS.values()]
     assert {figure.short for figure in vocabulary.FIGURES.values()} <= set(page.words["th"])
@@ -330,7 +335,7 @@ def luminance(colour: str) -> float:
 
 
 def test_every_colour_can_be_read_on_every_ground():
-    style = resources.files("press.report").joinpath("style.css").read_text(encoding="utf-8")
+    style = resources.files("press.report").joinpath("palette.css").read_text(encoding="utf-8")
     palettes = [
         dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
     ]
