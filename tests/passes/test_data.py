@@ -9,6 +9,8 @@ from passes import data
 from press.core.errors import UserError
 from press.data import jsonl
 
+pytestmark = pytest.mark.integration
+
 
 def write_texts(path, texts):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")

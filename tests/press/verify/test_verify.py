@@ -12,6 +12,8 @@ from conftest import ROOT, Project, assert_sentence
 
 from press.verify import __main__
 
+pytestmark = pytest.mark.integration
+
 MAKE = """
 import json
 import sys
