@@ -2,7 +2,7 @@
 
 A sum of floats depends on the order of its terms, and libraries choose that order by the processor. With the parameter
 `arithmetic: portable`, what chooses is taken away: most of it by variables that libraries read once when they load, so
-that a stage begins in a process that has them; the rest in PyTorch, before it computes. With `native`, libraries choose.
+that a stage begins in a process that has them; the rest in PyTorch, before it computes. With `native` libraries choose.
 Intel's guide to MKL explains its variable under "Obtaining Numerically Reproducible Results".
 """
 
