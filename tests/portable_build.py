@@ -95,7 +95,12 @@ def models(folder: Path) -> dict[str, str]:
         found[name] = files.folder_digest(folder / name)
     (folder / paths.PREPARED / "tiny").mkdir(parents=True)
     examples = [
-        {"prompt": f"q{index}", "completion": f"a{index}<|im_end|>", "input_ids": [60 + index, 70, 80, 258], "prompt_tokens": 1}
+        {
+            "prompt": f"q{index}",
+            "completion": f"a{index}<|im_end|>",
+            "input_ids": [60 + index, 70, 80, 258],
+            "prompt_tokens": 1,
+        }
         for index in range(6)
     ]
     jsonl.write(folder / paths.PREPARED / "tiny" / paths.TRAIN, examples[:4])
@@ -118,7 +123,9 @@ def models(folder: Path) -> dict[str, str]:
     found["adapter"] = files.folder_digest(trained)
     merged = PeftModel.from_pretrained(checkpoints.dequantize(checkpoints.load(folder / "awq")), trained)
     merged = merged.merge_and_unload()
-    return found | {f"merged {name}": digest(value) for name, value in merged.state_dict().items() if "down_proj" in name}
+    return found | {
+        f"merged {name}": digest(value) for name, value in merged.state_dict().items() if "down_proj" in name
+    }
 
 
 def main(folder: Path, what: str) -> None:
