@@ -57,16 +57,6 @@ def command(*words: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_mappings_are_merged_and_all_else_is_replaced():
-    base = {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 0}
-    assert nested.overlay(base, {"a": {"c": [3]}, "d": 2, "f": {"g": 1}, "h": None}) == {
-        "a": {"b": 1, "c": [3]},
-        "d": 2,
-        "f": {"g": 1},
-        "h": None,
-    }
-
-
 @pytest.mark.integration
 def test_only_the_preset_s_values_change_and_comments_stay(repository):
     expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
