@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -118,6 +119,7 @@ def test_other_figures_of_the_same_package_leave_the_version_as_it_was_published
     assert (azure.storage.blobs(), repr(azure.versions)) == there
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
     assert files.digests(release.folder / "fetched") == before
+    shutil.rmtree(release.folder / "fetched")
     # What is damaged there cannot be mended from here.
     azure.storage.delete(blob(azure, "metrics.json"))
     refused = run(release, "publish")
