@@ -102,7 +102,7 @@ def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
     # `check` reads all, `package` and `evaluate` whole blocks, so that alone they would prove nothing.
     used = {name: parameters(name) for name in WORKING}
     makers = set().union(*(used[name] for name in WORKING if name not in ("evaluate", "package")))
-    readers = {"evaluate": "evaluate", "gates": "package", "package": "package"}
+    readers = {"evaluate": "evaluate", "gates": "evaluate", "package": "package"}
     for leaf in leaves({block: values for block, values in PARAMS.items() if block not in settings.OUTSIDE}):
         block = leaf.split(".")[0]
         assert covers(used[readers[block]] if block in readers else makers, leaf), leaf

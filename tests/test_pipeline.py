@@ -20,20 +20,42 @@ def test_the_package_holds_all_that_an_application_needs(built):
     present = files.digests(package)
     del present["manifest.json"]
     assert manifest["files"] == present
-    model = {
-        "model.onnx",
-        "model.onnx.data",
-        "genai_config.json",
-        "tokenizer.json",
-        "LICENSE",
-        "README.md",
-        "metrics.json",
-    }
+    model = {"model.onnx", "model.onnx.data", "genai_config.json", "tokenizer.json", "LICENSE"}
     adapters = {f"adapters/{name}/adapter.{end}" for name in ("travel", "packing") for end in ("onnx_adapter", "json")}
     assert model | adapters <= set(present)
+    assert not {"README.md", "metrics.json", "gates.json"} & set(present)
     inputs = manifest["inputs"]
     assert inputs["params"]["adapters"]["travel"]["lora"]["rank"] == 4
     assert inputs["data_sha256"]["data/travel.jsonl"] == files.sha256(built.folder / "data/travel.jsonl")
+
+
+def test_an_evaluation_judges_the_package_and_writes_its_card(built):
+    folder = built.folder / "reports/evaluate/cpu"
+    metrics, (gate, *_) = files.read_json(folder / "metrics.json"), files.read_json(folder / "gates.json")["gates"]
+    package = built.folder / "packages/cpu"
+    assert metrics["package"]["bytes"] == files.size(package) - (package / "manifest.json").stat().st_size
+    assert gate["gate"] == "travel.onnx.adapter.loss <= travel.pytorch.adapter.loss + 0.5"
+    assert f"- passed: `{gate['gate']}` ({gate['reason']})" in (folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_gate_touches_the_evaluation_and_is_said_when_it_is_not_passed(copy):
+    copy.edit("params.yaml", "adapter.loss + 0.5", "adapter.loss - 100")
+    before = files.digests(copy.folder / "reports/evaluate/cpu")
+    result = copy.run("dvc", "repro", "evaluate@cpu")
+    assert "gate not passed, so that `make publish` refuses it: travel.onnx.adapter.loss <= " in result.stdout
+    after = files.digests(copy.folder / "reports/evaluate/cpu")
+    assert {name for name in after if after[name] != before[name]} == {"README.md", "gates.json"}
+
+
+def test_a_package_has_the_same_bytes_whatever_was_measured_and_on_which_machine(copy):
+    before = files.digests(copy.folder / "packages/cpu")
+    figures = [*(copy.folder / "reports/evaluate").rglob("*.*"), *(copy.folder / "reports/machine").rglob("*.json")]
+    assert len(figures) > 10
+    for path in figures:
+        path.write_text("of another machine\n", encoding="utf-8")
+    assert "package@cpu" not in stale(copy)
+    copy.run(*stage("package cpu"))
+    assert files.digests(copy.folder / "packages/cpu") == before
 
 
 def test_every_adapter_answers_the_samples_of_every_other(built):
@@ -120,7 +142,8 @@ def test_a_target_touches_its_own_stages(copy):
     assert stages_run(copy) == own | {"check"}
     copy.edit("params.yaml", "accuracy_level: 4", "accuracy_level: 1")
     # `convert` captures a model, too, where adapters are merged.
-    assert stale(copy) == {"check", "capture@cpu", "convert@cpu-packing", "convert@cpu-travel", "package@cpu"}
+    of_target = {"capture@cpu", "convert@cpu-packing", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stale(copy) == of_target | {"check"}
 
 
 @pytest.mark.parametrize(

@@ -44,12 +44,15 @@ ADAPTER_MANIFEST = "adapter.json"
 TRAIN, HELDOUT = "train.jsonl", "heldout.jsonl"
 TRAINING_LOG = "training_log.json"
 
-# Files of an evaluation and of a package.
+# Files of an evaluation, and of a release.
 ANSWERS = "answers.json"
+CARD = "README.md"
 CASES = "cases.jsonl"
 GATES = "gates.json"
 LADDER = "ladder.csv"
-MANIFEST = "manifest.json"
 METRICS = "metrics.json"
+
+# Files of a package, and of a release.
+MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 SIGNATURE = "model.sig"

@@ -1,1 +1,1 @@
-"""What goes into a package: its files, manifest and model card."""
+"""What goes into a package, the machines that built it, and its model card."""

@@ -16,7 +16,7 @@ METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
 def render(target: str, params: settings.Settings, metrics: dict, results: list[gates.Result], base: Path) -> str:
     """Return the card as Markdown with YAML front matter.
 
-    :param metrics: of the package
+    :param metrics: of the package, its size among them
     :param results: what became of the quality gates
     :param base: the folder of the base model
     """

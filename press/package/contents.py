@@ -1,42 +1,46 @@
-"""The files of a package, and the manifest that names each of them and what they were built from."""
+"""The files of a package, and the manifest that names each of them and what they were built from.
+
+None of them depends on what was measured, nor on which machine: the manifest's digest is what registries know a package
+by.
+"""
 
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 
-from press.core import files, machine, nested, paths
-from press.package import card, origin
-from press.params import gates, settings
-from press.quality import ladder
+from press.core import files, nested, paths
+from press.package import origin
+from press.params import settings
 
 LEGAL = (origin.LICENCES, "NOTICE*")
 # What only the pipeline reads.
 INTERNAL = (paths.BASE_DIGEST, paths.LAYOUT)
 
 
+def members(target: str, params: settings.Settings) -> dict[str, Path]:
+    """Map the name of each file of a target's package, but for the manifest, to the file that it is a copy of."""
+    captured = paths.CAPTURED / target
+    found = {path.name: path for path in sorted(captured.iterdir()) if path.name not in INTERNAL}
+    for name in params.adapters:
+        converted = paths.CONVERTED / target / name
+        inside = sorted(path for path in converted.rglob("*") if path.is_file())
+        found |= {f"adapters/{name}/{path.relative_to(converted).as_posix()}": path for path in inside}
+    return found | {path.name: path for pattern in LEGAL for path in sorted(paths.BASE.glob(pattern))}
+
+
+def size(target: str, params: settings.Settings) -> int:
+    """Return the bytes of a target's package, but for the manifest."""
+    return sum(path.stat().st_size for path in members(target, params).values())
+
+
 def gather(target: str, params: settings.Settings, building: Path) -> None:
     """Fill the empty folder `building` with the package of a target."""
-    captured = paths.CAPTURED / target
-    for path in sorted(captured.iterdir()):
-        if path.name not in INTERNAL:
-            shutil.copyfile(path, building / path.name)
-    for name in params.adapters:
-        shutil.copytree(paths.CONVERTED / target / name, building / "adapters" / name)
-    for pattern in LEGAL:
-        for path in sorted(paths.BASE.glob(pattern)):
-            shutil.copyfile(path, building / path.name)
-    # The files that are written below tell it, and so cannot be counted.
-    size = files.size(building)
-    metrics = files.read_json(paths.EVALUATED / target / paths.METRICS) | {"package": {"bytes": size}}
-    cases = ladder.read_cases(paths.EVALUATED / target / paths.CASES)
-    results = gates.judge(params.gates, metrics, params.adapters, cases)
-    files.write_json(building / paths.METRICS, metrics)
-    (building / "README.md").write_text(card.render(target, params, metrics, results, paths.BASE), encoding="utf-8")
+    for name, path in members(target, params).items():
+        (building / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, building / name)
     manifest = {
         "name": params.package.name,
         "target": target,
-        "base_sha256": files.read_json(captured / paths.BASE_DIGEST)["base_sha256"],
-        "gates": [asdict(result) for result in results],
+        "base_sha256": files.read_json(paths.CAPTURED / target / paths.BASE_DIGEST)["base_sha256"],
         "inputs": inputs(target, params),
         "files": files.digests(building),
     }
@@ -44,7 +48,7 @@ def gather(target: str, params: settings.Settings, building: Path) -> None:
 
 
 def inputs(target: str, params: settings.Settings) -> dict:
-    """Return what the package was built from: parameters, digests of base model, data and libraries, and machines."""
+    """Return what the package was built from: parameters, and digests of base model, data and libraries."""
     texts = (params.quantize.calibration.data, params.evaluate.general.data)
     data = {
         adapter.data: files.read_json(paths.PREPARED / name / paths.ADAPTER_MANIFEST)["data_sha256"]
@@ -58,9 +62,4 @@ def inputs(target: str, params: settings.Settings) -> dict:
         "base_model_sha256": files.folder_digest(paths.BASE),
         "data_sha256": {**data, **{path: files.sha256(Path(path)) for path in texts}},
         "environment_sha256": files.digests(paths.ENVIRONMENT),
-        "machines": {
-            **{name: machine.recorded(name) for name in ("fetch", "quantize")},
-            "finetune": {name: machine.recorded(f"finetune/{name}") for name in params.adapters},
-            **{name: machine.recorded(f"{name}/{target}") for name in ("capture", "evaluate")},
-        },
     }

@@ -14,7 +14,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -68,22 +68,16 @@ class AzuremlRegistry(Registry):
 
     def register(self, package: Package) -> None:
         properties = {DIGEST: package.digest, **provenance.sources(package.folder)}
-        # The manifest's digest is not enough: provenance and signature are not in it.
-        content = hashlib.sha256(repr(sorted(package.digests.items())).encode()).hexdigest()
-        place = f"{FOLDER}/{content}/{self.params.name}"
+        place = f"{FOLDER}/{_content(package.digests)}/{self.params.name}"
         tags = {**properties, METRICS: package.figures}
         self._ask(_register, place, package.folder, list(package.digests), properties, tags)
         self.settle(package)
 
     def settle(self, package: Package) -> None:
-        version = self.params.version
-        wrong = self._differing(package)
-        if wrong:
-            print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
-            self._ask(_upload_again, version, package.folder, wrong)
-            wrong = self._differing(package)
-        if wrong:
-            raise UserError(f"{wrong[0]} is another file in {_where(self.params)} than here: run `make publish` again")
+        version, held, came = self.params.version, self._ask(_held, self.params.version), self._downloaded()
+        # Another release of the same package, with figures of its own, stays as it was registered.
+        if _content(came) != held:
+            self._mend(package, held, came)
         self._ask(_tag, version, {VERIFIED: "true"})
 
     def promote(self, version: str, stage: str) -> None:
@@ -92,17 +86,46 @@ class AzuremlRegistry(Registry):
     def fetch(self, version: str, folder: Path) -> None:
         self._ask(_download, version, folder)
 
-    def _differing(self, package: Package) -> list[str]:
-        """Download the version; return the names of the files that are missing, or not those of the package."""
+    def _mend(self, package: Package, held: str, came: dict[str, str]) -> None:
+        """Upload again what did not arrive whole.
+
+        :param held: names the content that the version was registered with
+        :param came: the SHA-256 of each file that is there
+        """
+        name, version, where = self.params.name, self.params.version, _where(self.params)
+        if held != _content(package.digests):
+            raise UserError(
+                f"{name} {version} is another release of the same package, and not whole in {where}: publish that one "
+                "again, or raise publish.azureml.version in params.yaml and commit it"
+            )
+        wrong = _differing(package.digests, came)
+        print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
+        self._ask(_upload_again, version, package.folder, wrong)
+        wrong = _differing(package.digests, self._downloaded())
+        if wrong:
+            raise UserError(f"{wrong[0]} is another file in {where} than here: run `make publish` again")
+
+    def _downloaded(self) -> dict[str, str]:
+        """Download the version; return the SHA-256 of each of its files."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "downloaded"
             self._ask(_download, self.params.version, folder)
-            came = files.digests(folder)
-        sent = package.digests
-        return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
+            return files.digests(folder)
 
     def _ask(self, function: Callable, *arguments: object) -> object:
         return self._process.call(function, self.params, *arguments, seconds=self.seconds)
+
+
+def _content(digests: dict[str, str]) -> str:
+    """Return what names a release's place: the manifest's digest is not enough, which says nothing of figures,
+    provenance and signature.
+    """
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
+
+
+def _differing(sent: dict[str, str], came: dict[str, str]) -> list[str]:
+    """Return the names of the files that are missing, or not those that were sent."""
+    return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
 
 
 def _where(params: Azureml) -> str:
@@ -171,6 +194,12 @@ def _download(params: Azureml, version: str, folder: Path) -> None:
         found = Path(scratch) / params.name / _place(client, params, version)["folder"].rpartition("/")[2]
         found.mkdir(parents=True, exist_ok=True)
         found.rename(folder)
+
+
+def _held(params: Azureml, version: str) -> str:
+    """Return what names the content that a version was registered with."""
+    with _workspace(params) as client:
+        return PurePosixPath(_place(client, params, version)["folder"]).parent.name
 
 
 def _upload_again(params: Azureml, version: str, folder: Path, names: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""A release: a built package with its provenance and its signature, as one folder that DVC tracks.
+"""A release: a built package with what was measured of it, its provenance and its signature, in one folder of DVC's.
 
-The package itself cannot hold them: it has the same bytes whenever it is rebuilt, while its provenance names the
-commit that holds its digest, and no two signatures are alike.
+The package itself cannot hold them: it has the same bytes whenever and wherever it is rebuilt, while figures differ
+between classes of machines, its provenance names the commit that holds its digest, and no two signatures are alike.
 """
 
 import shutil
@@ -10,15 +10,18 @@ from pathlib import Path
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
-from press.release import package, provenance, signature
+from press.release import measured, package, provenance, signature
 from press.release.package import Package
 from press.release.settings import Release, Signing
 
+# What lies beside the package's own files.
+BESIDE = (*measured.FILES, paths.PROVENANCE, paths.SIGNATURE)
+
 
 def make(release: Release) -> None:
-    """Put the built package, its provenance and, if there is a key, its signature into releases/TARGET.
+    """Put the built package, what was measured, provenance and, if there is a key, a signature into releases/TARGET.
 
-    A release of the same package that is whole and signed as params.yaml asks stays as it is.
+    A release of the same package and figures that is whole and signed as params.yaml asks stays as it is.
 
     :raises UserError: with what keeps the package from being released
     """
@@ -26,12 +29,13 @@ def make(release: Release) -> None:
     package.check_committed()
     package.check_up_to_date(but=paths.RELEASES)
     built = package.load(paths.PACKAGES / target)
-    package.check_gates(built)
+    measured.check_gates(target)
     folder = paths.RELEASES / target
-    if not _is_released(built, folder, release.signing):
+    if not _is_released(built, target, release.signing):
         with files.replaced(folder) as building:
             shutil.copytree(built.folder, building, dirs_exist_ok=True)
-            provenance.write(provenance.state(built), building)
+            measured.join(target, building)
+            provenance.write(provenance.state(package.load(building, BESIDE), target), building)
             _sign(building, release.signing)
     _track(folder)
     print(*describe(*check(folder, release.signing)), sep="\n")
@@ -45,7 +49,7 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     :raises UserError: naming the first file that is missing, damaged or not in the manifest; if the provenance or the
         signature does not hold; or if there is no signature where params.yaml requires one
     """
-    found = package.load(folder)
+    found = package.load(folder, BESIDE)
     commit = provenance.check(found)
     if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
@@ -58,27 +62,32 @@ def describe(found: Package, commit: str, signer: str | None) -> list[str]:
     """Say in lines what `check` found to hold."""
     return [
         f"manifest    {len(found.manifest['files'])} files, each with the SHA-256 that it names; digest {found.digest}",
-        f"provenance  built from commit {commit}; about the same files",
+        f"provenance  built from commit {commit}; about the same files, and {', '.join(measured.FILES)}",
         f"signature   {'by ' + signer if signer else 'none'}",
     ]
 
 
-def check_released(built: Package, folder: Path, signing: Signing) -> Package:
-    """Return a release; refuse one that is missing, damaged, of another package, or not signed as it must be.
+def check_released(built: Package, target: str, signing: Signing) -> Package:
+    """Return a target's release; refuse one that is missing, damaged, of another package, with other figures than were
+    measured last, or not signed as it must be.
 
     :raises UserError: with what to do
     """
+    folder = paths.RELEASES / target
     if not folder.exists():
         raise UserError(f"{folder} is missing: `make release`, commit what it names, then publish")
     found, _, _ = check(folder, signing)
     if found.digest != built.digest:
         raise UserError(f"{folder} is another package than {built.folder}: `make release`, commit, then publish")
+    if not measured.is_joined(target, found.digests):
+        evaluated = paths.EVALUATED / target
+        raise UserError(f"{folder} has other figures than {evaluated}: `make release`, commit, then publish")
     return found
 
 
-def _is_released(built: Package, folder: Path, signing: Signing) -> bool:
+def _is_released(built: Package, target: str, signing: Signing) -> bool:
     try:
-        found = check_released(built, folder, signing)
+        found = check_released(built, target, signing)
     except UserError:
         return False
     return paths.SIGNATURE in found.digests or not signature.can_sign(signing)

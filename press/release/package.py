@@ -1,7 +1,8 @@
-"""A built package, and what must be true of it before it is published."""
+"""A package, built or in a release, and what must be true of it before it is published."""
 
 import json
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,9 +33,10 @@ class Package:
         return ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 
-def load(folder: Path) -> Package:
+def load(folder: Path, beside: Collection[str] = ()) -> Package:
     """Read a package and check that it holds exactly the files of its manifest.
 
+    :param beside: names of files that may lie beside them
     :raises UserError: if it does not, naming the first file that is missing, damaged or not in the manifest
     """
     path = folder / paths.MANIFEST
@@ -46,31 +48,12 @@ def load(folder: Path) -> Package:
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged: build or fetch the package again") from error
     digests = files.digests(folder)
-    present = {
-        name: digest
-        for name, digest in digests.items()
-        if name not in (paths.MANIFEST, paths.PROVENANCE, paths.SIGNATURE)
-    }
+    present = {name: digest for name, digest in digests.items() if name not in (paths.MANIFEST, *beside)}
     for name in sorted(listed.keys() | present.keys()):
         if listed.get(name) != present.get(name):
             what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
             raise UserError(f"{folder / name} is {what}: build or fetch the package again")
     return Package(folder, manifest, digests)
-
-
-def check_gates(package: Package) -> None:
-    """Refuse a package that did not pass its quality gates, or has none.
-
-    :raises UserError: naming each gate that failed, with its figures
-    """
-    gates = package.manifest.get("gates")
-    if not gates:
-        raise UserError(f"{package.folder} has no quality gates: write some under `gates` in params.yaml, `dvc repro`")
-    failed = [f"{gate['gate']} ({gate['reason']})" for gate in gates if not gate["passed"]]
-    if failed:
-        raise UserError(
-            f"{package.folder} did not pass {'; '.join(failed)}: train, quantize or set the gates otherwise"
-        )
 
 
 def check_committed() -> None:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from press.core import files, packages, paths, shell
 from press.core.errors import UserError
+from press.package import machines
 from press.release.package import Package
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -24,21 +25,21 @@ BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
 RECORDED = (paths.PARAMS, paths.PIPELINE, paths.LOCK, packages.LOCK)
 
 
-def state(built: Package) -> dict:
-    """Return the statement about a package that was built from the commit at HEAD, ready for JSON.
+def state(release: Package, target: str) -> dict:
+    """Return the statement about a release of a target that was built from the commit at HEAD, ready for JSON.
 
-    Its subjects are all files of the package, the manifest included, with their SHA-256.
+    Its subjects are all files of the release, the manifest and what was measured included, with their SHA-256.
     """
-    inputs = built.manifest["inputs"]
+    inputs = release.manifest["inputs"]
     return {
         "_type": STATEMENT,
-        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in built.digests.items()],
+        "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in release.digests.items()],
         "predicateType": PREDICATE,
         "predicate": {
             "buildDefinition": {
                 "buildType": BUILD,
                 "externalParameters": inputs["params"],
-                "internalParameters": {"machines": inputs["machines"]},
+                "internalParameters": {"machines": machines.recorded(target, inputs["params"]["adapters"])},
                 "resolvedDependencies": [_commit(), *_dependencies(inputs)],
             },
             "runDetails": {"builder": {"id": _builder(), "version": _versions()}},

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
-from press.release import bundle, package, storage
+from press.release import bundle, measured, package, storage
 from press.release.registry import Registry, Version
 from press.release.settings import Publish, Release
 
@@ -28,8 +28,8 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     package.check_up_to_date()
     package.check_artifact(spec.git.artifact, folder)
     built = package.load(paths.PACKAGES / spec.target)
-    package.check_gates(built)
-    released = bundle.check_released(built, folder, release.signing)
+    measured.check_gates(spec.target)
+    released = bundle.check_released(built, spec.target, release.signing)
     place = _registry(spec, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:
@@ -46,7 +46,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     storage.push(seconds)
     if there:
         place.settle(released)
-        print(f"version {spec.version} is already published with this content")
+        print(f"version {spec.version} is already published with this content; its figures stay: {there.metrics}")
     else:
         place.register(released)
         print(f"version {spec.version} is published")

@@ -71,7 +71,7 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
     Without a revision to compare with, what is built is new.
     """
-    now = _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None)
+    now = _here()
     before = _stages(_show(base) if base else None)
     gone = [Change(name, State.REMOVED) for name in before if name not in names]
     return [_compared(name, before.get(name), now.get(name)) for name in names] + gone
@@ -79,8 +79,20 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
 def output(stage: str, path: str) -> dict:
     """Return what dvc.lock says of a stage's output (its digest and bytes), or nothing if it does not know it."""
-    entry = _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None).get(stage, {})
+    entry = _here().get(stage, {})
     return next((out for out in entry.get("outs", []) if out["path"] == path), {})
+
+
+def agree(first: str, second: str) -> bool:
+    """Whether dvc.lock says that two stages read the same of what both depend on; so it is where it lacks one."""
+    stages = _here()
+    one, other = (_digests(stages.get(name, {}), "deps") for name in (first, second))
+    return all(one[path] == other[path] for path in one.keys() & other.keys())
+
+
+def _here() -> dict[str, dict]:
+    """Return the stages of dvc.lock, as it is here."""
+    return _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None)
 
 
 def _compared(name: str, before: dict | None, now: dict | None) -> Change:

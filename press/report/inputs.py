@@ -3,12 +3,12 @@
 import csv
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from press.core import files, paths
 from press.core.errors import UserError
+from press.package import machines
 
 BENCH = paths.REPORTS / "bench" / "runtime.json"
 BIN = re.compile(r"(\d+)-(\d+)")
@@ -35,6 +35,8 @@ class Inputs:
     manifest: dict
     manifest_sha256: str
     metrics: dict
+    # what became of each gate: {"gate", "passed", "reason"}
+    gates: list[dict]
     # adapter: [{"prompt", "bare", "adapter"}]
     answers: dict[str, list[dict[str, str]]]
     training: dict[str, Training]
@@ -45,8 +47,6 @@ class Inputs:
     # None where `make bench` or `make release` did not run; either may be of another package
     bench: dict | None
     release: dict | None
-    # Whether reports/evaluate is of the same build as the package
-    current: bool
 
     @property
     def params(self) -> dict:
@@ -75,29 +75,35 @@ def collect(target: str) -> Inputs:
         raise UserError(f"{folder} is not built: run `dvc repro` (or `dvc checkout`, if dvc.lock has it), then again")
     try:
         found = _json(manifest)
-        _ = [found[key] for key in ("name", "gates", "inputs", "files")]
+        _ = [found[key] for key in ("name", "inputs", "files")]
         return _collect(target, manifest, found)
     except KeyError as error:
         raise UserError(f"{manifest} does not say {error}: build the package again with `dvc repro`") from error
 
 
 def _collect(target: str, path: Path, manifest: dict) -> Inputs:
-    packaged = _json(path.parent / paths.METRICS)
     evaluated = paths.EVALUATED / target
-    measured = {name: value for name, value in packaged.items() if name != "package"}
+    adapters = manifest["inputs"]["params"]["adapters"]
     return Inputs(
         target=target,
         manifest=manifest,
         manifest_sha256=files.sha256(path),
-        metrics=packaged,
+        metrics=_json(evaluated / paths.METRICS),
+        gates=_gates(evaluated / paths.GATES),
         answers=_json(evaluated / paths.ANSWERS),
-        training={name: _training(name) for name in manifest["inputs"]["params"]["adapters"]},
-        machines=_machines(manifest["inputs"]["machines"]),
+        training={name: _training(name) for name in adapters},
+        machines=machines.recorded(target, adapters),
         libraries=_libraries(),
         bench=_bench(),
         release=_release(paths.RELEASES / target),
-        current=_json(evaluated / paths.METRICS) == measured,
     )
+
+
+def _gates(path: Path) -> list[dict]:
+    try:
+        return _json(path)["gates"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} has no gates: run `dvc repro`") from error
 
 
 def _training(adapter: str) -> Training:
@@ -132,17 +138,6 @@ def _rows(path: Path, delimiter: str, columns: tuple[str, ...]) -> list[dict[str
     if any(row.get(column) is None for row in rows for column in columns):
         raise UserError(f"{path} must have the columns {' and '.join(columns)}: run `dvc repro`")
     return rows
-
-
-def _machines(tree: Mapping, prefix: str = "") -> dict[str, dict]:
-    """Return the machines of a manifest by stage, such as finetune@travel."""
-    found = {}
-    for name, value in tree.items():
-        if "architecture" in value:
-            found[prefix + name] = dict(value)
-        else:
-            found |= _machines(value, f"{prefix}{name}@")
-    return found
 
 
 def _libraries() -> dict[str, str]:

@@ -33,7 +33,7 @@ BLOCKS = 24
 
 def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], changed: list[Change]) -> dict:
     """Return what both templates tell, from the verdict to the provenance."""
-    gates = inputs.manifest["gates"]
+    evaluate, package = (f"{stage}@{inputs.target}" for stage in ("evaluate", "package"))
     return {
         "inputs": inputs,
         "figures": figures,
@@ -46,11 +46,12 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
         "needs": dag.reduced(needs),
         "drawing": dag.draw(needs),
         "box": dag,
-        "gates": gates,
-        "failed": [gate for gate in gates if not gate["passed"]],
+        "gates": inputs.gates,
+        "failed": [gate for gate in inputs.gates if not gate["passed"]],
         "base_model": _base_model(inputs),
         "libraries": {name: inputs.libraries[name] for name in LIBRARIES if name in inputs.libraries},
-        "locked": changes.output(f"package@{inputs.target}", f"packages/{inputs.target}"),
+        "locked": changes.output(package, f"packages/{inputs.target}"),
+        "current": changes.agree(evaluate, package),
     }
 
 

@@ -137,7 +137,9 @@ class Worker:
         files.remove(self.folder)
 
     def build(self, name: str, changes: dict, target: str) -> Path:
-        """Build a target's package with changed parameters as an experiment of the project; return its folder.
+        """Build and evaluate a target's package with changed parameters as an experiment of the project.
+
+        :return: the clone's folder, which has the package and its figures
 
         :raises FailedError: with the sentence of the stage that failed
         """
@@ -150,12 +152,13 @@ class Worker:
         params.write_text(preset.edited(params.read_text(encoding="utf-8"), changes), encoding="utf-8")
         log = self.logs / f"{name}.log"
         with log.open("w", encoding="utf-8") as file:
-            words = ["press.search.cached_dvc", "exp", "run", "--name", name, f"package@{target}"]
+            wanted = [f"{stage}@{target}" for stage in ("evaluate", "package")]
+            words = ["press.search.cached_dvc", "exp", "run", "--name", name, *wanted]
             failed = self._start(words, stdout=file, stderr=subprocess.STDOUT)
         if failed:
             raise FailedError(reason(log.read_text(encoding="utf-8", errors="replace")))
         git("fetch", "--quiet", str(self.folder), f"+{reference}:{reference}")
-        return self.folder / "packages" / target
+        return self.folder
 
     def measure(self, package: Path, threads: int) -> str:
         """Return what press.search.speed prints about a package.

@@ -89,10 +89,10 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
 
 def _build(spec: Spec, worker: Worker, ticket: Ticket) -> Built:
     try:
-        package = worker.build(ticket.name, space.changes(spec.dimensions, ticket.values), spec.target)
-        metrics = files.read_json(package / paths.METRICS)
+        built = worker.build(ticket.name, space.changes(spec.dimensions, ticket.values), spec.target)
+        metrics = files.read_json(built / paths.EVALUATED / spec.target / paths.METRICS)
         if spec.measures_speed:
-            metrics["speed"] = json.loads(worker.measure(package, spec.params.threads))
+            metrics["speed"] = json.loads(worker.measure(built / paths.PACKAGES / spec.target, spec.params.threads))
     except FailedError as error:
         return Built(None, str(error))
     return Built(metrics, None)

@@ -1,5 +1,6 @@
-"""A small project with a package, as the pipeline would build it, in a git repository with a remote of its own."""
+"""A small project with a package and its figures, as the pipeline would build them, with a git remote of its own."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,6 @@ import yaml
 from conftest import ROOT, Project
 
 BUILD = """
-import json
 import shutil
 from pathlib import Path
 from press.core import files
@@ -22,25 +22,48 @@ shutil.rmtree(folder, ignore_errors=True)
 text = Path("content.txt").read_text()
 (folder / "model.onnx").write_text(text)
 (folder / "adapters/travel/adapter.onnx_adapter").write_text(text * 2)
-scores = {"travel": {"onnx": {"adapter": {"loss": 1.5}}}, "general": {"onnx": {"bare": {"loss": 2}}}, "bytes": {}}
-files.write_json(folder / "metrics.json", scores)
-gates = json.loads(Path("gates.json").read_text())
 inputs = {
     "params": settings.load().model_dump(),
-    "machines": {},
     "base_model_sha256": "0" * 64,
     "data_sha256": {"content.txt": files.sha256(Path("content.txt"))},
 }
-manifest = {"base_sha256": "0" * 64, "gates": gates, "inputs": inputs, "files": files.digests(folder)}
+manifest = {"target": "cpu", "base_sha256": "0" * 64, "inputs": inputs, "files": files.digests(folder)}
 files.write_json(folder / "manifest.json", manifest)
 """
+MEASURE = """
+from pathlib import Path
+from press.core import files
+
+folder, machines = Path("reports/evaluate/cpu"), Path("reports/machine")
+measured = files.read_json(Path("measured.json"))
+scores = {"travel": {"onnx": {"adapter": {"loss": measured["loss"]}}}, "general": {"onnx": {"bare": {"loss": 2}}}}
+files.write_json(folder / "metrics.json", scores | {"bytes": {}})
+files.write_json(folder / "gates.json", {"gates": measured["gates"]})
+(folder / "README.md").write_text(f"# A card: {measured['loss']}\\n")
+for name in ("fetch", "quantize", "finetune/travel", "finetune/packing", "capture/cpu", "evaluate/cpu"):
+    files.write_json(machines / f"{name}.json", {"vendor": measured["vendor"]})
+"""
+MEASURED = {
+    "loss": 1.5,
+    "vendor": "AuthenticAMD",
+    "gates": [{"gate": "a.b <= 1", "passed": True, "reason": "0 against 1"}],
+}
+FIGURES = ("README.md", "gates.json", "metrics.json")
 PIPELINE = {
     "stages": {
         "package": {
             "cmd": "python build.py",
-            "deps": ["build.py", "content.txt", "gates.json"],
+            "deps": ["build.py", "content.txt"],
             "outs": ["packages/cpu"],
-        }
+        },
+        "evaluate": {
+            "cmd": "python measure.py",
+            "deps": ["measure.py", "measured.json", "content.txt"],
+            "outs": [
+                {path: {"cache": False}}
+                for path in (*(f"reports/evaluate/cpu/{name}" for name in FIGURES), "reports/machine")
+            ],
+        },
     },
     "artifacts": {"olive-press": {"path": "releases/cpu", "type": "model"}},
 }
@@ -57,7 +80,8 @@ def published_from(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.environment |= home | {"DVC_NO_ANALYTICS": "1"}
     for name, text in (
         ("build.py", BUILD),
-        ("gates.json", '[{"gate": "a.b <= 1", "passed": true, "reason": "0 against 1"}]'),
+        ("measure.py", MEASURE),
+        ("measured.json", json.dumps(MEASURED)),
         ("dvc.yaml", yaml.safe_dump(PIPELINE)),
     ):
         (project.folder / name).write_text(text, encoding="utf-8")
@@ -84,11 +108,24 @@ def release(published_from: Project, tmp_path: Path) -> Project:
 
 
 def rebuild(project: Project, content: str) -> None:
-    """Build, release and commit a package with another content."""
+    """Build, measure, release and commit a package with another content."""
     (project.folder / "content.txt").write_text(content, encoding="utf-8")
     project.run("dvc", "repro", "--quiet")
     project.commit()
-    assert run(project, "release").returncode == 0
+    release_again(project)
+
+
+def measure(project: Project, **figures: object) -> None:
+    """Measure the package anew, as on another machine, and commit that."""
+    (project.folder / "measured.json").write_text(json.dumps(MEASURED | figures), encoding="utf-8")
+    project.run("dvc", "repro", "--quiet")
+    project.commit()
+
+
+def release_again(project: Project) -> None:
+    """Release what is built and measured, and commit that."""
+    result = run(project, "release")
+    assert result.returncode == 0, result.stderr
     project.commit()
 
 

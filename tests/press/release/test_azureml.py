@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,7 +19,7 @@ from conftest import Project, assert_sentence
 
 from press.core import files
 
-from .conftest import clone, rebuild, run
+from .conftest import clone, measure, rebuild, release_again, run
 
 pytestmark = pytest.mark.integration
 NAME = "ft-for-travel"
@@ -105,6 +106,25 @@ def test_the_same_content_again_is_a_success_and_other_content_is_refused(releas
     rebuild(release, "other weights\n")
     assert_sentence(run(release, "publish"), "already published with another content", "raise publish.azureml.version")
     assert (azure.storage.blobs(), repr(azure.versions)) == before
+
+
+def test_other_figures_of_the_same_package_leave_the_version_as_it_was_published(release, azure):
+    published(release)
+    before = files.digests(release.folder / "releases/cpu")
+    there = azure.storage.blobs(), repr(azure.versions)
+    measure(release, loss=1.25, vendor="GenuineIntel")
+    release_again(release)
+    assert files.digests(release.folder / "releases/cpu") != before
+    told = "version 1 is already published with this content; its figures stay: travel 1.500"
+    assert told in published(release).stdout
+    assert (azure.storage.blobs(), repr(azure.versions)) == there
+    assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+    assert files.digests(release.folder / "fetched") == before
+    shutil.rmtree(release.folder / "fetched")
+    # What is damaged there cannot be mended from here.
+    azure.storage.delete(blob(azure, "metrics.json"))
+    refused = run(release, "publish")
+    assert_sentence(refused, "ft-for-travel 1 is another release of the same package, and not whole in the workspace")
 
 
 def test_a_blob_deleted_on_the_server_is_found_and_mended(release, azure):

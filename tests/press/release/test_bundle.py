@@ -17,12 +17,12 @@ from in_toto_attestation.v1 import statement_pb2
 
 from press.core import files
 
-from .conftest import run
+from .conftest import FIGURES, measure, run
 
 pytestmark = pytest.mark.integration
 FOLDER = Path("releases/cpu")
 NAMES = (
-    *("model.onnx", "adapters/travel/adapter.onnx_adapter", "metrics.json", "manifest.json", "provenance.json"),
+    *("model.onnx", "adapters/travel/adapter.onnx_adapter", *FIGURES, "manifest.json", "provenance.json"),
     "model.sig",
 )
 
@@ -62,10 +62,13 @@ def test_the_provenance_is_slsa_s_and_names_every_source_and_file(release):
     text = (release.folder / FOLDER / "provenance.json").read_text(encoding="utf-8")
     statement = json_format.Parse(text, statement_pb2.Statement())
     provenance = json_format.ParseDict(json.loads(text)["predicate"], provenance_pb2.Provenance())
-    digests = files.digests(release.folder / "packages/cpu")
+    digests = files.digests(release.folder / FOLDER)
+    del digests["provenance.json"]
     assert {subject.name: subject.digest["sha256"] for subject in statement.subject} == digests
     build = provenance.build_definition
     assert build.external_parameters["seed"] == 42
+    stages = {"fetch", "quantize", "finetune@travel", "finetune@packing", "capture@cpu", "evaluate@cpu"}
+    assert set(build.internal_parameters["machines"]) == stages
     commit, base, *others = build.resolved_dependencies
     # The release's own commit comes after the one that it was built from.
     assert commit.digest["gitCommit"] == release.run("git", "rev-parse", "HEAD^").stdout.strip()
@@ -79,7 +82,50 @@ def test_the_provenance_is_slsa_s_and_names_every_source_and_file(release):
 def test_the_package_itself_stays_as_it_was_built(release):
     built, released = (files.digests(release.folder / name) for name in ("packages/cpu", FOLDER))
     assert {name: released.get(name) for name in built} == built
-    assert set(released) - set(built) == {"provenance.json"}
+    assert set(released) - set(built) == {*FIGURES, "provenance.json"}
+
+
+def test_what_was_measured_joins_with_the_class_of_machine_and_is_not_in_the_manifest(release):
+    evaluated, folder = release.folder / "reports/evaluate/cpu", release.folder / FOLDER
+    for name in ("README.md", "metrics.json"):
+        assert (folder / name).read_bytes() == (evaluated / name).read_bytes()
+    gates = files.read_json(evaluated / "gates.json")
+    assert files.read_json(folder / "gates.json") == gates | {"machine": {"vendor": "AuthenticAMD"}}
+    assert not set(FIGURES) & set(files.read_json(folder / "manifest.json")["files"])
+
+
+def test_other_figures_make_another_release_of_the_same_package(release):
+    before = files.digests(release.folder / FOLDER)
+    for figures in ({"loss": 1.25}, {"loss": 1.25, "vendor": "GenuineIntel"}):
+        measure(release, **figures)
+        result = run(release, "release")
+        assert f"digest {before['manifest.json']}" in result.stdout, result.stderr
+        assert files.read_json(release.folder / FOLDER / "metrics.json")["travel"]["onnx"]["adapter"]["loss"] == 1.25
+        release.commit()
+    assert files.read_json(release.folder / FOLDER / "gates.json")["machine"] == {"vendor": "GenuineIntel"}
+
+
+@pytest.mark.parametrize(
+    ("gates", "sentence"),
+    [
+        (
+            [{"gate": "a.b <= 1", "passed": False, "reason": "2 against 1, 1 too much"}],
+            "did not pass a.b <= 1 (2 against",
+        ),
+        ([], "packages/cpu has no quality gates"),
+    ],
+)
+def test_a_package_that_failed_its_gates_is_not_released(release, gates, sentence):
+    before = files.digests(release.folder / FOLDER)
+    measure(release, gates=gates)
+    assert_sentence(run(release, "release"), sentence)
+    assert files.digests(release.folder / FOLDER) == before
+
+
+def test_figures_that_are_not_up_to_date_are_not_released(release):
+    release.edit("reports/evaluate/cpu/gates.json", "true", "false")
+    release.commit()
+    assert_sentence(run(release, "release"), "evaluate not up to date", "`dvc repro`")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """A package is published once, whole, and comes back the same; what must not be published is refused."""
 
 import fcntl
+import json
 import re
 import shutil
 import sys
@@ -11,7 +12,7 @@ from conftest import assert_sentence
 from press.core import files
 from press.release.publishing import LOCK
 
-from .conftest import clone, rebuild, run
+from .conftest import FIGURES, MEASURED, clone, measure, rebuild, release_again, run
 
 pytestmark = pytest.mark.integration
 
@@ -69,6 +70,29 @@ def test_the_same_content_again_is_a_success(release):
     assert result.returncode == 0
     assert "version 0.1.0 is already published with this content" in result.stdout
     assert tags(release) == ["olive-press@v0.1.0"]
+
+
+def test_other_figures_of_the_same_package_are_the_same_content_and_the_version_keeps_its_own(release, tmp_path):
+    run(release, "publish")
+    manifest = files.sha256(release.folder / "releases/cpu/manifest.json")
+    before = files.digests(release.folder / "releases/cpu")
+    measure(release, loss=1.25, vendor="GenuineIntel")
+    release_again(release)
+    here = files.digests(release.folder / "releases/cpu")
+    assert here["manifest.json"] == manifest
+    changed = {name for name in before if here[name] != before[name]}
+    assert changed == {*FIGURES, "provenance.json"}
+    result = run(release, "publish")
+    assert result.returncode == 0, result.stderr
+    assert "version 0.1.0 is already published with this content; its figures stay: travel 1.500" in result.stdout
+    assert tags(release) == ["olive-press@v0.1.0"]
+    assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    assert files.digests(release.folder / "fetched") == before
+    # The next version has the new figures.
+    release.edit("params.yaml", "version: 0.1.0", "version: 0.1.1")
+    release.commit()
+    assert run(release, "publish").returncode == 0
+    assert "travel 1.250" in run(clone(release, tmp_path / "clone"), "versions").stdout
 
 
 def test_other_content_under_the_same_version_is_refused(release):
@@ -131,13 +155,19 @@ def test_a_git_remote_that_is_gone_is_a_sentence(release):
             ["dvc.yaml says that olive-press is releases/other"],
         ),
         ("build.py", "text * 2", "text * 3", ["package not up to date", "`dvc repro`"]),
-        ("gates.json", "true", "false", ["did not pass a.b <= 1 (0 against 1)"]),
-        ("gates.json", '[{"gate": "a.b <= 1", "passed": true, "reason": "0 against 1"}]', "[]", ["no quality gates"]),
+        ("measured.json", "true", "false", ["did not pass a.b <= 1 (0 against 1)"]),
+        ("measured.json", json.dumps(MEASURED["gates"]), "[]", ["no quality gates"]),
+        (
+            "measured.json",
+            "1.5",
+            "1.25",
+            ["releases/cpu has other figures than reports/evaluate/cpu", "`make release`"],
+        ),
     ],
 )
 def test_what_must_not_be_published_is_refused(release, file, old, new, parts):
     release.edit(file, old, new)
-    if file == "gates.json":
+    if file == "measured.json":
         release.run("dvc", "repro", "--quiet")
     if file != "content.txt":
         release.commit()

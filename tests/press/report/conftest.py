@@ -170,8 +170,11 @@ def write_reports(folder: Path) -> None:
         for name, rows in ANSWERS.items()
     }
     files.write_json(reports / "evaluate" / "cpu" / "answers.json", answers)
-    evaluated = {name: value for name, value in METRICS.items() if name != "package"}
-    files.write_json(reports / "evaluate" / "cpu" / "metrics.json", evaluated)
+    files.write_json(reports / "evaluate" / "cpu" / "metrics.json", METRICS)
+    files.write_json(reports / "evaluate" / "cpu" / "gates.json", {"gates": GATES})
+    for name in ("fetch", "quantize", "finetune/packing", "capture/cpu", "evaluate/cpu"):
+        files.write_json(reports / "machine" / f"{name}.json", MACHINE)
+    files.write_json(reports / "machine" / "finetune" / "travel.json", MACHINE | {"gpu": "NVIDIA H200"})
     for index, name in enumerate(("travel", "packing")):
         plots = reports / "finetune" / name / "plots" / "metrics"
         losses = {step: 1.6 + index + 2.4 / (1 + step / 12) + (step * 37 % 11 - 5) / 14 for step in range(1, 129)}
@@ -195,16 +198,9 @@ def write_reports(folder: Path) -> None:
         "params": {name: params[name] for name in ("adapters", "base", "package")},
         "base_model_sha256": "b" * 64,
         "data_sha256": {"data/travel.jsonl": "d" * 64},
-        "machines": {"fetch": MACHINE, "finetune": {"travel": MACHINE | {"gpu": "NVIDIA H200"}}},
     }
-    manifest = {
-        "name": "olive-press",
-        "gates": GATES,
-        "inputs": inputs,
-        "files": MODEL | {"metrics.json": "e" * 64},
-    }
+    manifest = {"name": "olive-press", "inputs": inputs, "files": MODEL | {"tokenizer.json": "e" * 64}}
     files.write_json(package / "manifest.json", manifest)
-    files.write_json(package / "metrics.json", METRICS)
 
 
 def make_sample(folder: Path) -> Project:

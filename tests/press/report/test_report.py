@@ -10,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import Project, assert_sentence
 
 from press.core import files
@@ -162,15 +163,14 @@ def test_the_same_files_give_the_same_report(written: Path, own: Path):
 
 
 def test_what_was_not_measured_is_left_out_or_said(own: Path):
-    evaluated, packaged = Path("reports/evaluate/cpu"), Path("packages/cpu/metrics.json")
-    metrics = json.loads(packaged.read_text())
+    evaluated = Path("reports/evaluate/cpu")
+    metrics = json.loads((evaluated / "metrics.json").read_text())
     for name in ("general", "tasks"):
         del metrics[name]
     for name in ("travel", "packing"):
         pytorch = {rung: metrics[name]["pytorch"][rung] for rung in ("base", "quantized", "adapter")}
         metrics[name] = {"pytorch": pytorch}
-    packaged.write_text(json.dumps(metrics))
-    (evaluated / "metrics.json").write_text(json.dumps(metrics | {"package": {}} | {"travel": {}}))
+    (evaluated / "metrics.json").write_text(json.dumps(metrics))
     (evaluated / "answers.json").write_text("{}")
     shutil.rmtree("reports/bench")
     html, markdown = (path.read_text(encoding="utf-8") for path in command.report("cpu", None))
@@ -178,10 +178,23 @@ def test_what_was_not_measured_is_left_out_or_said(own: Path):
     assert "the runtime for this target was not on the machine" in text
     assert "Not measured here" in text
     assert "General text" not in text
-    assert "are of another build than the package" in text
     for form in (text, markdown):
         assert "59.28" in form
         assert "ONNX, bare" not in form
+
+
+def test_figures_of_another_build_than_the_package_are_said_to_be(own: Path):
+    told = "are of another build than the package"
+    lock = Path("dvc.lock")
+    of_both = yaml.safe_load(Project(own).run("git", "show", "HEAD~1:dvc.lock").stdout)
+    for converted, is_told in (("same", False), ("other", True)):
+        for name, digest in (("evaluate@cpu", "same"), ("package@cpu", converted)):
+            deps = of_both["stages"][name]["deps"]
+            next(dep for dep in deps if dep["path"] == "models/converted/cpu")["md5"] = digest
+        lock.write_text(yaml.safe_dump(of_both, sort_keys=False))
+        html, markdown = command.report("cpu", None)
+        assert (told in markup_free(html)) is is_told
+        assert (told in markdown.read_text()) is is_told
 
 
 def test_a_release_is_told_by_its_provenance(own: Path):
@@ -291,6 +304,12 @@ def test_damaged_files_are_named(own: Path):
         with pytest.raises(UserError, match=r"reports/prepare/travel/lengths\.csv"):
             command.report("cpu", None)
     lengths.write_text(whole)
+    machine = Path("reports/machine/capture/cpu.json")
+    recorded = machine.read_text()
+    machine.write_text("{")
+    with pytest.raises(UserError, match=r"reports/machine/capture/cpu\.json is missing or damaged"):
+        command.report("cpu", None)
+    machine.write_text(recorded)
     Path("reports/bench/runtime.json").write_text("{")
     with pytest.raises(UserError, match=r"reports/bench/runtime\.json is not JSON"):
         command.report("cpu", None)

@@ -64,7 +64,7 @@ def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_bui
     assert "seed: 1\n" in text
     assert "rank: 2 " in text
     assert not stale(copy)
-    metrics = (copy.folder / "packages/cpu/metrics.json").read_text(encoding="utf-8")
+    metrics = (copy.folder / "reports/evaluate/cpu/metrics.json").read_text(encoding="utf-8")
     assert f'"bytes": {float(rows[1]["package.bytes"]):.0f}' in metrics
     assert_sentence(copy.run(*SEARCH, check=False), "not committed", "git restore")
     assert_sentence(copy.run(*SEARCH, "apply", "search-0009", check=False), "no experiment 'search-0009', only search-")
