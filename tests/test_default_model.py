@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 from press.core import files
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 from press import doctor
 from press.core import machine, paths

@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
-from conftest import Project, assert_sentence
+from projects import Project, assert_sentence
 
 from press.core import files
 from press.core.errors import UserError
