@@ -1,8 +1,13 @@
 # Olive Press: `make` lists what there is.
 
-PYTHON ?= python3.11
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+# That of .venv, or else the newest that works: what a pyenv shim stands for need not be there, nor ensurepip.
+PYTHON ?= $(or $(call works,$(VENV)/bin/python),$(call works,python3.13),$(call works,python3.12),\
+    $(call works,python3.11),$(error $(NO_PYTHON)))
+works = $(shell $(1) -c "import ensurepip" 2>/dev/null && echo $(1))
+NO_PYTHON := no Python 3.11, 3.12 or 3.13 here can make an environment: install one with its venv module \
+    (Debian and Ubuntu: apt install python3-venv), or name one with PYTHON=path
 REFERENCE := .venv-llmcompressor
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -14,31 +19,46 @@ TESTS ?= tests
 WORKERS ?= 2
 BENCH ?=
 STAGE ?=
+BUILT ?=
+UPGRADE ?=
 SINCE ?=
 DRY_RUN ?=
 VERSION ?=
 TO ?=
 APPLY ?=
 PACKAGE ?= releases/$(TARGET)
-first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
+first = $(shell $(VENV)/bin/python -c "from press.params import reading; print(next(iter(reading.values(())['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-default-model bench bench-quantizers search lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## create .venv with the locked packages
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock requirements-cuda.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-deps pip==26.3
-	$(VENV)/bin/python -m pip install -r requirements.txt -c requirements.lock
+	$(call locked,pip|setuptools) | $(INSTALL) --quiet --requirement /dev/stdin
+# A build of torch for the CPU that lies in a folder (PIP_FIND_LINKS) comes first: of two files whose hashes are locked
+# pip prefers the one whose hash it knows beforehand, which an index tells and a folder does not.
+	if $(VENV)/bin/python -m pip install --quiet --dry-run --no-deps --no-index $(TORCH) 2> /dev/null; then \
+	    $(call locked,torch) | $(INSTALL) --no-index --requirement /dev/stdin; fi
+	$(INSTALL) --requirement requirements.lock
+# The registry's build for Linux requires gigabytes of CUDA libraries, one for the CPU does not.
+	if $(VENV)/bin/python -m pip show torch | grep --quiet "^Requires:.*nvidia"; then \
+	    $(INSTALL) --requirement requirements-cuda.lock; fi
 	$(VENV)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
+# All that a lock names is installed, and nothing else: no dependency is resolved, no build fetches its own tools.
+INSTALL = $(VENV)/bin/python -m pip install --require-hashes --no-deps --no-build-isolation
+# Requirements of requirements.lock with their hashes, which stand in the lines that they continue in.
+locked = awk '/^($(1))==/,!/\\$$/' requirements.lock
+TORCH = $$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
+
 install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.tasks` in params.yaml
-	python -m pip install -r requirements-tasks.txt -c requirements.lock
+	$(INSTALL) --requirement requirements-tasks.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
 	$(if $(PRESET),python -m press.params.preset $(PRESET))
@@ -49,8 +69,8 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET
 	python app.py --package packages/$(TARGET) --adapter $(ADAPTER) "$(PROMPT)"
 
-verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare every output with dvc.lock; STAGE=names rebuilds only these
-	python -m press.verify $(STAGE)
+verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare with dvc.lock; STAGE=names: only these; BUILT=1: what is built here
+	python -m press.verify $(if $(BUILT),--built,$(STAGE))
 
 push: $(INSTALLED) ## push all outputs to the DVC remote, and read them back
 	python -m press.release.storage push
@@ -102,6 +122,9 @@ SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 bench: $(INSTALLED) ## time the built package beside llama.cpp and transformers (12 minutes; BENCH=words are its options)
 	python -m bench.runtime $(BENCH)
 
+bench-arithmetic: $(INSTALLED) ## time the built pipeline's stages in portable and in native arithmetic (25 minutes; BENCH=stages)
+	python -m bench.arithmetic $(BENCH)
+
 bench-quantizers: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
 	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)
 
@@ -114,12 +137,30 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
 	@python -m press.search $(if $(APPLY),apply "$(APPLY)")
 
-lint: $(INSTALLED) ## check style and format
+lint: $(INSTALLED) ## check style, format and the arrows between rooms
 	ruff check .
 	ruff format --check .
+	lint-imports
 
-lock: $(INSTALLED) ## resolve requirements.txt anew into requirements.lock
-	python -m press.core.packages
+lock: $(INSTALLED) ## resolve requirements*.txt into requirements*.lock; UPGRADE=names (or all) takes newer versions
+	$(RESOLVE) $(UPGRADED)
+	grep --quiet "$(TORCH_CPU)" requirements.lock || { \
+	    awk '{print} /^torch==/ {print "    --hash=$(TORCH_CPU) \\"}' requirements.lock > requirements.lock.new && \
+	    mv requirements.lock.new requirements.lock; }
+	$(COMPILE) requirements.txt $(BESIDE) --output-file requirements-cuda.lock $(UPGRADED)
+	$(COMPILE) requirements-tasks.txt --excludes requirements-cuda.txt $(BESIDE) \
+	    --output-file requirements-tasks.lock $(UPGRADED)
+
+# For all platforms and for Python from 3.11 on. What is locked stays as it is, hashes and all, as long as it fits.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+    --no-emit-index-url --custom-compile-command "make lock"
+UPGRADED = $(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package=,$(UPGRADE)))
+RESOLVE := $(COMPILE) requirements.txt --excludes requirements-cuda.txt --output-file requirements.lock
+# What requirements.lock has is left out of the other locks, in its version.
+BESIDE = --constraints requirements.lock $$(sed -n 's/==.*//p' requirements.lock | sed 's/^/--no-emit-package=/')
+# The registry has no build of torch for the CPU; this is that of 2.13.0 for CPython 3.11 on Linux x86-64. The hash of
+# another one: `python -m pip hash WHEEL`.
+TORCH_CPU := sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 
 clean: $(INSTALLED) ## remove what the pipeline made, and nothing else (git restore and dvc checkout bring it back)
 	python -m press.clean

@@ -206,6 +206,9 @@ def main() -> int:
     words = parser.parse_args()
     if words.max_new_tokens < 1:
         parser.error("--max-new-tokens must be at least 1")
+    # Answers have letters and emoji that a console's or a pipe's encoding, such as Windows' cp1252, need not have.
+    for stream in (sys.stdin, sys.stdout):
+        stream.reconfigure(errors="replace")
     try:
         chat = Chat(words.package, words.max_new_tokens)
         chat.switch(words.adapter)

@@ -10,7 +10,6 @@ the same bytes.
 import argparse
 import gc
 import os
-import resource
 import shutil
 import tempfile
 import time
@@ -22,6 +21,7 @@ from olive.model import HfModelHandler
 from olive.passes.olive_pass import create_pass_from_dict
 from olive.passes.pytorch import quant_utils
 
+from bench.memory import peak_bytes
 from bench.shapes import PHI_3_5_MINI, make_phi
 from passes import awq
 from passes.activation_aware import calibration, quantization, search
@@ -103,7 +103,7 @@ def main() -> None:
     for name, seconds in [("all, timed by parts", again), *parts.items()]:
         print(f"| {name} | {seconds:.2f} |")
     same = "the same bytes" if digest == digest_again else "DIFFERENT BYTES"
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    host = peak_bytes()
     print(f"\nBoth runs gave {same}. Peak host memory: {host / 1e9:.1f} GB")
     if device.type == "cuda":
         print(f"Peak GPU memory: {torch.cuda.max_memory_allocated() / 1e9:.1f} GB on {torch.cuda.get_device_name()}")

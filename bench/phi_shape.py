@@ -17,7 +17,6 @@ wants it.
 import argparse
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from bench.memory import peak_bytes
 from bench.shapes import LONG_ROPE, PHI_3_5_MINI, make_phi
 from press.core import environment, files
 from press.data import jsonl
@@ -119,7 +119,7 @@ def measure(name: str, words: argparse.Namespace) -> dict:
     return {
         "seconds": time.perf_counter() - start,
         "gpu": torch.cuda.max_memory_allocated() if words.device == "cuda" else 0,
-        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "host": peak_bytes(),
     }
 
 

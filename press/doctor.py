@@ -6,7 +6,6 @@ It also runs where packages are missing. Exit code 1 if something keeps the pipe
 """
 
 import json
-import os
 import platform
 import shutil
 import sys
@@ -23,7 +22,6 @@ GB = 10**9
 # What the default pipeline took: 1 GB of outputs, the same in the DVC cache, as much again while stages build.
 DISK = 4 * GB
 MEMORY = 3 * GB
-MEMINFO = Path("/proc/meminfo")
 REMOTE_SECONDS = 20
 REMOTE = """
 import json
@@ -63,18 +61,21 @@ def installed() -> Iterable[Row]:
 
 
 def requirements() -> Iterable[Row]:
-    """requirements.txt, against the lock."""
+    """What is wanted by name, against the locks."""
     packages.check_requirements()
-    yield Row("requirements", f"{packages.REQUIREMENTS} and {packages.LOCK} agree")
+    packages.check_requirements(packages.TASKS_REQUIREMENTS, packages.TASKS)
+    yield Row("requirements", "as they are locked")
 
 
 def cpu() -> Iterable[Row]:
     """The CPU, and whether the committed outputs are from one of its class."""
     this = machine.this()
-    cores = len(os.sched_getaffinity(0))
-    yield Row("CPU", f"{this['vendor']} {this['architecture']}, {cores} cores, {' '.join(this['instruction_sets'])}")
+    sets = " ".join(this["instruction_sets"])
+    yield Row("CPU", f"{this['vendor']} {this['architecture']}, {machine.cores()} cores, {sets}")
     yield Row("GPU", this["gpu"] or "none (none is needed)")
-    others = [path for path in paths.MACHINES.rglob("*.json") if json.loads(path.read_text(encoding="utf-8")) != this]
+    recorded = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths.MACHINES.rglob("*.json")}
+    # Of portable floats there is no class to tell.
+    others = [path for path, of in recorded.items() if "vendor" in of and of != this]
     if others:
         names = ", ".join(path.relative_to(paths.MACHINES).with_suffix("").as_posix() for path in sorted(others))
         yield Row(
@@ -110,8 +111,9 @@ def disk() -> Iterable[Row]:
 
 def memory() -> Iterable[Row]:
     """Memory that is available without swapping."""
-    lines = dict(line.split(":") for line in MEMINFO.read_text(encoding="utf-8").splitlines())
-    available = int(lines["MemAvailable"].split()[0]) * 1024
+    import psutil
+
+    available = psutil.virtual_memory().available
     found = f"{available / GB:.1f} GB available"
     advice = f"the default pipeline takes {MEMORY / GB:.0f} GB: end other programs"
     yield Row("memory", found) if available >= MEMORY else Row("memory", found, WRONG, advice)
@@ -125,7 +127,7 @@ def parameters() -> Iterable[Row]:
     checks.check_files(params)
     checks.check_gates(params)
     found = f"valid: adapters {', '.join(params.adapters)}; targets {', '.join(params.targets)}"
-    cores = len(os.sched_getaffinity(0))
+    cores = machine.cores()
     if params.threads > cores:
         advice = f"threads is {params.threads}, but there are {cores} cores: slow, though the bytes are right"
         yield Row("params.yaml", found, NOTE, advice)

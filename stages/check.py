@@ -1,6 +1,6 @@
 """Check parameters and environment before anything runs, and write down what each stage's code and libraries are.
 
-in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.txt, the project's
+in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.lock, the project's
      Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not;
      reports/code/STAGE.txt, digests of what its code says; reports/code/modules.txt, which module has which digest
@@ -11,7 +11,7 @@ and only those.
 
 from pathlib import Path
 
-from press.core import cli, code, files, libraries, packages, paths
+from press.core import arithmetic, cli, code, files, libraries, machine, packages, paths
 from press.model import device
 from press.params import checks, settings
 from press.quality import tasks
@@ -23,7 +23,7 @@ def write_libraries(project: code.Project, locked: dict[str, str], unused: dict[
         for stage, script in project.stages().items():
             modules = project.uses(script, through_front_door=True)
             used = libraries.used(map(project.tree, modules), unused)
-            lines = [f"{name}=={version}\n" for name, version in locked.items() if name in used]
+            lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
 
@@ -41,6 +41,7 @@ def write_code(project: code.Project) -> None:
 
 def main() -> None:
     params = settings.load()
+    arithmetic.check(params.arithmetic, machine.instruction_sets())
     device.check(params)
     checks.check_files(params)
     checks.check_gates(params)

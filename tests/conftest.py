@@ -30,14 +30,14 @@ import hypothesis
 import pytest
 from projects import ROOT, Project, checkout, once
 
-from press.core import environment, files
+from press.core import arithmetic, environment, files
 from press.model import quantization
 from press.params import schema, settings
 from press.sources import random_model
 
 pytest_plugins = ["tiers"]
-# Before PyTorch and Olive are loaded, which read it once.
-os.environ.update(environment.STAGE)
+# Before NumPy, PyTorch and Olive are loaded, which read these once: as a stage's process has them.
+os.environ.update(environment.STAGE | arithmetic.VARIABLES)
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

@@ -13,7 +13,7 @@ from press.params import settings
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TRAVEL = PARAMS["adapters"]["travel"]
-KEYS = "seed, threads, device, base, quantize, adapters, targets, evaluate, gates, package"
+KEYS = "seed, threads, device, arithmetic, base, quantize, adapters, targets, evaluate, gates, package"
 DELETED = object()
 JARGON = (
     "Input should",
@@ -33,8 +33,17 @@ OTHERS = {
     "seed": 7,
     "threads": 1,
     "device": "cpu",
+    "arithmetic": "native",
     "base.source": "local",
-    "base.package": {"name": "other", "version": "9", "sha256": "0" * 64, "gguf": "other.gguf"},
+    "base.package": {
+        "name": "other",
+        "version": "9",
+        "sha256": "0" * 64,
+        "gguf": "other.gguf",
+        "model": "other/model",
+        "license": "other",
+        "language": ["fr"],
+    },
     "base.local": {"path": "other", "sha256": "0" * 64},
     "base.hub": {"id": "other/model", "revision": "0" * 40},
     "base.azureml.uri": "azureml://registries/other/models/other/versions/9",

@@ -40,11 +40,6 @@ def test_it_answers_with_and_without_an_adapter_and_tells_the_speed(package):
     assert app(package, "--adapter", "travel", QUESTION).stdout == travel.stdout
 
 
-def test_it_imports_nothing_of_the_pipeline():
-    names = re.findall(r"^(?:import|from) (\w+)", (ROOT / "app.py").read_text(encoding="utf-8"), re.MULTILINE)
-    assert set(names) - sys.stdlib_module_names == {"onnxruntime_genai"}
-
-
 def test_a_chat_switches_adapters_and_goes_on_after_a_mistake(package):
     typed = (
         "/adapters\nhello\n/adapter packing\nhello\n/adapter nowhere\n/adapter none\n/reset\n/what\n/quit\nnot read\n"

@@ -88,7 +88,7 @@ def test_no_python_file_is_listed_and_the_file_fits_a_reader():
 
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
-    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.txt", *code.LOCAL}
+    assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.lock", *code.LOCAL}
     assert set(one["params"]) == set(PARAMS) - settings.OUTSIDE
 
 

@@ -98,7 +98,7 @@ class Race:
     """What was measured in the rounds.
 
     :param times: of every request, by contestant and length of prompt
-    :param processes: load time and peak memory of every process, by contestant
+    :param processes: load time and, on Linux, peak memory of every process, by contestant
     :param adapter: seconds to load an adapter once more, and to make it the active one, of every round
     """
 
@@ -142,8 +142,9 @@ def play(
                 contestant.generate(ids[:16], WARM_UP)
                 measured.times[name][length].append(contestant.generate(ids[:length], chosen.tokens))
         for name, contestant in started.items():
-            process = {"load_s": contestant.load_s, "peak_bytes": contestant.peak_bytes()}
-            measured.processes[name].append(process)
+            peak = contestant.peak_bytes()
+            known = {"peak_bytes": peak} if peak else {}
+            measured.processes[name].append({"load_s": contestant.load_s} | known)
         if SWITCHED in started:
             loaded = started[SWITCHED].ask("load_adapter", adapter="again", path=str(adapter))
             switched = measured.times[SWITCHED][chosen.lengths[0]][-1]

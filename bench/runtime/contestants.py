@@ -13,6 +13,7 @@ from pathlib import Path
 from press.core.errors import UserError
 
 NPM = Path("bench/npm")
+PROCESSES = Path("/proc")
 LLAMA = "llama.cpp"
 TRANSFORMERS = "transformers, fp32"
 BARE, READY, ADAPTER, SWITCHED = "bare graph", "no adapter", "one adapter", "adapter switched"
@@ -59,10 +60,12 @@ class Contestant(AbstractContextManager):
         """Return the summed negative log-likelihood of a row after its first token, in nats."""
         return self.ask("score", ids=ids, adapter=self.adapters[0])["loss"]
 
-    def peak_bytes(self) -> int:
-        """Return the largest resident memory of the process so far, mapped files included."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8")
-        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024
+    def peak_bytes(self) -> int | None:
+        """Return the largest resident memory of the process so far, mapped files included; only Linux tells it."""
+        status = PROCESSES / str(self._process.pid) / "status"
+        if not status.exists():
+            return None
+        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)[1]) * 1024
 
     def __exit__(self, *_: object) -> None:
         self._process.stdin.close()

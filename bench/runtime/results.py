@@ -140,10 +140,10 @@ def _speeds(results: dict, times: Times, length: int) -> str:
 
 
 def _processes(results: dict) -> str:
-    rows = [
-        [name, f"{of['load_s']:.2f}", f"{of['peak_bytes'] / 1e6:.0f}", f"{of['perplexity']:.2f}"]
-        for name, of in results["contestants"].items()
-    ]
+    rows = []
+    for name, of in results["contestants"].items():
+        peak = f"{of['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in of else "–"
+        rows.append([name, f"{of['load_s']:.2f}", peak, f"{of['perplexity']:.2f}"])
     return table(["", "load, s", "peak memory, MB", "perplexity"], rows)
 
 

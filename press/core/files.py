@@ -1,14 +1,13 @@
 """Write outputs whole or not at all, and name their content by digest."""
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from press.core import locks
 from press.core.errors import UserError
 
 PARTIAL_SUFFIX = ".partial"
@@ -44,16 +43,8 @@ def replaced(target: Path) -> Iterator[Path]:
         publish(folder, target)
 
 
-@contextmanager
-def _locked(folder: Path, target: Path) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError as error:
-        raise UserError(f"another process is still building {target}: wait for it, or end it") from error
-    finally:
-        os.close(descriptor)
+def _locked(folder: Path, target: Path) -> AbstractContextManager[int]:
+    return locks.alone(folder, f"another process is still building {target}: wait for it, or end it")
 
 
 def publish(source: Path, target: Path) -> None:

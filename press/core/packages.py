@@ -1,24 +1,22 @@
-"""The lock file: every package with its version, as `pip install --constraint` takes it.
+"""The lock files, which `make lock` has uv write: every package with its version and hashes, in pip's format."""
 
-python -m press.core.packages       resolve requirements.txt anew and write requirements.lock (`make lock`)
-"""
-
-import json
 import re
-import subprocess
-import sys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from press.core.errors import UserError
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 REQUIREMENTS = Path("requirements.txt")
 LOCK = Path("requirements.lock")
 # What lm-eval adds to these; only who names tasks of it installs it.
-TASKS = Path("requirements-tasks.txt")
+TASKS_REQUIREMENTS = Path("requirements-tasks.txt")
+TASKS = Path("requirements-tasks.lock")
 INSTALL = "make install"
 INSTALL_TASKS = "make install-tasks"
-HEADER = "# Made by `make lock` from requirements.txt, for CPython 3.11 on Linux: every package with its version.\n"
 
 
 def normalize(name: str) -> str:
@@ -27,10 +25,29 @@ def normalize(name: str) -> str:
 
 
 def read(path: Path = LOCK) -> dict[str, str]:
-    """Map the normalized name of each locked package to its version."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
-    return {normalize(name): version for name, version in pairs}
+    """Map the normalized name of each package that is locked for this interpreter and platform to its version.
+
+    :raises UserError: if the file is no lock
+    """
+    wanted = [each for each in requirements(path) if not each.marker or each.marker.evaluate()]
+    return {normalize(each.name): str(each.specifier).removeprefix("==") for each in wanted}
+
+
+def requirements(path: Path) -> list["Requirement"]:
+    """Return the requirements of a file in pip's format, for whatever platform, without options such as hashes.
+
+    :raises UserError: if it is not in this format
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    found = []
+    for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
+        text = re.split(r"(?:^|\s)(?:#|--)", line, maxsplit=1)[0].strip()
+        try:
+            found += [Requirement(text)] if text else []
+        except InvalidRequirement as error:
+            raise UserError(f"{path} has a line that is no requirement ({text!r}): run `git restore {path}`") from error
+    return found
 
 
 def check_installed(locked: dict[str, str]) -> None:
@@ -49,37 +66,14 @@ def check_installed(locked: dict[str, str]) -> None:
         raise UserError(f"the environment differs from {path} ({'; '.join(wrong[:3])}): run `{command}`")
 
 
-def check_requirements(requirements: Path = REQUIREMENTS, path: Path = LOCK) -> None:
-    """Refuse a requirements.txt that names other versions than the lock has."""
-    from packaging.requirements import Requirement
-
-    locked = read(path)
-    lines = requirements.read_text(encoding="utf-8").splitlines()
-    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    wrong = [str(each) for each in wanted if str(each.specifier) != f"=={locked.get(normalize(each.name))}"]
+def check_requirements(path: Path = REQUIREMENTS, lock: Path = LOCK) -> None:
+    """Refuse requirements that name other versions than their lock has."""
+    locked = {normalize(each.name): each.specifier for each in requirements(lock)}
+    wrong = [str(each) for each in requirements(path) if each.specifier != locked.get(normalize(each.name))]
     if wrong:
-        raise UserError(f"{path} has other versions than {requirements} ({'; '.join(wrong[:3])}): run `make lock`")
+        raise UserError(f"{lock} has other versions than {path} ({'; '.join(wrong[:3])}): run `make lock`")
 
 
 def public(version: str) -> str:
     """Return a version without its local part: 2.13.0+cpu and 2.13.0 are builds of the same release."""
     return version.partition("+")[0]
-
-
-def resolve() -> str:
-    """Return the lock file's text for requirements.txt, resolved by pip against the package registry."""
-    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "--report", "-"]
-    result = subprocess.run([*command, "-r", str(REQUIREMENTS)], capture_output=True, text=True, check=False)
-    if result.returncode:
-        raise UserError(f"pip cannot resolve {REQUIREMENTS}: {result.stderr.strip().splitlines()[-1]}")
-    packages = [package["metadata"] for package in json.loads(result.stdout)["install"]]
-    lines = sorted(f"{normalize(package['name'])}=={public(package['version'])}\n" for package in packages)
-    return HEADER + "".join(lines)
-
-
-if __name__ == "__main__":
-    try:
-        LOCK.write_text(resolve(), encoding="utf-8")
-    except UserError as error:
-        sys.exit(f"error: {error}")
-    print(f"{LOCK}: {len(read())} packages")

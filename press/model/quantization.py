@@ -6,8 +6,10 @@ from press.core import nested
 from press.core.errors import UserError
 from press.model import checkpoints, olive_run
 from press.params import schema
-from press.params.quantizers import HIGH_BITS, PASSES
+from press.params.mixed_precision import HIGH_BITS
 
+# Olive's pass for each `quantize.algorithm`.
+PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 # What lowers the memory that it needs.
 KNOBS = "quantize.calibration.rows or .row_tokens"
 

@@ -7,11 +7,14 @@ from jsonschema import Draft202012Validator, SchemaError
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from press.data.templates import check_template
+from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS
-from press.params.quantizers import HIGH_BITS
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"
+HUB_ID = r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$"
+LICENSE = r"^[a-z0-9][a-z0-9.+-]*$"
+LANGUAGE = r"^([a-z]{2,3}|code|multilingual)$"
 
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
@@ -20,6 +23,9 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 PATTERNS = {
     NAME: "a folder name: lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
+    HUB_ID: "a model's name on the hub, such as owner/model",
+    LICENSE: "a licence as the hub spells it: lower case, such as apache-2.0, gemma or other",
+    LANGUAGE: "a language's code: two or three lower-case letters, such as en",
 }
 
 
@@ -34,6 +40,9 @@ class PackageSource(Block):
     version: str
     sha256: Annotated[str, Field(pattern=SHA256)]
     gguf: str
+    model: Annotated[str, Field(pattern=HUB_ID)] | None
+    license: Annotated[str, Field(pattern=LICENSE)] | None
+    language: list[Annotated[str, Field(pattern=LANGUAGE)]]
 
 
 class LocalSource(Block):

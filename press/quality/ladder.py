@@ -15,20 +15,10 @@ from press.core import nested
 from press.core.errors import UserError
 from press.data import jsonl
 from press.data.examples import Example
-from press.quality import scoring
+from press.quality import scoring, vocabulary
 from press.quality.scoring import Scored
+from press.quality.vocabulary import FIGURES, GENERAL, RUNGS, STEPS, Difference
 
-GENERAL = "general"
-# In the order in which a model goes through them, by their metrics' names, and as they are called in a plot.
-RUNGS = {
-    "pytorch.base": "base",
-    "pytorch.quantized": "quantized",
-    "pytorch.head": "head",
-    "onnx.bare": "onnx bare",
-    "pytorch.adapter": "adapter",
-    "onnx.adapter": "onnx adapter",
-}
-FIGURES = ("loss", "perplexity", "kl", "agreement", "valid")
 # Of a text's examples, those kept with their own figures.
 KEPT = 500
 SHOWN = 80
@@ -98,7 +88,7 @@ class Ladder:
         return found
 
     def _in_order(self) -> list[str]:
-        texts, rungs = list(self.texts), list(RUNGS)
+        texts, rungs = list(self.texts), [rung.key for rung in RUNGS]
         return sorted(self.rungs, key=lambda name: (texts.index(name.split(".")[0]), rungs.index(_rung(name))))
 
 
@@ -111,19 +101,16 @@ def attribution(scores: Mapping) -> dict[str, float]:
 
     :param scores: of one text, by runtime and rung; where a rung is missing, so are its steps
     """
-    losses = {f"{of}.{rung}": score["loss"] for of in ("pytorch", "onnx") for rung, score in scores.get(of, {}).items()}
+    losses = {rung.key: score["loss"] for rung, score in vocabulary.scored(scores)}
 
-    def step(to: str, start: str) -> float | None:
-        return losses[to] - losses[start] if {to, start} <= losses.keys() else None
+    def cost(difference: Difference | None) -> float:
+        return losses[difference.to] - losses[difference.start] if difference else 0.0
 
-    bare, adapter = step("onnx.bare", "pytorch.quantized"), step("onnx.adapter", "pytorch.adapter")
-    steps = {
-        "weights": step("pytorch.quantized", "pytorch.base"),
-        "lm_head": step("pytorch.head", "pytorch.quantized"),
-        "activations": step("onnx.bare", "pytorch.head"),
-        "adapter_conversion": None if bare is None or adapter is None else adapter - bare,
+    return {
+        name: round(cost(step.cost) - cost(step.other), scoring.DIGITS)
+        for name, step in STEPS.items()
+        if {*step.cost, *(step.other or ())} <= losses.keys()
     }
-    return {name: round(value, scoring.DIGITS) for name, value in steps.items() if value is not None}
 
 
 def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
@@ -139,10 +126,8 @@ def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["text", "rung", *FIGURES])
         for text, scores in ladders.items():
-            for of, rung, name in ((*key.split("."), name) for key, name in RUNGS.items()):
-                score = scores.get(of, {}).get(rung)
-                if score:
-                    table.writerow([text, name, *(score.get(figure, "") for figure in FIGURES)])
+            for rung, score in vocabulary.scored(scores):
+                table.writerow([text, rung.short, *(score.get(figure, "") for figure in FIGURES)])
 
 
 def read_cases(path: Path) -> list[dict]:

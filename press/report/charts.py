@@ -1,47 +1,18 @@
-"""The charts, drawn from Vega-Lite into SVG that takes its colours from the page, light or dark.
-
-Colours are CSS variables of style.css. What a chart shows stands in a table or a sentence beside it as well.
-"""
+"""The charts of a report. What a chart shows stands in a table or a sentence beside it as well."""
 
 import math
-import re
 from collections.abc import Sequence
-from functools import cache
-from xml.sax.saxutils import escape
 
 from markupsafe import Markup
 
-from press.core.errors import UserError
+from press.report import vega
 from press.report.figures import Ladder, size
+from press.report.vega import ADAPTER, BAD, BARE, INK, QUIET, SURFACE
 
-VEGA_LITE = "6.4"
-BARE, ADAPTER, QUIET, GRID, SURFACE, INK, BAD = (
-    f"var(--{name})" for name in ("bare", "adapter", "quiet", "grid", "surface", "ink", "bad")
-)
 # Pixels of the plot itself; a column of labels stands before it where there are names.
-WIDTH, LABELS = 250, 142
+WIDTH, LABELS = 250, 154
 LONG = 370
 ROW = 26
-# How much a wide page may enlarge a chart.
-STRETCH = 1.15
-CONFIG = {
-    "aria": False,
-    "background": None,
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": QUIET,
-        "titleColor": QUIET,
-        "labelFontSize": 11,
-        "titleFontSize": 11,
-        "titleFontWeight": "normal",
-        "gridColor": GRID,
-        "domainColor": GRID,
-        "ticks": False,
-        "labelPadding": 6,
-    },
-    "text": {"color": INK, "fontSize": 11},
-}
 NAMES = {
     "type": "nominal",
     "sort": None,
@@ -81,7 +52,7 @@ def ladder(of: Ladder) -> Markup:
     x = {"field": "loss", "type": "quantitative", "title": "loss, nats a token", "scale": scale}
     point = {"stroke": {"field": "stroke", "scale": None}, "fill": {"field": "fill", "scale": None}}
     joined = {"order": {"field": "index"}, "detail": {"field": "of"}}
-    return _svg(
+    return vega.embedded(
         {
             "width": WIDTH,
             "height": {"step": ROW},
@@ -115,7 +86,7 @@ def attribution(of: Ladder) -> Markup:
     low = min([0, *(row["cost"] for row in rows)])
     scale = {"domain": [low * 1.1 - (reach * 0.5 if low else 0), reach * 1.4], "nice": False}
     text = {"text": {"field": "text"}}
-    return _svg(
+    return vega.embedded(
         {
             "width": WIDTH,
             "height": {"step": ROW},
@@ -169,7 +140,7 @@ def training(adapter: str, train: Sequence[tuple[int, float]], heldout: Sequence
     points = {"mark": {"type": "point", "size": 70, "filled": True, "opacity": 1, "color": ADAPTER, "shape": "diamond"}}
     label = {"type": "text", "align": "right", "dy": -12, "dx": 4, "color": ADAPTER, "fontWeight": "bold"}
     written = {"text": {"field": "loss", "format": ".3f"}}
-    return _svg(
+    return vega.embedded(
         {
             "width": LONG,
             "height": 190,
@@ -210,7 +181,7 @@ def _steps(curve: Sequence[tuple[int, float]]) -> list[dict]:
 def histogram(adapter: str, bins: Sequence[tuple[int, int, int]]) -> Markup:
     """Draw how many examples have how many tokens."""
     rows = [{"from": low, "to": high + 1, "examples": count, "zero": 0} for low, high, count in bins]
-    return _svg(
+    return vega.embedded(
         {
             "width": LONG,
             "height": 120,
@@ -263,7 +234,7 @@ def _bars(rows: list[dict], field: str, title: str, name: str) -> Markup:
     axis = {"axis": {"tickCount": 4}, "stack": None}
     x = {"field": field, "type": "quantitative", "title": title, "scale": scale} | axis
     bar = {"mark": {"type": "bar", "height": 14, "cornerRadiusEnd": 2}}
-    return _svg(
+    return vega.embedded(
         {
             "width": WIDTH,
             "height": {"step": ROW},
@@ -277,24 +248,3 @@ def _bars(rows: list[dict], field: str, title: str, name: str) -> Markup:
         name,
         "; ".join(f"{row['name']} {row['text']}" for row in rows),
     )
-
-
-@cache
-def _renderer():
-    try:
-        import vl_convert
-    except ModuleNotFoundError as error:
-        raise UserError("vl-convert-python, which draws the charts, is not installed: run `make install`") from error
-    return vl_convert
-
-
-def _svg(spec: dict, title: str, description: str) -> Markup:
-    """Return a chart as one <svg> that a page can hold, named and described for those who cannot see it."""
-    drawn = _renderer().vegalite_to_svg(spec | {"config": CONFIG}, vl_version=VEGA_LITE)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn).groups()
-    most = f"{float(width) * STRETCH:.0f}px"
-    head = (
-        f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" style="max-width:{most}">'
-        f"<title>{escape(title)}</title><desc>{escape(description)}</desc>"
-    )
-    return Markup(head + drawn.partition(">")[2])

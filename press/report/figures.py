@@ -7,18 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from press.data import answers, templates
-from press.package import card
-from press.quality.ladder import FIGURES, GENERAL
+from press.quality import vocabulary
+from press.quality.vocabulary import FIGURES, GENERAL
 from press.report.inputs import Inputs
 
 ADAPTER = "adapter"
-ATTRIBUTION = {
-    "weights": "weights",
-    "lm_head": "embedding and head",
-    "activations": "activations",
-    "adapter_conversion": "adapter's conversion",
-}
-MODELS = {"base": "base", "quantized": "quantized", "captured": "ONNX graph"}
 # Label, key among a contestant's figures for prompts of a length, and factor to the label's unit.
 SPEEDS = (
     ("first token, ms", "ttft_s", 1000),
@@ -100,24 +93,13 @@ def ladders(inputs: Inputs) -> list[Ladder]:
 
 
 def _ladder(inputs: Inputs, text: str) -> Ladder:
-    metrics = inputs.metrics
-    rungs = _rungs(metrics[text])
-    if text == GENERAL:
-        for name in inputs.adapters:
-            rungs += _rungs(metrics[name].get(GENERAL, {}), name)
-    costs = metrics[text].get("attribution", {})
-    return Ladder(text, rungs, {label: costs[key] for key, label in ATTRIBUTION.items() if key in costs})
-
-
-def _rungs(scores: Mapping, adapter: str = ADAPTER) -> list[Rung]:
-    """Return the rungs that have scores, that of an adapter under its name."""
-    found = []
-    for key, label in card.RUNGS.items():
-        engine, rung = key.split(".")
-        of = scores.get(engine, {}).get(rung)
-        if of:
-            found.append(Rung(label.replace(ADAPTER, adapter), engine, rung == ADAPTER, *map(of.get, FIGURES)))
-    return found
+    rungs = [
+        Rung(label, rung.engine, rung.name == ADAPTER, *map(score.get, FIGURES))
+        for rung, label, score in vocabulary.ladder(inputs.metrics, text, inputs.adapters)
+    ]
+    costs = inputs.metrics[text].get("attribution", {})
+    steps = {step.label: costs[name] for name, step in vocabulary.STEPS.items() if name in costs}
+    return Ladder(text, rungs, steps)
 
 
 def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
@@ -125,7 +107,7 @@ def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
     of = inputs.metrics[adapter]
     return [
         (f"answers that {words}", of[key]["bare"], of[key]["adapter"])
-        for key, words in card.SHARES.items()
+        for key, words in vocabulary.SHARES.items()
         if key in of
     ]
 
@@ -153,10 +135,7 @@ def _answer(model: str, text: str, schema: dict | None) -> Answer:
 
 def sizes(inputs: Inputs) -> list[tuple[str, int]]:
     """Return the bytes of each model on disk, in the order in which they are made."""
-    of = inputs.metrics["bytes"]
-    models = [(label, of[key]) for key, label in MODELS.items() if key in of]
-    adapters = [(f"adapter {name}", number) for name, number in of.get("adapters", {}).items()]
-    return [*models, *adapters, ("package", inputs.metrics["package"]["bytes"])]
+    return list(vocabulary.sizes(inputs.metrics))
 
 
 def tiles(inputs: Inputs) -> list[Tile]:
@@ -167,16 +146,17 @@ def tiles(inputs: Inputs) -> list[Tile]:
         onnx, pytorch = metrics[name].get("onnx"), metrics[name]["pytorch"]
         if onnx:
             note = f"bare {onnx['bare']['perplexity']:.2f}, in PyTorch {pytorch['adapter']['perplexity']:.2f}"
-            found.append(Tile(f"Perplexity of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
+            label = FIGURES["perplexity"].label.capitalize()
+            found.append(Tile(f"{label} of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
             if "valid" in onnx["adapter"]:
                 valid = {rung: share(onnx[rung]["valid"]) for rung in ("bare", "adapter")}
-                found.append(Tile(f"Valid answers of {name}", valid["adapter"], f"bare {valid['bare']}"))
+                label = FIGURES["valid"].label.capitalize()
+                found.append(Tile(f"{label} of {name}", valid["adapter"], f"bare {valid['bare']}"))
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
-        note = f"top-1 agreement {share(bare['agreement'])}" if "agreement" in bare else "on general text"
-        found.append(
-            Tile("KL divergence of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}")
-        )
+        label, agreement = FIGURES["kl"].label, FIGURES["agreement"].label
+        note = f"{agreement} {share(bare['agreement'])}" if "agreement" in bare else "on general text"
+        found.append(Tile(f"{label} of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}"))
     if inputs.speeds and (speeds := decoding(inputs.speeds)):
         name = SHIPPED if SHIPPED in speeds else next(iter(speeds))
         found.append(Tile("tokens a second, decoding", f"{max(speeds[name].values()):.1f}", f"{name}, at best"))

@@ -5,13 +5,13 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from pydantic import ValidationError
 
 from press.core.errors import UserError
-from press.package import card
+from press.package import card, markup, origin
 from press.params import schema
-from press.report import changes, charts, dag, figures
+from press.report import changes, charts, dag, figures, vega
 from press.report.changes import Change, Source, State
 from press.report.inputs import Inputs
 
@@ -56,7 +56,7 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
 
 def _base_model(inputs: Inputs) -> str:
     try:
-        return card.source(schema.Base.model_validate(inputs.params["base"]))
+        return origin.source(schema.Base.model_validate(inputs.params["base"]))
     except ValidationError as error:
         raise UserError(
             f"packages/{inputs.target} was built by another version of the project: build it again with `dvc repro`"
@@ -67,7 +67,7 @@ def render_html(told: dict) -> str:
     """Return the report as one HTML page that refers to nothing outside of itself and runs no script."""
     environment = _environment(autoescape=True)
     style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html.j2").render(**told, charts=charts, style=style)
+    return environment.get_template("page.html.j2").render(**told, charts=charts, style=vega.palette() + style)
 
 
 def render_markdown(told: dict) -> str:
@@ -100,18 +100,10 @@ def bar(count: float, most: float) -> str:
 
 
 def _environment(*, autoescape: bool) -> Environment:
-    environment = Environment(
-        loader=PackageLoader("press.report", "."),
-        autoescape=autoescape,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = markup.environment("press.report", autoescape=autoescape)
     environment.filters |= {
         "size": figures.size,
         "share": figures.share,
-        "fixed": lambda number, digits: "–" if number is None else f"{number:.{digits}f}",
-        "scaled": lambda number, factor: "–" if number is None else f"{number * factor:.1f}",
-        "signed": lambda number: f"{number:+.4f}",
+        "scaled": lambda number, factor: markup.MISSING if number is None else f"{number * factor:.1f}",
     }
     return environment

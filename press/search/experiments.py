@@ -179,7 +179,8 @@ class Worker:
             try:
                 os.killpg(process.pid, how)
                 process.wait(GRACE_SECONDS)
-            except (ProcessLookupError, subprocess.TimeoutExpired):
+            # macOS permits no signal to a group of which all have ended.
+            except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
                 continue
             return
 

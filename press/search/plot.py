@@ -3,21 +3,25 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
+from press.report import vega
+from press.report.vega import ADAPTER, BAD, BARE, QUIET
 from press.search.objectives import Objective
 
 NAME = "front.svg"
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 480, 110, 50, 40, 60
-SMALLEST, LARGEST = 5.0, 16.0
-# At most so many on an axis.
+WIDTH, HEIGHT = 620, 380
+# Square pixels of the square around a mark: of all, or of the least and the most where they stand for an objective.
+AREA, AREAS = 110, (50, 700)
+# About so many on an axis.
 TICKS = 6
-STYLE = """
-text { font: 12px system-ui, sans-serif; fill: #222 } .axis { stroke: #999 } .grid { stroke: #ddd }
-circle { fill: #8884; stroke: #888 } .missed { fill: none; stroke-dasharray: 3 2 }
-.front { fill: #2a78d688; stroke: #2a78d6 } .chosen { fill: #d9822baa; stroke: #d9822b }
-@media (prefers-color-scheme: dark) { svg { background: #161616 } text { fill: #ddd } .grid { stroke: #333 } }
-"""
+# What a trial is: its colour and its shape.
+CHOSEN, FRONT, BEATEN, MISSES = "chosen", "on the front", "beaten", "misses a constraint"
+KINDS = {
+    CHOSEN: (ADAPTER, "diamond"),
+    FRONT: (BARE, "circle"),
+    BEATEN: (QUIET, "square"),
+    MISSES: (BAD, "cross"),
+}
 
 
 @dataclass(frozen=True)
@@ -30,91 +34,108 @@ class Point:
     on_front: bool
     chosen: bool
 
-
-@dataclass(frozen=True)
-class Scale:
-    """Maps values to pixels, with some room at both ends."""
-
-    low: float
-    high: float
-    first: float
-    last: float
-
-    @classmethod
-    def over(cls, values: Sequence[float], first: float, last: float) -> "Scale":
-        """Return the scale that shows all values."""
-        low, high = min(values, default=0.0), max(values, default=1.0)
-        room = 0.08 * (high - low) or abs(low) * 0.1 or 1.0
-        return cls(low - room, high + room, first, last)
-
-    def __call__(self, value: float) -> float:
-        """Return a value's place."""
-        return self.first + (value - self.low) / (self.high - self.low) * (self.last - self.first)
-
-    def ticks(self) -> list[float]:
-        """Return round values at equal distances."""
-        size = 10 ** math.floor(math.log10((self.high - self.low) / TICKS))
-        step = next(each * size for each in (1, 2, 5, 10) if (self.high - self.low) / (each * size) <= TICKS)
-        first = math.ceil(self.low / step)
-        return [round(index * step, 12) for index in range(first, math.floor(self.high / step) + 1)]
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        if self.chosen:
+            return CHOSEN
+        if self.on_front:
+            return FRONT
+        return BEATEN if self.feasible else MISSES
 
 
 def svg(front: Sequence[Objective], points: Sequence[Point]) -> str:
-    """Draw the first objective upwards, the second (or the trials in turn) to the right, the third as circles' area."""
-    ordinates = [point.values[0] for point in points]
-    two = len(front) > 1
-    abscissas = [point.values[1] if two else float(index + 1) for index, point in enumerate(points)]
-    across = Scale.over(abscissas, LEFT, WIDTH - RIGHT)
-    upwards = Scale.over(ordinates, HEIGHT - BOTTOM, TOP)
-    areas = [point.values[2] for point in points] if len(front) > 2 else []
-    labels = [str(front[1]) if two else "trial", str(front[0])]
-    title = f"circles: {front[2]} ({min(areas):.4g} to {max(areas):.4g})" if areas else ""
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}">',
-        f"<style>{STYLE}</style>",
-        *_axes(across, upwards, labels, title),
-        *(
-            _circle(point, across(x), upwards(y), _radius(areas, index))
-            for index, (point, x, y) in enumerate(zip(points, abscissas, ordinates, strict=True))
-        ),
-        "</svg>",
+    """Draw the first objective upwards, the second (or the trials in turn) to the right, the third as the marks' area.
+
+    A point with a value that is no number is left out.
+    """
+    rows = [
+        {
+            "name": point.name,
+            "kind": point.kind,
+            "y": point.values[0],
+            "x": point.values[1] if len(front) > 1 else number,
+            "area": point.values[2] if len(front) > 2 else AREA,
+            "told": _told(front, point),
+        }
+        for number, point in enumerate(points, start=1)
+        if all(map(math.isfinite, point.values))
     ]
-    return "\n".join(parts) + "\n"
-
-
-def _axes(across: Scale, upwards: Scale, labels: Sequence[str], title: str) -> list[str]:
-    bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
-    parts = [f'<path class="axis" fill="none" d="M{LEFT} {TOP}V{bottom}H{right}"/>']
-    for value in across.ticks():
-        x = across(value)
-        parts.append(f'<path class="grid" d="M{x:.1f} {TOP}V{bottom}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{value:,.10g}</text>')
-    for value in upwards.ticks():
-        y = upwards(value)
-        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{right}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:,.10g}</text>')
-    middle = (TOP + bottom) / 2
-    parts.append(f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 14}" text-anchor="middle">{escape(labels[0])}</text>')
-    turned = f'transform="rotate(-90 16 {middle})"'
-    parts.append(f'<text x="16" y="{middle}" text-anchor="middle" {turned}>{escape(labels[1])}</text>')
-    parts.append(f'<text x="{right}" y="{TOP - 16}" text-anchor="end">{escape(title)}</text>')
-    return parts
-
-
-def _circle(point: Point, x: float, y: float, radius: float) -> str:
-    kind = "chosen" if point.chosen else "front" if point.on_front else "" if point.feasible else "missed"
-    figures = ", ".join(f"{value:.6g}" for value in point.values)
-    shape = (
-        f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}">'
-        f"<title>{escape(point.name)}: {figures}</title></circle>"
+    across = _axis(rows, "x", str(front[1])) if len(front) > 1 else _axis(rows, "x", "trial", _numbers(len(points)))
+    return vega.standalone(
+        {
+            "width": WIDTH,
+            "height": HEIGHT,
+            "padding": 16,
+            "data": {"values": rows},
+            "encoding": {"x": across, "y": _axis(rows, "y", str(front[0]))},
+            "layer": [_marks(front, rows), _names(len(front) > 2 and bool(rows))],
+        },
+        "Trials of the search",
+        "; ".join(row["told"] for row in rows),
     )
-    if not point.on_front and not point.chosen:
-        return shape
-    return shape + f'<text x="{x:.1f}" y="{y - radius - 5:.1f}" text-anchor="middle">{escape(point.name)}</text>'
 
 
-def _radius(areas: Sequence[float], index: int) -> float:
-    if not areas or min(areas) == max(areas):
-        return SMALLEST
-    share = (areas[index] - min(areas)) / (max(areas) - min(areas))
-    return (SMALLEST**2 + share * (LARGEST**2 - SMALLEST**2)) ** 0.5
+def _told(front: Sequence[Objective], point: Point) -> str:
+    figures = (f"{each.expression} {value:,.10g}" for each, value in zip(front, point.values, strict=True))
+    return f"{point.name} ({point.kind}): {', '.join(figures)}"
+
+
+def _axis(rows: Sequence[dict], field: str, title: str, ticks: Sequence[int] | None = None) -> dict:
+    """Return an axis that shows all values, with some room at both ends.
+
+    :param ticks: where there are to be ticks; None for round values
+    """
+    values = [row[field] for row in rows]
+    low, high = min(values, default=0), max(values, default=1)
+    room = 0.08 * (high - low) or abs(low) * 0.1 or 1
+    scale = {"domain": [low - room, high + room], "nice": False, "zero": False}
+    axis = {"tickCount": TICKS} if ticks is None else {"values": ticks, "format": "d"}
+    return {"field": field, "type": "quantitative", "title": title, "scale": scale, "axis": axis}
+
+
+def _numbers(count: int) -> list[int]:
+    """Return the numbers of trials that stand at an axis."""
+    return list(range(1, count + 1, 1 + count // (2 * TICKS)))
+
+
+def _marks(front: Sequence[Objective], rows: Sequence[dict]) -> dict:
+    colours, shapes = zip(*KINDS.values(), strict=True)
+    legend = {"orient": "top", "title": None, "symbolSize": AREA, "columnPadding": 24}
+    kind = {"field": "kind", "type": "nominal", "legend": legend}
+    return {
+        "mark": {"type": "point", "filled": True, "opacity": 0.75},
+        "encoding": {
+            "color": kind | {"scale": {"domain": list(KINDS), "range": colours}},
+            "shape": kind | {"scale": {"domain": list(KINDS), "range": shapes}},
+            "size": _size(front[2], rows) if len(front) > 2 and rows else {"value": AREA},
+            "description": {"field": "told"},
+        },
+    }
+
+
+def _size(objective: Objective, rows: Sequence[dict]) -> dict:
+    ends = [function(row["area"] for row in rows) for function in (min, max)]
+    legend = {
+        "orient": "bottom",
+        "title": f"area: {objective}",
+        "titleOrient": "left",
+        "titlePadding": 12,
+        "values": sorted(set(ends)),
+        "format": ",.4~r",
+        "symbolFillColor": QUIET,
+        "symbolStrokeColor": QUIET,
+        "symbolType": "circle",
+    }
+    scale = {"domain": ends, "range": AREAS, "zero": False, "nice": False}
+    return {"field": "area", "type": "quantitative", "scale": scale, "legend": legend}
+
+
+def _names(scaled: bool) -> dict:
+    """Return the names of the trials that are worth a look, above their marks."""
+    area = "scale('size', datum.area)" if scaled else str(AREA)
+    return {
+        "transform": [{"filter": {"field": "kind", "oneOf": [CHOSEN, FRONT]}}],
+        "mark": {"type": "text", "dy": {"expr": f"-sqrt({area}) / 2 - 8"}, "aria": False},
+        "encoding": {"text": {"field": "name"}},
+    }

@@ -37,7 +37,7 @@ def write(spec: Spec, found: Findings) -> str:
     text = markdown(spec, found)
     (FOLDER / "report.md").write_text(text, encoding="utf-8")
     (FOLDER / "trials.csv").write_text(table(spec, found), encoding="utf-8")
-    (FOLDER / "front.svg").write_text(plot.svg(spec.front, points(spec, found)), encoding="utf-8")
+    (FOLDER / plot.NAME).write_text(plot.svg(spec.front, points(spec, found)), encoding="utf-8")
     return text
 
 
@@ -54,7 +54,7 @@ def markdown(spec: Spec, found: Findings) -> str:
         _choice(found),
         f"## Pareto front\n\n{'; '.join(map(str, spec.front))}: none of these trials is beaten in all respects.",
         _rows(spec, found.front, found) if found.front else "No trial satisfies all constraints.",
-        f"![the trials]({plot.NAME})\n\nOrange: chosen; blue: the front; grey: beaten; dashed: misses a constraint.",
+        f"![the trials: {', '.join(plot.KINDS)}]({plot.NAME})",
         f"## All trials\n\n{_rows(spec, built, found)}" if built else "",
         "## Failed\n\n" + "\n".join(f"- {each.name} ({_cells(spec, each)}): {each.reason}" for each in failed)
         if failed

@@ -13,8 +13,9 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from projects import ROOT
 
+from bench import memory
 from bench.runtime import __main__ as runtime
-from bench.runtime import graph, options, results
+from bench.runtime import contestants, graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, Contestant
 from passes import lora_inputs
 from press.core import files
@@ -236,3 +237,14 @@ def test_the_results_name_what_was_timed_and_rounds_come_last(package: Path, tmp
     assert found["package"] == {"folder": str(package), "sha256": {name: digests[name] for name in names}}
     # What fails while the perplexity is measured must not cost the rounds.
     assert contestant.asked == ["loss"] * 4 + ["generate"] * 12
+
+
+def test_a_system_that_does_not_tell_another_process_s_memory_leaves_it_open(monkeypatch, tmp_path):
+    assert memory.peak_bytes() > 1e7
+    monkeypatch.setattr(contestants, "PROCESSES", tmp_path)
+    monkeypatch.setattr(Answering, "peak_bytes", Contestant.peak_bytes)
+    answering = Answering()
+    answering._process = Namespace(pid=1)
+    measured = runtime.race({READY: lambda: nullcontext(answering)}, [1] * 16, None, chosen())
+    figures = results.medians_of(measured.processes[READY]) | {"perplexity": 2.0}
+    assert "| – | 2.00 |" in results._processes({"contestants": {READY: figures}})

@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import os
 import platform
 import socket
 
@@ -50,3 +51,17 @@ def test_what_is_recorded_is_read_again_and_names_nobody(monkeypatch, tmp_path):
 def test_a_system_without_cpuinfo_is_described_too(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "CPUINFO", tmp_path / "none")
     assert machine.this()["instruction_sets"] == []
+
+
+def test_a_mac_is_described_by_what_its_kernel_says(monkeypatch):
+    said = "hw.optional.arm.FEAT_BF16: 1\nhw.optional.arm.FEAT_SME: 0\nhw.optional.AdvSIMD: 1\nhw.optional.x86_64: 0"
+    monkeypatch.setattr(machine.platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(machine.shell, "output", lambda *command: said)
+    found = machine.this()
+    assert (found["vendor"], found["instruction_sets"]) == ("Apple", ["asimd", "bf16"])
+
+
+def test_cores_are_counted_where_a_process_cannot_be_confined(monkeypatch):
+    assert machine.cores() == len(os.sched_getaffinity(0))
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert machine.cores() == os.cpu_count()

@@ -7,7 +7,7 @@ from projects import ROOT
 from press.core import files
 from press.core.errors import UserError
 from press.model import checkpoints, quantization
-from press.params import quantizers, schema, settings
+from press.params import schema, settings
 
 pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml").quantize
@@ -31,7 +31,7 @@ def test_each_algorithm_gives_a_checkpoint_near_its_base(tiny_base, in_root, alg
     assert 0 < error < {4: 1.0, 8: 0.1}[bits]
 
 
-@pytest.mark.parametrize("algorithm", quantizers.PASSES)
+@pytest.mark.parametrize("algorithm", quantization.PASSES)
 @pytest.mark.parametrize(
     ("method", "chosen"),
     [("k_quant_down", {"down_proj"}), ("k_quant_mixed", {"down_proj", "q_proj", "k_proj", "v_proj"})],

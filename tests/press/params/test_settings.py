@@ -81,6 +81,22 @@ MISTAKES = [
         {("base", "package", "sha256"): "ABC"},
         "base.package.sha256 is 'ABC', but must be a SHA-256: 64 hexadecimal digits in lower case",
     ),
+    (
+        {("base", "package", "license"): "Apache-2.0"},
+        "base.package.license is 'Apache-2.0', but must be a licence as the hub spells it: lower case, such as "
+        "apache-2.0, gemma or other",
+    ),
+    (
+        {("base", "package", "model"): "https://huggingface.co/owner/model"},
+        "base.package.model is 'https://huggingface.co/owner/model', but must be a model's name on the hub, such as "
+        "owner/model",
+    ),
+    (
+        {("base", "package", "language"): ["English"]},
+        "base.package.language.0 is 'English', but must be a language's code: two or three lower-case letters, such as "
+        "en",
+    ),
+    ({("base", "package", "license"): DELETED}, "base.package.license is missing"),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
     ({("targets",): {}}, "targets is empty, but must have at least one entry"),
     (

@@ -95,7 +95,8 @@ def test_the_table_has_a_line_for_each_rung_in_order(tmp_path):
     with (tmp_path / "ladder.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == [*["travel"] * 6, *["general"] * 4, *["travel.general"] * 6]
-    names = list(ladder.RUNGS.values())
+    # dvc.yaml draws them, and reports that are in git have them.
+    names = ["base", "quantized", "head", "onnx bare", "adapter", "onnx adapter"]
     assert [row["rung"] for row in rows] == [*names, *names[:4], *names]
     assert [row["loss"] for row in rows[6:10]] == [row["loss"] for row in rows[10:14]]
     assert float(rows[15]["kl"]) == metrics["travel"]["general"]["onnx"]["adapter"]["kl"]

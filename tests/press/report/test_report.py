@@ -15,6 +15,7 @@ from projects import Project, assert_sentence
 from press.core import files
 from press.core.errors import UserError
 from press.package import card
+from press.quality import vocabulary
 from press.report import __main__ as command
 from press.report import changes, figures, inputs
 from press.report.changes import State
@@ -87,10 +88,31 @@ def test_both_forms_have_the_figures(page: Page, markdown: str, figure: str):
     assert figure in markdown.replace("\\", "")
 
 
-@pytest.mark.parametrize("rung", [*card.RUNGS.values(), "PyTorch, travel", "ONNX, travel"])
-def test_rungs_are_called_as_in_the_card(page: Page, markdown: str, rung: str):
+@pytest.mark.parametrize("rung", [*(rung.label for rung in vocabulary.RUNGS), "PyTorch, travel", "ONNX, travel"])
+def test_rungs_are_called_as_in_the_vocabulary(page: Page, markdown: str, rung: str):
     assert rung in page.words["th"]
     assert f"| {rung} |" in markdown.replace("\\", "")
+
+
+@pytest.mark.parametrize("words", [*vocabulary.SHARES.values(), *vocabulary.SIZES.values()])
+def test_answers_and_models_are_called_as_in_the_vocabulary(page: Page, markdown: str, words: str):
+    assert [text for text in page.words["th"] if text in (words, f"answers that {words}")]
+    assert re.search(rf"^\| (answers that )?{words} \|", markdown, re.MULTILINE)
+
+
+def test_no_name_of_the_vocabulary_is_cut_in_a_chart(page: Page):
+    names = [*(rung.label for rung in vocabulary.RUNGS), *(step.label for step in vocabulary.STEPS.values())]
+    assert {*names, *vocabulary.SIZES.values()} <= set(page.words["text"])
+
+
+def test_figures_and_steps_are_called_as_in_the_vocabulary(page: Page, markdown: str):
+    steps = [step.label for step in vocabulary.STEPS.values()]
+    assert {figure.short for figure in vocabulary.FIGURES.values()} <= set(page.words["th"])
+    (columns,) = {line for line in markdown.splitlines() if line.startswith("| model | loss") and "valid" in line}
+    assert columns == f"| model | {' | '.join(figure.label for figure in vocabulary.FIGURES.values())} |"
+    described = next(text for text in page.words["desc"] if "conversion" in text)
+    assert [part.rpartition(" ")[0] for part in described.split("; ")] == steps
+    assert re.search(", ".join(rf"{step} [+-][\d.]+" for step in steps), markdown.replace("\\", ""))
 
 
 def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
@@ -315,7 +337,7 @@ def luminance(colour: str) -> float:
 
 
 def test_every_colour_can_be_read_on_every_ground():
-    style = resources.files("press.report").joinpath("style.css").read_text(encoding="utf-8")
+    style = resources.files("press.report").joinpath("palette.css").read_text(encoding="utf-8")
     palettes = [
         dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
     ]

@@ -1,6 +1,8 @@
 """Workers build what the study suggests; what keeps the search from going on is one sentence."""
 
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +28,22 @@ class FullWorker:
 
     def stop(self) -> None:
         """End nothing."""
+
+
+@pytest.mark.parametrize("error", [ProcessLookupError, PermissionError])
+def test_a_worker_whose_processes_have_ended_is_stopped(monkeypatch, error):
+    """Linux finds no such group, macOS permits no signal to it."""
+    asked = []
+
+    def refuse(group: int, number: int) -> None:
+        asked.append(group)
+        raise error
+
+    monkeypatch.setattr(os, "killpg", refuse)
+    worker = experiments.Worker(1, 0)
+    worker._process = SimpleNamespace(pid=7)
+    worker.stop()
+    assert set(asked) == {7}
 
 
 @pytest.mark.parametrize(

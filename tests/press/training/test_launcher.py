@@ -2,8 +2,12 @@
 
 import errno
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -37,3 +41,43 @@ def test_the_sentence_of_one_process_explains_another_that_lost_it(tmp_path, exi
 
 def test_a_bug_is_none_of_the_user_s_mistakes(tmp_path):
     assert isinstance(explained(tmp_path, 1), RuntimeError)
+
+
+# As on macOS, which has no prctl: a process under the launcher, and its parent, which says who that is.
+PROCESS = """
+import ctypes, importlib, sys, time
+from press.training import launcher
+sys.platform, ctypes.CDLL = "darwin", None
+importlib.reload(launcher)
+assert launcher.ENVIRONMENT["GLOO_SOCKET_IFNAME"] == "lo0"
+launcher.LOOK_SECONDS = 0.05
+launcher._die_with_the_parent()
+print("ready", flush=True)
+time.sleep(600)
+"""
+PARENT = """
+import subprocess, sys
+process = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+assert process.stdout.readline() == b"ready\\n"
+print(process.pid, flush=True)
+process.wait()
+"""
+
+
+def test_without_the_kernel_s_help_a_process_ends_with_its_parent_too():
+    with subprocess.Popen([sys.executable, "-c", PARENT, PROCESS], stdout=subprocess.PIPE, text=True) as parent:
+        process = psutil.Process(int(parent.stdout.readline()))
+        assert process.is_running()
+        parent.kill()
+    end = time.monotonic() + 20
+    while runs(process) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not runs(process)
+
+
+def runs(process: psutil.Process) -> bool:
+    """Whether a process is there; one that ended stays a zombie until its new parent asks for it."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

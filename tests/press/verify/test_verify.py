@@ -143,6 +143,18 @@ def test_a_build_that_needs_an_uncommitted_file_fails(small):
     assert_sentence(verified(small), "the rebuild failed, for the reason above")
 
 
+def test_what_is_built_here_is_compared_without_another_build(small):
+    assert "3 outputs: 3 identical, 0 different" in verified(small, "--built").stdout
+    small.edit("make.py", "number + 1", "number + 2")
+    small.run("dvc", "repro")
+    result = verified(small, "--built")
+    assert result.returncode == 1
+    assert lines(result, "different") == ["models/first.json", "reports/a.json", "reports/b.json"]
+    assert "values[0] is 2, rebuilt 3" in result.stdout
+    assert "Running stage" not in result.stdout
+    assert verified(small, "--built", "first").returncode == 2
+
+
 def test_an_unknown_stage_and_a_missing_lock_are_sentences(small):
     assert_sentence(verified(small, "third"), "no stage 'third'", "first, second@a, second@b")
     small.run("git", "rm", "--quiet", "dvc.lock")

@@ -1,0 +1,3 @@
+"""What `quantize.mixed_precision` gives to the layers that it chooses."""
+
+HIGH_BITS = 8

@@ -1,0 +1,104 @@
+"""The Makefile chooses an interpreter that works, and pip installs nothing but what is locked."""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+NEEDED = ("awk", "grep", "make", "sed", "sh", "touch")
+# What a pyenv shim is, for a version that is installed but not chosen.
+SHIM = "#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n"
+WORKS = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
+# Debian's python3 without python3-venv.
+BARE = f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the Makefile and its locks, whose `bin` is all that the PATH has."""
+    for path in (ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*")):
+        shutil.copyfile(path, tmp_path / path.name)
+    (tmp_path / "bin").mkdir()
+    for name in NEEDED:
+        (tmp_path / "bin" / name).symlink_to(shutil.which(name))
+    return tmp_path
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755)
+
+
+def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    environment = {"PATH": str(folder / "bin"), "HOME": str(folder), **environment}
+    return subprocess.run(
+        [shutil.which("make"), *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"),
+    [
+        ({"python3.13": WORKS, "python3.12": WORKS, "python3.11": WORKS}, "python3.13"),
+        ({"python3.13": SHIM, "python3.12": WORKS, "python3.11": WORKS}, "python3.12"),
+        ({"python3.13": SHIM, "python3.12": BARE, "python3.11": WORKS}, "python3.11"),
+        ({".venv/python": WORKS, "python3.13": WORKS}, ".venv/bin/python"),
+        ({".venv/python": SHIM, "python3.13": WORKS}, "python3.13"),
+    ],
+)
+def test_the_newest_interpreter_that_works_makes_the_environment(folder, there, chosen):
+    for name, text in there.items():
+        program(folder / name.replace("/", "/bin/") if "/" in name else folder / "bin" / name, text)
+    result = make(folder, "--dry-run", "install")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0] == f"{chosen} -m venv .venv"
+    named = make(folder, "--dry-run", "install", PYTHON="/opt/python")
+    assert named.stdout.splitlines()[0] == "/opt/python -m venv .venv"
+
+
+@pytest.mark.parametrize("target", ["install", "doctor"])
+def test_without_an_interpreter_that_works_a_sentence_says_what_to_do(folder, target):
+    program(folder / "bin/python3.13", SHIM)
+    program(folder / "bin/python3.11", BARE)
+    result = make(folder, target)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert "no Python 3.11, 3.12 or 3.13 here can make an environment: install one with its venv module" in line
+
+
+def test_all_that_is_installed_is_checked_by_its_hash(folder):
+    text = make(folder, "--dry-run", "install", "install-tasks", PYTHON="python").stdout.replace("\\\n", " ")
+    # All but the project itself.
+    installs = [line for line in text.splitlines() if "pip install" in line and "--editable" not in line]
+    assert len(installs) == 5
+    assert all("--require-hashes --no-deps --no-build-isolation" in line for line in installs)
+    assert [part for part in ("", "-cuda", "-tasks") if f"--requirement requirements{part}.lock" not in text] == []
+
+
+@pytest.mark.parametrize("fault", [False, True])
+def test_a_file_with_another_hash_is_refused(folder, fault):
+    wheel = folder / "thing-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+        file.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr("thing-1.0.dist-info/RECORD", "")
+    digest = "0" * 64 if fault else hashlib.sha256(wheel.read_bytes()).hexdigest()
+    lock = folder / "requirements-tasks.lock"
+    lock.write_text(f"thing==1.0 \\\n    --hash=sha256:{digest}\n", encoding="utf-8")
+    program(folder / ".venv/bin/python", WORKS)
+    (folder / ".venv/.installed").touch()
+    os.utime(folder / ".venv/.installed", (2**32, 2**32))
+    target = folder / "target"
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(folder), "PIP_TARGET": str(target)}
+    result = make(folder, "install-tasks", **pip)
+    assert (result.returncode != 0) == fault
+    assert ("DO NOT MATCH THE HASHES" in result.stderr) == fault
+    assert target.exists() != fault
