@@ -118,9 +118,9 @@ def checkout(folder: Path) -> None:
     result.commit()
 
 
-def stages_run(project: Project) -> set[str]:
+def stages_run(project: Project, *words: str) -> set[str]:
     """Run `dvc repro` and return the stages that it ran."""
-    return set(re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro").stdout, re.MULTILINE))
+    return set(re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro", *words).stdout, re.MULTILINE))
 
 
 def stale(project: Project) -> set[str]:

@@ -57,14 +57,15 @@ def test_a_stage_that_ends_before_it_publishes_leaves_the_last_outputs(copy, mon
 
 def test_a_killed_dvc_repro_is_taken_up_by_the_next(copy):
     copy.edit("params.yaml", "algorithm: awq", "algorithm: kquant")
-    process = copy.start("dvc", "repro", start_new_session=True)
+    process = copy.start("dvc", "repro", "quantize", start_new_session=True)
     while not files.partial(copy.folder / "models/quantized").exists():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert "quantize" in stages_run(copy)
-    assert not stale(copy)
+    # What comes after it, a target of its own keeps out: that takes a minute and shows nothing more.
+    assert stages_run(copy, "quantize") == {"check", "quantize"}
+    assert "quantize" not in stale(copy)
 
 
 def test_ctrl_c_says_so_and_exits_with_130(copy):
@@ -85,7 +86,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy, processes)
     copy.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
     copy.edit("params.yaml", "processes: 1", f"processes: {processes}")
     copy.edit("params.yaml", "max_steps: 4", "max_steps: 12")
-    copy.run(*stage("finetune travel"))
+    trained = copy.in_process("finetune travel") if processes == 1 else copy.run(*stage("finetune travel"))
+    assert trained.returncode == 0
     adapter = copy.folder / "models/adapters/travel"
     whole = files.folder_digest(adapter)
     curves = files.folder_digest(copy.folder / "reports/finetune/travel")
