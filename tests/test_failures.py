@@ -63,8 +63,8 @@ def test_a_killed_dvc_repro_is_taken_up_by_the_next(copy):
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    # What comes after it, a target of its own keeps out: that takes a minute and shows nothing more.
-    assert stages_run(copy, "quantize") == {"check", "quantize"}
+    # What follows `quantize` takes a minute and would show nothing more.
+    assert "quantize" in stages_run(copy, "quantize")
     assert "quantize" not in stale(copy)
 
 
