@@ -17,19 +17,18 @@ What takes long to make is made once for all workers: see `once`. What a test as
 process (`in_process`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once each.
 """
 
-import json
+import ast
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import filelock
 import hypothesis
 import pytest
+from projects import ROOT, Project, checkout, once
 
 from press.core import arithmetic, environment, files
 from press.model import quantization
@@ -43,7 +42,6 @@ os.environ.update(environment.STAGE | arithmetic.VARIABLES)
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
 
-ROOT = Path(__file__).parent.parent
 TINY_LLAMA = {
     "model_type": "llama",
     "hidden_size": 64,
@@ -72,24 +70,6 @@ def pytest_runtest_setup() -> None:
     # What a test finds must not depend on the number of cores; a test that needs no PyTorch does not load it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(2)
-
-
-def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
-    """Return the folder of that name, which `build` fills once for all workers; they must not change it.
-
-    As pytest-xdist documents it, "Making session-scoped fixtures execute only once".
-    """
-    folder = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    made, done = folder / name, folder / f"{name}.done"
-    with filelock.FileLock(folder / f"{name}.lock"):
-        if not done.exists():
-            files.remove(made)
-            made.mkdir()
-            build(made)
-            done.touch()
-    return made
 
 
 @pytest.fixture(scope="session")
@@ -138,69 +118,6 @@ def tiny_quantized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return once(tmp_path_factory, "tiny_quantized", build) / "quantized"
 
 
-class Project:
-    """A copy of the project in a git repository of its own, with commands to run in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        # The tests' own interpreter first, and the copy's modules, not those installed from the original.
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": "", "COLUMNS": "200"}
-
-    def run(self, *command: str, check: bool = True, **options) -> subprocess.CompletedProcess:
-        """Run a command to its end; by default, it has to succeed."""
-        result = subprocess.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
-        )
-        assert not check or result.returncode == 0, (
-            f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
-        )
-        return result
-
-    def start(self, *command: str, **options) -> subprocess.Popen:
-        """Start a command in the background."""
-        pipe = subprocess.PIPE
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, stdout=pipe, stderr=pipe, text=True, **options
-        )
-
-    def commit(self) -> None:
-        """Commit everything."""
-        identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-        self.run("git", "add", "--all")
-        self.run("git", *identity, "commit", "--quiet", "--allow-empty", "--message", "test")
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        """Replace the first occurrence of a text in a file, which has to be there."""
-        file = self.folder / path
-        text = file.read_text(encoding="utf-8")
-        assert old in text
-        file.write_text(text.replace(old, new, 1), encoding="utf-8")
-
-    def copy_to(self, folder: Path) -> "Project":
-        """Return a copy, outputs and DVC cache included."""
-        shutil.copytree(self.folder, folder, symlinks=True)
-        return Project(folder)
-
-
-def checkout(folder: Path) -> None:
-    """Copy the project's own files, as they are in the working tree, into a new git repository."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, folder / name)
-    result = Project(folder)
-    (folder / "dvc.lock").unlink(missing_ok=True)
-    result.run("git", "init", "--quiet")
-    result.commit()
-
-
 @pytest.fixture(scope="session")
 def default_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project as it is, committed, before anything has run. Copy it to change it."""
@@ -220,6 +137,34 @@ def project(default_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="session")
+def hollow(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with the tiny preset after `dvc repro`, with a stand-in for each stage but `check`: it asks of DVC
+    what dvc.yaml makes it do, and of no model anything. Copy it to change it."""
+
+    def build(folder: Path) -> None:
+        result = project.copy_to(folder / "olive-press")
+        shutil.copyfile(ROOT / "tests/stand_in.py", result.folder / "press/stand_in.py")
+        for path in (result.folder / "stages").glob("[a-z]*.py"):
+            if path.stem != "check":
+                path.write_text(standing_in_for(path), encoding="utf-8")
+        result.run("dvc", "repro")
+        result.commit()
+
+    return Project(once(tmp_path_factory, "hollow", build) / "olive-press")
+
+
+def standing_in_for(path: Path) -> str:
+    """Return the text of a stage's stand-in, which takes the same words."""
+    nodes = ast.parse(path.read_text(encoding="utf-8")).body
+    (main,) = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "main"]
+    words = ", ".join(argument.arg for argument in main.args.args)
+    return (
+        f'"""A stand-in."""\n\nfrom press import stand_in\nfrom press.core import cli\n\n\ndef main({words}):\n'
+        f'    stand_in.work("{path.stem}", {words})\n\n\nif __name__ == "__main__":\n    cli.run(main)\n'
+    )
+
+
+@pytest.fixture(scope="session")
 def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with the tiny preset after `dvc repro`. Copy it to change it."""
 
@@ -232,33 +177,12 @@ def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
 
 
 @pytest.fixture
-def copy(built: Project, tmp_path) -> Project:
+def copy(built: Project, tmp_path: Path) -> Project:
     """A built project of the test's own."""
     return built.copy_to(tmp_path / "olive-press")
 
 
-def stages_run(project: Project) -> set[str]:
-    """Run `dvc repro` and return the stages that it ran."""
-    return set(re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro").stdout, re.MULTILINE))
-
-
-def stale(project: Project) -> set[str]:
-    """Return the stages whose own dependencies changed."""
-    return set(json.loads(project.run("dvc", "status", "--json").stdout))
-
-
-def stage(words: str) -> list[str]:
-    """Return the command line of a stage."""
-    name, *rest = words.split()
-    return [sys.executable, "-m", f"stages.{name}", *rest]
-
-
-def assert_sentence(result: subprocess.CompletedProcess, *parts: str) -> None:
-    """Check for exit code 1 and one sentence on stderr that has all the parts."""
-    assert result.returncode == 1
-    assert "Traceback" not in result.stderr
-    # A progress bar may stand before it in the same line.
-    errors = [line for line in result.stderr.splitlines() if "error: " in line]
-    assert len(errors) == 1, result.stderr
-    for part in parts:
-        assert part in errors[0]
+@pytest.fixture
+def hollow_copy(hollow: Project, tmp_path: Path) -> Project:
+    """A hollow project of the test's own."""
+    return hollow.copy_to(tmp_path / "olive-press")

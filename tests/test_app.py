@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 from app import Chat
 from press.core import files

@@ -5,7 +5,7 @@ import io
 import sys
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 import app
 

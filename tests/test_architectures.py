@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import pytest
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
-from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
+from projects import ROOT
 
 from bench import architecture_table, tested_table
 from press.core import files

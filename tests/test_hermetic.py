@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, stage
 from parameters import BUILD, WITHOUT, disguised
+from projects import ROOT, Project, stage
 
 from press.core import code, files
 from press.params import settings

@@ -9,8 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
+pytestmark = pytest.mark.integration
 NEEDED = ("awk", "grep", "make", "sed", "sh", "touch")
 # What a pyenv shim is, for a version that is installed but not chosen.
 SHIM = "#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n"

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, once
+from projects import ROOT, once
 
 from press.core import arithmetic, environment
 

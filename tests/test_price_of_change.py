@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, assert_sentence
+from projects import ROOT, Project, assert_sentence, once, stages_run
 
 from press.core import paths
 
@@ -61,7 +61,11 @@ def write_pipeline(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def small(default_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with the small pipeline, built and committed."""
-    project = default_project.copy_to(tmp_path_factory.mktemp("small") / "project")
+    return Project(once(tmp_path_factory, "small", lambda folder: build(default_project, folder)) / "project")
+
+
+def build(default_project: Project, folder: Path) -> None:
+    project = default_project.copy_to(folder / "project")
     for path in (project.folder / "stages").glob("*.py"):
         if path.name not in ("__init__.py", "check.py"):
             path.unlink()
@@ -76,17 +80,11 @@ def small(default_project: Project, tmp_path_factory: pytest.TempPathFactory) ->
     write_pipeline(project.folder)
     project.run("dvc", "repro")
     project.commit()
-    return project
 
 
 @pytest.fixture
 def project(small: Project, tmp_path: Path) -> Project:
     return small.copy_to(tmp_path / "project")
-
-
-def rerun(project: Project, *words: str) -> list[str]:
-    """Return the stages that `dvc repro` runs."""
-    return re.findall(r"^Running stage '(.+)':$", project.run("dvc", "repro", *words).stdout, re.MULTILINE)
 
 
 def moved(project: Project) -> None:
@@ -127,28 +125,28 @@ EDITS = {
 def test_an_edit_that_says_nothing_new_to_a_stage_reruns_nothing_but_check(project, edit):
     EDITS[edit](project)
     assert "check" in project.run("dvc", "status").stdout
-    assert rerun(project) == ["check"]
+    assert stages_run(project) == {"check"}
     assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
 
 
 def test_a_changed_function_reruns_the_stages_that_use_it(project):
     project.edit("press/toy/counting.py", "str(params.seed)", "str(params.seed + 0)")
-    assert rerun(project) == ["check", "count"]
+    assert stages_run(project) == {"check", "count"}
     project.edit("press/core/environment.py", '"CI": "1"', '"CI": "true"')
-    assert set(rerun(project)) == {"check", "count", "name"}
+    assert stages_run(project) == {"check", "count", "name"}
 
 
 def test_a_changed_parameter_reruns_the_stages_that_read_it(project):
     project.edit("params.yaml", "seed: 42", "seed: 7")
-    assert rerun(project) == ["check", "count"]
+    assert stages_run(project) == {"check", "count"}
 
 
 def test_a_new_import_is_found_without_an_edit_of_dvc_yaml(project):
     project.edit("press/toy/counting.py", "# Counts.\n", "from press.toy import unused\n")
     project.edit("press/toy/counting.py", "str(params.seed)", "unused.WORD")
-    assert rerun(project) == ["check", "count"]
+    assert stages_run(project) == {"check", "count"}
     project.edit("press/toy/unused.py", "a word", "another word")
-    assert rerun(project) == ["check", "count"]
+    assert stages_run(project) == {"check", "count"}
     assert (project.folder / "count.txt").read_text(encoding="utf-8") == "another word"
 
 
@@ -161,12 +159,12 @@ def test_code_that_check_has_not_seen_is_refused(project):
     assert "Traceback" not in refused.stderr
     assert_sentence(project.run("python", "-m", "stages.count", check=False), "the code of count is not")
     assert (project.folder / "count.txt").read_text(encoding="utf-8") == "42"
-    assert rerun(project) == ["check", "count"]
+    assert stages_run(project) == {"check", "count"}
 
 
 def test_a_comment_is_no_reason_to_refuse(project):
     project.edit("press/toy/counting.py", "# Counts.", "# Counts and counts.")
-    assert rerun(project, "--single-item", "--force", "count") == ["count"]
+    assert stages_run(project, "--single-item", "--force", "count") == {"count"}
 
 
 @pytest.mark.parametrize("where", [[], ["--temp"]])
@@ -192,7 +190,7 @@ def test_the_search_s_trials_take_what_is_known_from_the_run_cache(project):
 def test_the_digests_are_for_review(project):
     """A reviewer sees by the diff which module changed, and which stages that reaches."""
     project.edit("press/toy/counting.py", "str(params.seed)", "str(params.seed + 0)")
-    rerun(project)
+    stages_run(project)
     changed = project.run("git", "diff", "--name-only", "--", str(paths.CODE)).stdout.split()
     assert changed == ["reports/code/count.txt", "reports/code/modules.txt"]
     lines = project.run("git", "diff", "--unified=0", "--", "reports/code/modules.txt").stdout.splitlines()

@@ -10,8 +10,8 @@ from pathlib import Path
 import onnx
 import onnxruntime
 import pytest
-from conftest import ROOT
 from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, random_adapter
+from projects import ROOT
 
 from app import Chat, ChatError
 from bench import target_table, tested_table

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 pytestmark = pytest.mark.integration
 FAULTS = {

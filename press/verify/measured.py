@@ -87,7 +87,7 @@ def _allowed(name: str, one: float, two: float) -> float:
 
 
 def _verdicts(path: Path) -> list[tuple[str, bool]]:
-    return [(gate["gate"], gate["passed"]) for gate in json.loads(path.read_text(encoding="utf-8"))]
+    return [(gate["gate"], gate["passed"]) for gate in files.read_json(path)["gates"]]
 
 
 def _named(machine: str) -> str:

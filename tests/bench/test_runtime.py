@@ -10,8 +10,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from conftest import ROOT
 from onnx import TensorProto, helper, numpy_helper
+from projects import ROOT
 
 from bench import memory
 from bench.runtime import __main__ as runtime

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from architectures import ARCHITECTURES, random_model, save
-from awq_runs import IDS, awq_pass, options
 from olive.common.quant.nn import QuantLinear
 from olive.common.quant.utils import WeightQuantizer
 from olive.model import HfModelHandler
@@ -18,6 +17,8 @@ from passes.activation_aware import quantization, search
 from passes.activation_aware.calibration import choose_rows
 from press.core import files
 from press.model import checkpoints, olive_run
+
+from .awq_runs import IDS, awq_pass, options
 
 pytestmark = pytest.mark.integration
 READERS = {

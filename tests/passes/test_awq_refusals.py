@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 from architectures import random_model, save
-from awq_runs import IDS, OPTIONS, awq_pass, options, refuse
 from olive.data.registry import Registry
 from olive.model import HfModelHandler
 from olive.passes.pytorch import train_utils
@@ -13,6 +12,8 @@ from pydantic import ValidationError
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from press.core.errors import UserError
+
+from .awq_runs import IDS, OPTIONS, awq_pass, options, refuse
 
 pytestmark = pytest.mark.integration
 

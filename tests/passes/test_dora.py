@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 from architectures import random_model, save
-from conftest import ROOT
 from parity import TOLERANCE, captured_to, converted, distance, pytorch_logits, random_adapter
+from projects import ROOT
 
 from press.core import files
 from press.model import quantization

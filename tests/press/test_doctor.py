@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 from press import doctor
 from press.core import machine, paths

@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from projects import ROOT
 
 from press.core import arithmetic
 from press.core.errors import UserError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 from press.core import code, paths
 from press.core.errors import UserError

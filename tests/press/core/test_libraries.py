@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 from press.core import code, libraries, packages
 

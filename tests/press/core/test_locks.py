@@ -9,6 +9,7 @@ import pytest
 from press.core import locks
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
 HOLD = """
 import sys
 from pathlib import Path

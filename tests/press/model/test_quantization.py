@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import ROOT
+from projects import ROOT
 
 from press.core import files
 from press.core.errors import UserError

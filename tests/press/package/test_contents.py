@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 from press.core import files
 from press.package import contents, verdict

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 from press.core.errors import UserError
 from press.params import checks, settings

@@ -9,8 +9,8 @@ import ast
 from collections.abc import Iterator
 
 import pytest
-from conftest import ROOT
 from parameters import BUILD, PARAMS, disguised, written
+from projects import ROOT
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 

@@ -2,7 +2,10 @@
 
 import pytest
 import yaml
-from parameters import DELETED, KEYS, PARAMS, TRAVEL, base, changed, complaint
+from parameters import DELETED, KEYS, PARAMS, ROOT, TRAVEL, base, changed, complaint
+
+from press.core.errors import UserError
+from press.params import settings
 
 
 def template(text: str) -> dict:
@@ -256,3 +259,27 @@ def test_each_mistake_has_a_line_of_its_own(tmp_path):
 def test_a_long_value_is_shown_in_short(tmp_path):
     sentence = complaint(changed(tmp_path, {("seed",): "x" * 10_000}))
     assert sentence == f"seed is '{'x' * 76}..., but must be an integer"
+
+
+def test_every_source_can_be_chosen(tmp_path):
+    chosen = {
+        "local": base("local", path="~/model"),
+        "hub": base("hub", id="owner/model", revision="0" * 40),
+        "azureml": base("azureml", uri="azureml://registries/r/models/m/versions/1"),
+        "random": {("base", "source"): "random", ("base", "random", "config", "rope_scaling"): None},
+    }
+    for source, changes in chosen.items():
+        assert settings.load(changed(tmp_path, changes)).base.source == source
+
+
+def test_whole_numbers_are_taken_where_a_fraction_may_be(tmp_path):
+    params = settings.load(changed(tmp_path, {("adapters", "travel", "training", "weight_decay"): 0}))
+    assert params.adapter("travel").training.weight_decay == 0.0
+
+
+def test_an_unknown_adapter_or_target_names_those_there_are():
+    params = settings.load(ROOT / "params.yaml")
+    with pytest.raises(UserError, match=r"params\.yaml: adapters has no 'hotel', only packing, travel"):
+        params.adapter("hotel")
+    with pytest.raises(UserError, match=r"params\.yaml: targets has no 'npu', only cpu"):
+        params.target("npu")

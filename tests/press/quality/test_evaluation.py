@@ -6,7 +6,7 @@ from pathlib import Path
 
 import parity
 import pytest
-from conftest import ROOT
+from projects import ROOT
 from transformers import AutoTokenizer
 
 from press.core import files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 BUILD = """
 import shutil

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import azureml_server as server
-import azureml_workspace as workspace
 import pytest
 from azureml_server import Reply, Route
-from azureml_workspace import AzureWorkspace
-from conftest import Project, assert_sentence
+from projects import Project, assert_sentence
 
 from press.core import files
 
+from . import azureml_workspace as workspace
+from .azureml_workspace import AzureWorkspace
 from .conftest import clone, measure, rebuild, release_again, run
 
 pytestmark = pytest.mark.integration

@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+from projects import ROOT
 
 from press.core import cli
 from press.core.errors import UserError

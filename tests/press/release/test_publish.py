@@ -7,7 +7,7 @@ import shutil
 import sys
 
 import pytest
-from conftest import assert_sentence
+from projects import assert_sentence
 
 from press.core import files
 from press.release.publishing import LOCK

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from azurite import Azurite
-from conftest import Project, assert_sentence
+from projects import Project, assert_sentence
 
 from press.core import files
 
+from .azurite import Azurite
 from .conftest import clone, rebuild, storage
 
 pytestmark = pytest.mark.integration

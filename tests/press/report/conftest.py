@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project
+from projects import ROOT, Project
 
 from press.core import files
 from press.params import settings

@@ -1,16 +1,16 @@
 """The page in a real browser: it asks nothing of a network, leaves nothing on the console, and fits a phone."""
 
-import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SPEC = importlib.util.spec_from_file_location("browser", Path(__file__).with_name("browser.py"))
-browser = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(browser)
+from . import browser
 
-pytestmark = pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here")
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here"),
+]
 
 # What sticks out of the screen and is in no box that scrolls.
 OUTSIDE = """[...document.querySelectorAll("body *")]

@@ -6,20 +6,18 @@ import re
 import shutil
 from html import unescape
 from html.parser import HTMLParser
-from importlib import resources
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Project, assert_sentence
+from projects import Project, assert_sentence
 
 from press.core import files
 from press.core.errors import UserError
 from press.package import card
 from press.quality import vocabulary
 from press.report import __main__ as command
-from press.report import changes, figures, inputs
-from press.report.changes import State
+from press.report import figures, inputs
 
 pytestmark = pytest.mark.integration
 
@@ -313,57 +311,3 @@ def test_damaged_files_are_named(own: Path):
     Path("reports/bench/runtime.json").write_text("{")
     with pytest.raises(UserError, match=r"reports/bench/runtime\.json is not JSON"):
         command.report("cpu", None)
-
-
-def test_what_reran_is_what_the_lock_says_since_a_revision(own: Path):
-    names = ["fetch", "quantize", "capture@cpu", "evaluate@cpu", "package@cpu"]
-    source = changes.source(None)
-    assert source.lock_committed
-    states = {change.stage: change.state for change in changes.compare(source.base, names)}
-    assert [states[name] for name in names] == [
-        State.UNCHANGED,
-        State.CHANGED,
-        State.SAME,
-        State.MISSING,
-        State.UNCHANGED,
-    ]
-    # What is not committed is newer than the last commit.
-    lock = Path("dvc.lock")
-    lock.write_text(lock.read_text().replace("group_size: 128", "group_size: 64", 1))
-    newer = changes.source(None)
-    assert not newer.lock_committed
-    assert newer.base == source.commit
-    assert changes.compare(newer.base, ["quantize"])[0] == changes.Change(
-        "quantize", State.SAME, ("quantize.group_size",)
-    )
-    assert changes.source("HEAD~1").base == source.base
-
-
-def test_outside_of_git_all_is_new(own: Path):
-    shutil.rmtree(".git")
-    Path(".dvc/config").write_text("[core]\n    no_scm = True\n")
-    assert changes.source(None) == changes.Source("", None, False)
-    html, _ = command.report("cpu", None)
-    assert "There is no earlier dvc.lock to compare with" in html.read_text(encoding="utf-8")
-    with pytest.raises(UserError, match="needs a git repository"):
-        command.report("cpu", "HEAD")
-
-
-def luminance(colour: str) -> float:
-    parts = (int(colour[index : index + 2], 16) / 255 for index in (1, 3, 5))
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def test_every_colour_can_be_read_on_every_ground():
-    style = resources.files("press.report").joinpath("palette.css").read_text(encoding="utf-8")
-    palettes = [
-        dict(re.findall(r"--([\w-]+): (#\w{6})", block)) for block in re.findall(r":root \{(.*?)\}", style, re.S)
-    ]
-    assert len(palettes) == 2
-    for palette in palettes:
-        for name in ("ink", "quiet", "bare", "adapter", "good", "bad"):
-            for ground in ("page", "surface", "raised", f"{name}-soft"):
-                if ground in palette:
-                    low, high = sorted((luminance(palette[name]), luminance(palette[ground])))
-                    assert (high + 0.05) / (low + 0.05) >= 4.5, (name, ground)

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Project, assert_sentence, stale
+from projects import Project, assert_sentence, stale
 
 from press.search import experiments
 

@@ -1,4 +1,4 @@
-"""A model of the Hugging Face hub, fetched through the real client from a server on loopback (tests/hub_server.py)."""
+"""A model of the Hugging Face hub, fetched through the real client from a server on loopback (hub_server.py)."""
 
 import os
 import shutil
@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, assert_sentence
-from hub_server import REVISION, TOKEN, Hub, Repository
 from huggingface_hub import split_torch_state_dict_into_shards
+from projects import ROOT, assert_sentence
 from safetensors.torch import load_file, save_file
 
 from press.core import files
 from press.model import checkpoints
 from press.params import schema
 from press.sources import fetching, random_model
+
+from .hub_server import REVISION, TOKEN, Hub, Repository
 
 pytestmark = pytest.mark.integration
 MODEL = "press/tiny"

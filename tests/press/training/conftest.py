@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
-from data_sets import adapter
 
 from press.params import schema
+
+from .data_sets import adapter
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from projects import ROOT
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 

@@ -64,6 +64,7 @@ process.wait()
 """
 
 
+@pytest.mark.integration
 def test_without_the_kernel_s_help_a_process_ends_with_its_parent_too():
     with subprocess.Popen([sys.executable, "-c", PARENT, PROCESS], stdout=subprocess.PIPE, text=True) as parent:
         process = psutil.Process(int(parent.stdout.readline()))

@@ -1,12 +1,13 @@
 """A data set is taken line by line, or the lines that are wrong are named."""
 
 import pytest
-from data_sets import OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepared
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from press.core.errors import UserError
 from press.training import preparation
+
+from .data_sets import OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepared
 
 REJECTED = [
     (b'{"prompt": "caf\xe9"}', "not UTF-8 (byte 16)"),

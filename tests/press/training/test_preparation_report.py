@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +11,8 @@ from press.core.errors import UserError
 from press.data import jsonl
 from press.training import preparation, preparation_report
 from stages import prepare
+
+from .data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

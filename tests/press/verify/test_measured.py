@@ -73,7 +73,8 @@ def projects(tmp_path: Path) -> tuple[Path, Path]:
     for folder, machine in zip(both, (AMD, INTEL), strict=True):
         files.write_json(folder / "reports/machine/evaluate/cpu.json", machine)
         files.write_json(folder / "reports/evaluate/cpu/metrics.json", METRICS)
-        files.write_json(folder / "reports/evaluate/cpu/gates.json", [{"gate": "a < 1", "passed": True, "reason": "r"}])
+        gates = {"gates": [{"gate": "a < 1", "passed": True, "reason": "r"}]}
+        files.write_json(folder / "reports/evaluate/cpu/gates.json", gates)
         files.write_json(folder / "reports/evaluate/cpu/answers.json", {"of": str(folder)})
     return both
 
@@ -108,6 +109,6 @@ def test_figures_beyond_the_tolerance_are_named(projects):
 
 
 def test_a_gate_that_is_passed_on_one_machine_only_is_no_tolerance(projects):
-    gates = [{"gate": "a < 1", "passed": False, "reason": "s"}]
+    gates = {"gates": [{"gate": "a < 1", "passed": False, "reason": "s"}]}
     files.write_json(projects[1] / "reports/evaluate/cpu/gates.json", gates)
     assert not measured.judge(Path("reports/evaluate/cpu/gates.json"), *projects).near

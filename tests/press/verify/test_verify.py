@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Project, assert_sentence
+from projects import ROOT, Project, assert_sentence
 
 from press.verify import __main__
 

@@ -10,7 +10,7 @@ from press.params import schema, settings
 from press.sources import tokenizers
 from press.training import preparation
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 TOKENIZER = tokenizers.of_bytes()
 EOS = [TOKENIZER.eos_token_id]
 TEMPLATE = "<|im_start|>{prompt}\n{response}<|im_end|>"

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import azureml_server as server
 from azureml_server import AzureMl, Reply, Request, Route
-from azurite import ACCOUNT, CONTAINER, KEY, Azurite
+
+from .azurite import ACCOUNT, CONTAINER, KEY, Azurite
 
 SUBSCRIPTION, GROUP, WORKSPACE = "11111111-1111-1111-1111-111111111111", "press-group", "press-workspace"
 STORE = "workspaceblobstore"

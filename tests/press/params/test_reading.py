@@ -4,9 +4,8 @@ import json
 
 import pytest
 import yaml
-from parameters import KEYS, PARAMS, ROOT, TRAVEL, base, changed, complaint
+from parameters import KEYS, PARAMS, ROOT, TRAVEL, complaint
 
-from press.core.errors import UserError
 from press.params import settings
 
 
@@ -45,30 +44,6 @@ def test_a_file_that_is_no_yaml_mapping_is_refused(tmp_path, content, sentence):
 
 def test_a_missing_file_is_refused(tmp_path):
     assert complaint(tmp_path / "params.yaml") == "is missing: run this in the project's folder"
-
-
-def test_every_source_can_be_chosen(tmp_path):
-    chosen = {
-        "local": base("local", path="~/model"),
-        "hub": base("hub", id="owner/model", revision="0" * 40),
-        "azureml": base("azureml", uri="azureml://registries/r/models/m/versions/1"),
-        "random": {("base", "source"): "random", ("base", "random", "config", "rope_scaling"): None},
-    }
-    for source, changes in chosen.items():
-        assert settings.load(changed(tmp_path, changes)).base.source == source
-
-
-def test_whole_numbers_are_taken_where_a_fraction_may_be(tmp_path):
-    params = settings.load(changed(tmp_path, {("adapters", "travel", "training", "weight_decay"): 0}))
-    assert params.adapter("travel").training.weight_decay == 0.0
-
-
-def test_an_unknown_adapter_or_target_names_those_there_are():
-    params = settings.load(ROOT / "params.yaml")
-    with pytest.raises(UserError, match=r"params\.yaml: adapters has no 'hotel', only packing, travel"):
-        params.adapter("hotel")
-    with pytest.raises(UserError, match=r"params\.yaml: targets has no 'npu', only cpu"):
-        params.target("npu")
 
 
 def test_the_order_of_keys_means_nothing(tmp_path):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
 from olive.model import HfModelHandler
 from olive.passes.olive_pass import Pass, create_pass_from_dict
+from projects import ROOT
 
 from passes import awq
 from press.core.errors import UserError

@@ -1,0 +1,104 @@
+"""Whatever the base model comes from, it is a checkpoint in safetensors, or a sentence says why it is none."""
+
+from pathlib import Path
+
+import pytest
+
+from press.core import files
+from press.core.errors import UserError
+from press.params import schema, settings
+from press.sources import fetching, folder
+
+from .models import built
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("pytorch_model.bin", "has only pickled weights, which can run code when they are loaded"),
+        ("model.ckpt", "has only pickled weights, which can run code when they are loaded"),
+        ("notes.md", "has no weights"),
+    ],
+)
+def test_weights_other_than_safetensors_are_refused(tmp_path, name, reason):
+    files.write_json(tmp_path / "config.json", {"model_type": "llama"})
+    (tmp_path / name).touch()
+    with pytest.raises(UserError) as caught:
+        fetching.check(tmp_path, trust_remote_code=False)
+    assert str(caught.value) == f"the base model {reason}; a checkpoint in safetensors format is needed"
+
+
+@pytest.mark.integration
+def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
+    folder = built(tmp_path / "model")
+    config = files.read_json(folder / "config.json")
+    files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
+    with pytest.raises(UserError, match=r"brings Python code of its own .* set base\.trust_remote_code to true"):
+        fetching.check(folder, trust_remote_code=False)
+    fetching.check(folder, trust_remote_code=True)
+
+
+def with_code(folder: Path, **changes: str) -> dict:
+    """Give a checkpoint Python code of its own; return its config as it was."""
+    config = files.read_json(folder / "config.json") | changes
+    files.write_json(folder / "config.json", {**config, "auto_map": {"AutoModel": "modeling.Model"}})
+    (folder / "modeling.py").write_text("", encoding="utf-8")
+    return config
+
+
+@pytest.mark.integration
+def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
+    checkpoint = built(tmp_path / "model")
+    params = settings.load(ROOT / "params.yaml").base
+    source = schema.LocalSource(path=str(checkpoint), sha256="")
+    config = with_code(checkpoint)
+    # The digest is of what is kept, as the sentence says.
+    with pytest.raises(UserError, match="has the digest") as caught:
+        folder.bring(source, fetching.KEPT, fresh(tmp_path / "first"))
+    source = source.model_copy(update={"sha256": str(caught.value).partition("has the digest ")[2][:64]})
+    base = fresh(tmp_path / "base")
+    fetching.fetch(params.model_copy(update={"source": "local", "local": source}), 0, base)
+    assert files.read_json(base / "config.json") == config
+    assert not (base / "modeling.py").exists()
+
+
+def fresh(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.integration
+def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
+    folder = built(tmp_path / "model")
+    with_code(folder, model_type="other")
+    fetching.forget_known_code(folder)
+    assert "auto_map" in files.read_json(folder / "config.json")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("removed", "reason"),
+    [
+        ("config.json", "the base model has no config.json: it is not a Hugging Face checkpoint"),
+        ("tokenizer*", "the base model has no tokenizer: tokenizer.json or tokenizer.model is needed"),
+    ],
+)
+def test_a_checkpoint_without_config_or_tokenizer_is_refused(tmp_path, removed, reason):
+    folder = built(tmp_path / "model")
+    for path in folder.glob(removed):
+        path.unlink()
+    with pytest.raises(UserError) as caught:
+        fetching.check(folder, trust_remote_code=False)
+    assert str(caught.value) == reason
+
+
+@pytest.mark.integration
+def test_a_missing_licence_is_noted(tmp_path, capsys):
+    folder = built(tmp_path / "model")
+    fetching.check(folder, trust_remote_code=False)
+    assert capsys.readouterr().out == ""
+    (folder / "LICENSE").unlink()
+    fetching.check(folder, trust_remote_code=False)
+    assert capsys.readouterr().out == "note: the base model comes without a licence file\n"

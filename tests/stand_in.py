@@ -1,0 +1,65 @@
+"""Stands in for every stage but `check`: writes into its outputs a digest of what dvc.yaml says that it reads.
+
+What DVC does with the project's own dvc.yaml can then be asked in seconds. The fixture `hollow` puts this file into a
+copy of the project, as press/stand_in.py.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+LISTS = ("reports/code", "reports/environment")  # which `check` writes; what a stage makes does not depend on them
+MACHINES = "reports/machine"
+
+
+def work(stage: str, *words: str) -> None:
+    """Do what the instance of a stage with these words would."""
+    params, stages = (yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml"))
+    body, context = stages["stages"][stage], dict(params)
+    if "foreach" in body:
+        context |= {"key": words[0], "item": _at(params, body["foreach"][2:-1])[words[0]]}
+        body = body["do"]
+    if "matrix" in body:
+        context["item"] = dict(zip(body["matrix"], words, strict=True))
+    given = {name: _at(params, name) for name in (_filled(name, context) for name in body["params"])}
+    read = [_filled(name, context) for name in body["deps"] if not name.startswith(LISTS)]
+    content = [repr([(name, _content(Path(name))) for name in sorted(read)])]
+    for out in (*body["outs"], *body.get("metrics", ()), *body.get("plots", ())):
+        _write(Path(_filled(next(iter(out)), context)), content, given)
+
+
+def _at(values: Mapping, dotted: str) -> object:
+    for key in dotted.split("."):
+        values = values[key]
+    return values
+
+
+def _filled(text: str, context: Mapping) -> str:
+    return re.sub(r"\$\{([\w.]+)\}", lambda match: str(_at(context, match[1])), text)
+
+
+def _content(path: Path) -> list[tuple[str, bytes]]:
+    found = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return [(each.as_posix(), each.read_bytes()) for each in found]
+
+
+def _write(out: Path, content: list[str], given: Mapping) -> None:
+    digest = _digest(content, given)
+    if out.is_relative_to(MACHINES):
+        files = {out: "this"}
+    elif out.is_relative_to("prepared"):
+        # The samples reach no example: tests/press/training/test_preparation_report.py.
+        examples = _digest(content, {name: value for name, value in given.items() if not name.endswith(".samples")})
+        files = {out / "train.jsonl": examples, out / "heldout.jsonl": examples, out / "adapter.json": digest}
+    else:
+        files = {out if out.suffix else out / "content.txt": digest}
+    for path, text in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def _digest(content: list[str], given: Mapping) -> str:
+    return hashlib.sha256(repr((content, sorted(given.items()))).encode()).hexdigest()

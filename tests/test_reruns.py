@@ -1,0 +1,73 @@
+"""What runs again and what does not, asked of DVC with the project's own dvc.yaml and stand-ins for its stages."""
+
+import re
+import shutil
+import sys
+
+import pytest
+from projects import Project, stages_run, stale
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def copy(hollow_copy: Project) -> Project:
+    return hollow_copy
+
+
+def test_a_second_run_does_nothing_and_a_comment_changes_nothing(copy):
+    copy.edit("params.yaml", "seed: 42", "# a comment\nseed: 42   # and another")
+    result = copy.run("dvc", "repro")
+    assert "Running stage" not in result.stdout
+    assert "Data and pipelines are up to date." in result.stdout
+
+
+def test_another_sample_prompt_trains_nothing_anew(copy):
+    copy.edit("params.yaml", "what is the best thing to see in chicago", "what is the best thing to see in denver")
+    expected = {"prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) - {"check"} == expected
+
+
+def test_a_learning_rate_touches_one_adapter_alone(copy):
+    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) == expected
+
+
+def test_a_new_adapter_runs_its_own_stages(copy):
+    copy.edit("params.yaml", "\ntargets:", "\n" + renamed_block(copy, "packing", "cruise") + "\ntargets:")
+    shutil.copyfile(copy.folder / "data/packing.jsonl", copy.folder / "data/cruise.jsonl")
+    own = {"prepare@cruise", "finetune@cruise", "convert@cpu-cruise"}
+    assert stages_run(copy) == own | {"check", "evaluate@cpu", "package@cpu"}
+    assert (copy.folder / "models/converted/cpu/cruise").exists()
+
+
+def renamed_block(copy: Project, name: str, new: str) -> str:
+    """Return an adapter's block of params.yaml under another name."""
+    text = (copy.folder / "params.yaml").read_text(encoding="utf-8")
+    block = re.search(rf"^  {name}:\n(?:    .*\n)+", text, re.MULTILINE)[0]
+    return block.replace(f"  {name}:", f"  {new}:", 1).replace(f"data/{name}", f"data/{new}").rstrip("\n")
+
+
+def test_a_target_touches_its_own_stages(copy):
+    text = (copy.folder / "params.yaml").read_text(encoding="utf-8")
+    block = re.search(r"^  cpu:\n(?:    .*\n)+", text, re.MULTILINE)[0]
+    better = block.replace("cpu:", "better:", 1).replace("precision: int8", "precision: float")
+    copy.edit("params.yaml", block, block + better)
+    own = {f"{name}@better" for name in ("capture", "evaluate", "package")}
+    own |= {f"convert@better-{adapter}" for adapter in ("travel", "packing")}
+    assert stages_run(copy) == own | {"check"}
+    copy.edit("params.yaml", "accuracy_level: 4", "accuracy_level: 1")
+    # `convert` captures a model, too, where adapters are merged.
+    assert stale(copy) == {"check", "capture@cpu", "convert@cpu-packing", "convert@cpu-travel", "package@cpu"}
+
+
+def test_clean_removes_the_outputs_and_nothing_else(copy):
+    kept = copy.folder / "models/mine.txt"
+    kept.write_text("mine", encoding="utf-8")
+    copy.run(sys.executable, "-m", "press.clean")
+    assert [path.name for path in (copy.folder / "models").rglob("*")] == ["mine.txt"]
+    assert not (copy.folder / "packages").exists()
+    copy.run("git", "restore", "reports")
+    copy.run("dvc", "checkout")
+    assert not stale(copy)
