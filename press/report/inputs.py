@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
@@ -36,7 +37,7 @@ class Inputs:
     manifest_sha256: str
     metrics: dict
     # adapter: [{"prompt", "bare", "adapter"}]
-    answers: dict[str, list[dict[str, str]]]
+    answers: dict[str, list[dict[str, Any]]]
     training: dict[str, Training]
     # stage: what it ran on
     machines: dict[str, dict]

@@ -181,9 +181,9 @@ def report(results: list[Output], original: Clone | None, rebuilt: Clone) -> Non
     print(f"{len(results)} outputs: {identical} identical, {len(results) - identical} different")
 
 
-def comparison(output: Output, original: Clone, rebuilt: Clone) -> list[str]:
+def comparison(output: Output, original: Clone | None, rebuilt: Clone) -> list[str]:
     """Say where the two builds of an output part, and how far they are from each other."""
-    if output.recorded is None or output.rebuilt is None:
+    if original is None or output.recorded is None or output.rebuilt is None:
         return ["there is nothing to compare it with"]
     try:
         original.bring([output.path])
