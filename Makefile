@@ -19,6 +19,7 @@ TESTS ?= tests
 WORKERS ?= 2
 BENCH ?=
 STAGE ?=
+BUILT ?=
 UPGRADE ?=
 SINCE ?=
 DRY_RUN ?=
@@ -29,7 +30,7 @@ PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "from press.params import reading; print(next(iter(reading.values(())['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test bench bench-quantizers search lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,8 +69,8 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET
 	python app.py --package packages/$(TARGET) --adapter $(ADAPTER) "$(PROMPT)"
 
-verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare every output with dvc.lock; STAGE=names rebuilds only these
-	python -m press.verify $(STAGE)
+verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare with dvc.lock; STAGE=names: only these; BUILT=1: what is built here
+	python -m press.verify $(if $(BUILT),--built,$(STAGE))
 
 push: $(INSTALLED) ## push all outputs to the DVC remote, and read them back
 	python -m press.release.storage push
@@ -107,11 +108,22 @@ doctor: ## say what is fine here and what is not, and what to do about it
 check: $(INSTALLED) ## check params.yaml and the environment without running anything
 	python -m stages.check
 
-test: $(INSTALLED) ## run the tests; TESTS=path runs a part of them, WORKERS=n side by side
-	python -m pytest --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder $(TESTS)
+test: $(INSTALLED) ## run the tests but the default model's; TESTS=path runs a part of them, WORKERS=n side by side
+	python -m pytest $(SIDE_BY_SIDE) -m "not default_model" --durations 25 $(TESTS)
+
+test-unit: $(INSTALLED) ## run the tests that take less than a minute; TESTS and WORKERS as above
+	python -m pytest $(SIDE_BY_SIDE) -m unit $(TESTS)
+
+test-default-model: $(INSTALLED) ## after `make repro`, check the figures and bytes of what it built
+	python -m pytest -m default_model --durations 25 $(TESTS)
+
+SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
 
 bench: $(INSTALLED) ## time the built package beside llama.cpp and transformers (12 minutes; BENCH=words are its options)
 	python -m bench.runtime $(BENCH)
+
+bench-arithmetic: $(INSTALLED) ## time the built pipeline's stages in portable and in native arithmetic (25 minutes; BENCH=stages)
+	python -m bench.arithmetic $(BENCH)
 
 bench-quantizers: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
 	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)

@@ -12,13 +12,14 @@ from press.params import settings
 
 
 def main(target: str) -> None:
+    params = settings.load()
     output = paths.CAPTURED / target
     with files.building(output) as building:
-        result = graphs.build(olive_run.hf_model(paths.QUANTIZED), settings.load().target(target), building)
+        result = graphs.build(olive_run.hf_model(paths.QUANTIZED), params.target(target), building)
         files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")
-    machine.record(f"capture/{target}")
+    machine.record(f"capture/{target}", params.arithmetic)
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
 
 

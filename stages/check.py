@@ -11,7 +11,7 @@ and only those.
 
 from pathlib import Path
 
-from press.core import cli, code, files, libraries, packages, paths
+from press.core import arithmetic, cli, code, files, libraries, machine, packages, paths
 from press.model import device
 from press.params import checks, settings
 from press.quality import tasks
@@ -41,6 +41,7 @@ def write_code(project: code.Project) -> None:
 
 def main() -> None:
     params = settings.load()
+    arithmetic.check(params.arithmetic, machine.instruction_sets())
     device.check(params)
     checks.check_files(params)
     checks.check_gates(params)

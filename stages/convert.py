@@ -6,16 +6,14 @@ out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, wit
      reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """
 
-from press.core import cli, files, paths
+from press.core import arithmetic, cli, files, paths
 from press.model import conversion, device, olive_run, quantization
 from press.params import settings
 
 
 def main(target: str, adapter: str) -> None:
-    import torch
-
     params = settings.load()
-    torch.set_num_threads(params.threads)
+    arithmetic.begin(params.arithmetic, params.threads)
     device.confine(params.device)
     output = paths.CONVERTED / target / adapter
     with files.building(output) as building, device.explained(quantization.KNOBS):

@@ -6,16 +6,14 @@ out: reports/evaluate/TARGET: metrics.json, ladder.csv (for a plot), cases.jsonl
      answers.json; reports/machine/evaluate/TARGET.json, what it ran on
 """
 
-from press.core import cli, files, machine, paths
+from press.core import arithmetic, cli, files, machine, paths
 from press.params import settings
 from press.quality import evaluation
 
 
 def main(target: str) -> None:
-    import torch
-
     params = settings.load()
-    torch.set_num_threads(params.threads)
+    arithmetic.begin(params.arithmetic, params.threads)
     output = paths.EVALUATED / target
     with files.replaced(output) as building:
         files.write_json(building / paths.METRICS, evaluation.evaluate(target, params, building))

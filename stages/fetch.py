@@ -16,7 +16,7 @@ def main() -> None:
     with files.replaced(paths.BASE) as building:
         fetching.fetch(params.base, params.seed, building)
     files.remove(fetching.PARTS)
-    machine.record("fetch")
+    machine.record("fetch", params.arithmetic)
     print(f"{paths.BASE}: {files.size(paths.BASE) / 1e6:.0f} MB from {params.base.source}")
 
 

@@ -8,30 +8,29 @@ out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which
 A killed run goes on from its last checkpoint as long as its inputs are the same.
 """
 
-from press.core import cli, files, machine, paths
+from press.core import arithmetic, cli, files, machine, paths
 from press.model import device, olive_run
 from press.params import settings
 from press.training import curves, finetuning
 
 
 def main(adapter: str) -> None:
-    import torch
-
     params = settings.load()
-    torch.set_num_threads(params.threads)
+    arithmetic.begin(params.arithmetic, params.threads)
     output = paths.ADAPTERS / adapter
     resumed = paths.ADAPTERS / f".{adapter}.checkpoints"
     chosen = params.adapter(adapter)
     where = device.confine(params.device, chosen.training.processes)
     device.check_training(adapter, chosen.training.processes, chosen.lora.method, where)
     with files.building(output) as building, files.replaced(paths.FINETUNED / adapter) as drawn:
-        result = finetuning.finetune(adapter, chosen, params.seed, paths.QUANTIZED, building, resumed, where)
+        how = (where, params.arithmetic)
+        result = finetuning.finetune(adapter, chosen, params.seed, paths.QUANTIZED, building, resumed, *how)
         curves.write(result / paths.TRAINING_LOG, drawn)
         files.remove(result / paths.TRAINING_LOG)
         files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"finetune/{adapter}")
-    machine.record(f"finetune/{adapter}")
+    machine.record(f"finetune/{adapter}", params.arithmetic, where)
     files.remove(resumed)
 
 

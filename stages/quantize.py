@@ -5,22 +5,20 @@ out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.j
      reports/machine/quantize.json, what it ran on
 """
 
-from press.core import cli, files, machine, paths
+from press.core import arithmetic, cli, files, machine, paths
 from press.model import device, olive_run, quantization
 from press.params import settings
 
 
 def main() -> None:
-    import torch
-
     params = settings.load()
-    torch.set_num_threads(params.threads)
-    device.confine(params.device)
+    arithmetic.begin(params.arithmetic, params.threads)
+    where = device.confine(params.device)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
         result = quantization.quantize(params.quantize, paths.BASE, building, params.seed)
         files.publish(result, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
-    machine.record("quantize")
+    machine.record("quantize", params.arithmetic, where)
     print(f"{paths.QUANTIZED}: {files.size(paths.QUANTIZED) / 1e6:.0f} MB by {params.quantize.algorithm}")
 
 

@@ -1,4 +1,21 @@
-"""What several tests share: a tiny random checkpoint, its quantized form, and the whole project built with it."""
+"""What several tests share, and the tiers that they are in.
+
+Three tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
+
+    unit            `make test-unit`, under a minute on 2 cores. Functions on small values: no process, no checkpoint,
+                    no model. What is not marked otherwise is in this tier, and fails where it starts a process or
+                    makes a model. One file starts in about two seconds, so that a unit test imports PyTorch only if it
+                    is about tensors, and never Olive or the models of transformers.
+    integration     `make test` runs these and the unit tests, in at most 12 minutes on 2 cores. Tiny random models,
+                    stages in their processes, git, DVC, local servers, and the whole pipeline on the preset `tiny`.
+    default_model   `make test-default-model`, after `make repro`, on what that built; `.ci/run` does both.
+
+A file says its tier in a line of its own, `pytestmark = pytest.mark.integration`, or a test in a decorator; a test that
+takes a model or a project from below needs neither. A file with such a line is not even imported by `make test-unit`.
+
+What takes long to make is made once for all workers: see `once`. What a test asks of a refusal, it asks in its own
+process (`in_process`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once each.
+"""
 
 import json
 import os
@@ -7,18 +24,21 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import filelock
 import hypothesis
 import pytest
 
-from press.core import environment, files
+from press.core import arithmetic, environment, files
 from press.model import quantization
 from press.params import schema, settings
 from press.sources import random_model
 
-os.environ.update(environment.STAGE)
+pytest_plugins = ["tiers"]
+# Before NumPy, PyTorch and Olive are loaded, which read these once: as a stage's process has them.
+os.environ.update(environment.STAGE | arithmetic.VARIABLES)
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -44,25 +64,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Import PyTorch only now: its threads read the environment once, when it is loaded."""
-    import torch
-
-    torch.set_num_threads(2)
     # A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the default model's pipeline, so that one worker runs it while the others run the rest."""
-    items.sort(key=lambda item: item.get_closest_marker("default_model") is None)
+def pytest_runtest_setup() -> None:
+    # What a test finds must not depend on the number of cores; a test that needs no PyTorch does not load it.
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(2)
+
+
+def once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], None]) -> Path:
+    """Return the folder of that name, which `build` fills once for all workers; they must not change it.
+
+    As pytest-xdist documents it, "Making session-scoped fixtures execute only once".
+    """
+    folder = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    made, done = folder / name, folder / f"{name}.done"
+    with filelock.FileLock(folder / f"{name}.lock"):
+        if not done.exists():
+            files.remove(made)
+            made.mkdir()
+            build(made)
+            done.touch()
+    return made
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random llama of two layers with a byte-level tokenizer, in fp32."""
-    folder = tmp_path_factory.mktemp("base")
-    random_model.build(schema.RandomSource(config=TINY_LLAMA), 0, folder)
-    return folder
+
+    def build(folder: Path) -> None:
+        random_model.build(schema.RandomSource(config=TINY_LLAMA), 0, folder)
+
+    return once(tmp_path_factory, "tiny_base", build)
 
 
 @pytest.fixture
@@ -88,15 +125,17 @@ def in_root(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def tiny_quantized(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny base, rounded to int4 by Olive."""
-    folder = tmp_path_factory.mktemp("quantized")
-    (folder / "passes").symlink_to(ROOT / "passes")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn"})
-        building = folder / "building"
-        building.mkdir()
-        files.publish(quantization.quantize(params, tiny_base, building, 0), folder / "quantized")
-    return folder / "quantized"
+
+    def build(folder: Path) -> None:
+        (folder / "passes").symlink_to(ROOT / "passes")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"algorithm": "rtn"})
+            building = folder / "building"
+            building.mkdir()
+            files.publish(quantization.quantize(params, tiny_base, building, 0), folder / "quantized")
+
+    return once(tmp_path_factory, "tiny_quantized", build) / "quantized"
 
 
 class Project:
@@ -144,7 +183,7 @@ class Project:
         return Project(folder)
 
 
-def checkout(folder: Path) -> Project:
+def checkout(folder: Path) -> None:
     """Copy the project's own files, as they are in the working tree, into a new git repository."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -160,31 +199,36 @@ def checkout(folder: Path) -> Project:
     (folder / "dvc.lock").unlink(missing_ok=True)
     result.run("git", "init", "--quiet")
     result.commit()
-    return result
 
 
 @pytest.fixture(scope="session")
 def default_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project as it is, committed, before anything has run."""
-    return checkout(tmp_path_factory.mktemp("default") / "olive-press")
+    """The project as it is, committed, before anything has run. Copy it to change it."""
+    return Project(once(tmp_path_factory, "default", lambda folder: checkout(folder / "olive-press")) / "olive-press")
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(default_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with the tiny preset, committed, before anything has run. Copy it to change it."""
-    result = checkout(tmp_path_factory.mktemp("project") / "olive-press")
-    result.run(sys.executable, "-m", "press.params.preset", "tiny")
-    result.commit()
-    return result
+
+    def build(folder: Path) -> None:
+        result = default_project.copy_to(folder / "olive-press")
+        result.run(sys.executable, "-m", "press.params.preset", "tiny")
+        result.commit()
+
+    return Project(once(tmp_path_factory, "project", build) / "olive-press")
 
 
 @pytest.fixture(scope="session")
 def built(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """The project with the tiny preset after `dvc repro`. Copy it to change it."""
-    result = project.copy_to(tmp_path_factory.mktemp("built") / "olive-press")
-    result.run("dvc", "repro")
-    result.commit()
-    return result
+
+    def build(folder: Path) -> None:
+        result = project.copy_to(folder / "olive-press")
+        result.run("dvc", "repro")
+        result.commit()
+
+    return Project(once(tmp_path_factory, "built", build) / "olive-press")
 
 
 @pytest.fixture

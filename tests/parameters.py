@@ -13,7 +13,7 @@ from press.params import settings
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TRAVEL = PARAMS["adapters"]["travel"]
-KEYS = "seed, threads, device, base, quantize, adapters, targets, evaluate, gates, package"
+KEYS = "seed, threads, device, arithmetic, base, quantize, adapters, targets, evaluate, gates, package"
 DELETED = object()
 JARGON = (
     "Input should",
@@ -33,6 +33,7 @@ OTHERS = {
     "seed": 7,
     "threads": 1,
     "device": "cpu",
+    "arithmetic": "native",
     "base.source": "local",
     "base.package": {
         "name": "other",

@@ -16,7 +16,7 @@ from conftest import ROOT, Project
 from app import Chat
 from press.core import files
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.integration
 QUESTION = "what is the best thing to see in chicago"
 
 

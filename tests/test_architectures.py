@@ -21,6 +21,7 @@ from press.model.runtime import Runtime
 from press.params import schema, settings
 from press.training import finetuning, preparation
 
+pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml")
 ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
 PROMPTS = (list(range(40, 52)), (list(range(32, 122)) * 2)[:100])

@@ -113,6 +113,7 @@ def test_what_is_outside_the_pipeline_reruns_no_stage():
         assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in settings.OUTSIDE]
 
 
+@pytest.mark.integration
 def test_every_report_in_git_is_an_output():
     listed = subprocess.run(["git", "ls-files", "reports"], capture_output=True, text=True, check=True).stdout
     assert set(listed.splitlines()) <= {path for name in STAGES for path in outputs(name)}

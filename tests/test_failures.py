@@ -15,7 +15,7 @@ from conftest import assert_sentence, stage, stages_run, stale
 
 from press.core import files
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.integration
 PYTHON = sys.executable
 OUTPUTS = {
     "fetch": "models/base",

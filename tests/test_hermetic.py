@@ -21,7 +21,7 @@ from parameters import BUILD, WITHOUT, disguised
 from press.core import code, files
 from press.params import settings
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.integration
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])
 CLOCK = """
 import time_machine

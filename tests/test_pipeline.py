@@ -10,7 +10,7 @@ from conftest import Project, assert_sentence, stage, stages_run, stale
 
 from press.core import files
 
-pytestmark = pytest.mark.pipeline
+pytestmark = pytest.mark.integration
 PYTHON = sys.executable
 
 

@@ -13,6 +13,7 @@ from conftest import ROOT, Project, assert_sentence
 
 from press.core import paths
 
+pytestmark = pytest.mark.integration
 STAGE = '''"""{name}."""
 
 from pathlib import Path

@@ -22,6 +22,7 @@ from press.model.runtime import Runtime
 from press.params import schema, settings
 from press.params.providers import INPUTS, PROVIDERS
 
+pytestmark = pytest.mark.integration
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 # A rounding in fp16 is 5e-4 of a value, and there are some ten in a row; a wrong sign or branch changes a logit wholly.
 HALF = 2e-2

@@ -5,7 +5,7 @@ import platform
 import re
 from pathlib import Path
 
-from press.core import files, paths, shell
+from press.core import arithmetic, files, paths, shell
 
 CPUINFO = Path("/proc/cpuinfo")
 # Extensions by which PyTorch, oneDNN, MKL and ONNX Runtime choose another kernel, and so another order of sums.
@@ -39,6 +39,11 @@ def this() -> dict:
     }
 
 
+def instruction_sets() -> set[str]:
+    """Return those extensions of this processor by which libraries choose kernels."""
+    return INSTRUCTION_SETS & (_apple() if platform.system() == "Darwin" else _linux())[1]
+
+
 def cores() -> int:
     """Return how many CPU cores this process may use; macOS knows of no limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -59,9 +64,15 @@ def _apple() -> tuple[str, set[str]]:
     return "Apple", {APPLE_SETS[name] for name in there if name in APPLE_SETS}
 
 
-def record(name: str) -> None:
-    """Write down in reports/machine/NAME.json what a stage ran on."""
-    files.write_json(paths.MACHINES / f"{name}.json", this())
+def record(name: str, mode: str = arithmetic.NATIVE, where: str = "cpu") -> None:
+    """Write down in reports/machine/NAME.json what of the machine a stage's floats depend on.
+
+    :param mode: portable floats are those of every processor of the architecture
+    :param where: cpu or cuda
+    """
+    portable = arithmetic.is_portable(mode) and where == "cpu"
+    found = {"architecture": platform.machine(), "arithmetic": mode} if portable else this()
+    files.write_json(paths.MACHINES / f"{name}.json", found)
 
 
 def recorded(name: str) -> dict:

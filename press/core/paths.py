@@ -47,6 +47,7 @@ TRAINING_LOG = "training_log.json"
 # Files of an evaluation and of a package.
 ANSWERS = "answers.json"
 CASES = "cases.jsonl"
+GATES = "gates.json"
 LADDER = "ladder.csv"
 MANIFEST = "manifest.json"
 METRICS = "metrics.json"

@@ -5,11 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from press.core import files, machine, nested, paths
-from press.package import card
+from press.package import card, origin
 from press.params import gates, settings
 from press.quality import ladder
 
-LICENCES = ("LICEN[CS]E*", "NOTICE*")
+LEGAL = (origin.LICENCES, "NOTICE*")
 # What only the pipeline reads.
 INTERNAL = (paths.BASE_DIGEST, paths.LAYOUT)
 
@@ -22,7 +22,7 @@ def gather(target: str, params: settings.Settings, building: Path) -> None:
             shutil.copyfile(path, building / path.name)
     for name in params.adapters:
         shutil.copytree(paths.CONVERTED / target / name, building / "adapters" / name)
-    for pattern in LICENCES:
+    for pattern in LEGAL:
         for path in sorted(paths.BASE.glob(pattern)):
             shutil.copyfile(path, building / path.name)
     # The files that are written below tell it, and so cannot be counted.

@@ -47,7 +47,7 @@ def known(base: schema.Base, folder: Path) -> dict[str, Any]:
         case "hub":
             told = _readme(folder / README) | {"base_model": base.hub.id}
         case "random":
-            # As `sources.from_random` writes into its LICENSE.
+            # As press.sources.random_model writes into its LICENSE.
             told = {"license": "cc0-1.0"}
         case _:
             told = _readme(folder / README)

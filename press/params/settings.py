@@ -25,6 +25,7 @@ class Settings(Block):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Positive
     device: Literal["auto", "cpu", "cuda"]
+    arithmetic: Literal["portable", "native"]
     base: Base
     quantize: Quantize
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]

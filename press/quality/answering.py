@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from press.data import answers, templates
 from press.quality import heldout, ladder, scoring
 from press.quality.ladder import Ladder
+from press.quality.vocabulary import SHARES
 
 if TYPE_CHECKING:
     from press.model.runtime import Runtime
@@ -44,7 +45,7 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) ->
 def shares(name: str, cases: list[dict]) -> dict[str, dict[str, float]]:
     """Return the shares of an adapter's answers that ended and that loop."""
     found: dict[str, dict[str, float]] = {}
-    for share in ("ended", "looping"):
+    for share in SHARES:
         for rung in ("bare", "adapter"):
             flags = [case[f"{name}.{share}.{rung}"] for case in cases if f"{name}.{share}.{rung}" in case]
             if flags:

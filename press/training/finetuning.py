@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from press.core import files, paths
+from press.core import arithmetic, files, paths
 from press.core.errors import UserError
 from press.model import checkpoints, device, olive_run
 from press.params import schema
@@ -29,16 +29,19 @@ def finetune(
     building: Path,
     resumed: Path,
     where: Literal["cpu", "cuda"] = "cpu",
+    mode: str = arithmetic.NATIVE,
 ) -> Path:
     """Train an adapter on the prepared examples; return its folder, below `building`.
 
     :param where: cpu trains in fp32, cuda in bf16
+    :param mode: of arithmetic; the portable one is the optimizer in one kernel, without square roots of MKL
     :param resumed: folder of the training checkpoints, which outlives a kill
     :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
     """
     check_target_modules(name, adapter.lora.target_modules, base)
     prepared = paths.PREPARED / name
     training = adapter.training
+    fused = arithmetic.is_portable(mode) and where == "cpu"
     trainer = {
         "type": "LoRAOnQuantized",
         "seed": seed,
@@ -64,7 +67,7 @@ def finetune(
             "warmup_ratio": 0.0,
             "warmup_steps": training.warmup_steps,
             "weight_decay": training.weight_decay,
-            "optim": "adamw_torch",
+            "optim": "adamw_torch_fused" if fused else "adamw_torch",
             "logging_steps": 1,
             "logging_nan_inf_filter": False,
             "eval_strategy": "steps",
@@ -77,10 +80,10 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    discard_other_checkpoints(resumed, fingerprint(trainer, training.processes, base, prepared))
+    discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, base, prepared))
     model, passes, knobs = olive_run.hf_model(base), {"finetune": trainer}, KNOBS.format(name)
     if training.processes > 1:
-        return launcher.run(model, passes, building, training.processes, knobs) / "adapter"
+        return launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
     with device.explained(knobs):
         return olive_run.run(model, passes, building) / "adapter"
 
@@ -96,13 +99,13 @@ def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
         )
 
 
-def fingerprint(trainer: dict, processes: int, base: Path, prepared: Path) -> str:
+def fingerprint(trainer: dict, mode: str, processes: int, base: Path, prepared: Path) -> str:
     """Return a digest of all that the training depends on: parameters, base, examples, libraries and code."""
     import torch
 
     inputs = [prepared / paths.TRAIN, prepared / paths.HELDOUT, paths.ENVIRONMENT / BUILT_WITH, paths.CODE / BUILT_WITH]
     digests = [files.sha256(path) for path in inputs if path.exists()]
-    everything = [trainer, processes, torch.get_num_threads(), files.folder_digest(base), digests]
+    everything = [trainer, mode, processes, torch.get_num_threads(), files.folder_digest(base), digests]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from press.core import cli
+from press.core import arithmetic, cli
 from press.core.errors import UserError
 from press.model import device, olive_run
 
@@ -31,10 +31,11 @@ LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 ENVIRONMENT = {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
-def run(input_model: dict, passes: dict[str, dict], building: Path, processes: int, knobs: str) -> Path:
+def run(input_model: dict, passes: dict[str, dict], building: Path, processes: int, knobs: str, mode: str) -> Path:
     """Run Olive passes as `olive_run.run` does, in several processes; return the folder of the first's result.
 
     :param knobs: what lowers the memory that is needed, for a GPU that is full
+    :param mode: of arithmetic
     :raises UserError: if a process refused its input, or was killed
     """
     import torch
@@ -62,18 +63,18 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, processes: i
     )
     try:
         with _environment(threads):
-            elastic_launch(config, work)(input_model, passes, building, threads, knobs)
+            elastic_launch(config, work)(input_model, passes, building, threads, knobs, mode)
     except ChildFailedError as error:
         raise _explained(error, building) from error
     return building / "olive"
 
 
-def work(input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str) -> None:
+def work(input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str, mode: str) -> None:
     """Run the passes as one of the processes, on the GPU of its number; leave a sentence if that cannot be."""
     import torch
 
     _die_with_the_parent()
-    torch.set_num_threads(threads)
+    arithmetic.begin(mode, threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     rank = int(os.environ["RANK"])

@@ -3,12 +3,13 @@
     python -m press.verify              the whole pipeline (`make verify`)
     python -m press.verify STAGE ...    these stages, from their recorded inputs (`make verify STAGE=...`): all
                                         instances of a stage, as in `finetune`, or one, as in `finetune@travel`
+    python -m press.verify --built      what `dvc repro` built here, without another build (`make verify BUILT=1`)
 
-The rebuild runs with this interpreter in another folder, which stays for a look when an output differs. On a
-machine of another class than the recorded one, other bytes are to be expected: how far they are from the recorded ones
-is said of each output.
+The rebuild runs with this interpreter in another folder, which stays for a look when an output differs. Of an output
+that differs it is said where, and how far the two builds are from each other. What ONNX Runtime measured on a machine
+of another class may differ within a tolerance (press/verify/measured.py); model files may not.
 
-Exit code 0 if every output is identical, otherwise 1.
+Exit code 0 if every output is identical, or measured on another class of machine and within the tolerance; otherwise 1.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import yaml
 
 from press.core import cli, environment, files, paths, shell
 from press.core.errors import UserError
-from press.verify import deviations, differences
+from press.verify import deviations, differences, measured
 
 # The name under which a clone knows the cache of the project that it was cloned from.
 RECORDED = "recorded"
@@ -44,20 +45,27 @@ class Output:
         return self.recorded == self.rebuilt
 
 
-class Clone:
+class Built:
+    """A project with what was built in its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def lock(self) -> dict[str, dict]:
+        """Return the stages of dvc.lock."""
+        return yaml.safe_load((self.folder / paths.LOCK).read_text(encoding="utf-8"))["stages"]
+
+
+class Clone(Built):
     """A clean clone of a project's HEAD with a DVC cache of its own, which is empty."""
 
     def __init__(self, project: Path, folder: Path) -> None:
-        self.folder = folder
+        super().__init__(folder)
         _run(["git", "clone", "--quiet", str(project), str(folder)], project)
         recorded = _run(["dvc", "cache", "dir"], project)
         # A DVC cache has the layout of a remote.
         config = f"[cache]\n    dir = {folder}/.dvc/cache\n['remote \"{RECORDED}\"']\n    url = {recorded}\n"
         (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
-
-    def lock(self) -> dict[str, dict]:
-        """Return the stages of dvc.lock."""
-        return yaml.safe_load((self.folder / paths.LOCK).read_text(encoding="utf-8"))["stages"]
 
     def bring(self, paths: Iterable[Path]) -> None:
         """Put recorded outputs in their places.
@@ -130,9 +138,16 @@ def chosen(words: list[str], stages: dict[str, dict]) -> list[str]:
     return [name for name in order if name in words or name.partition("@")[0] in words]
 
 
-def outputs(stages: dict[str, dict], names: Iterable[str]) -> dict[Path, str]:
-    """Map the path of each output of some stages to the digest that DVC records (MD5, of a listing for a folder)."""
-    return {Path(out["path"]): out["md5"] for name in names for out in stages[name].get("outs", [])}
+def outputs(stages: dict[str, dict], names: Iterable[str] | None = None) -> dict[Path, str]:
+    """Map the path of each output of some stages, or of all, to the digest that DVC records.
+
+    :return: MD5 of a file, or of a listing for a folder
+    """
+    return {
+        Path(out["path"]): out["md5"]
+        for name in (stages if names is None else names)
+        for out in stages[name].get("outs", [])
+    }
 
 
 def reads(stages: dict[str, dict], names: Iterable[str]) -> set[Path]:
@@ -165,32 +180,52 @@ def rebuild(clone: Clone, names: list[str]) -> list[Output]:
     return [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
 
 
-def report(results: list[Output], original: Clone | None, rebuilt: Clone) -> None:
-    """Print a table of all outputs, and where those that differ part.
+def report(results: list[Output], original: Clone | None, rebuilt: Built) -> bool:
+    """Print a table of all outputs, and where those that differ part; return whether all are as they should be.
 
     :param original: a clone to bring recorded outputs to; None if no output differs
     """
+    counts = dict.fromkeys(("identical", "measured", "different"), 0)
     for output in results:
-        if output.identical:
-            print(f"identical  {output.recorded:36}  {output.path}")
-        else:
-            print(f"different  {output.recorded or 'not recorded':36}  {output.path}")
-            for line in comparison(output, original, rebuilt):
-                print(f"           {output.rebuilt or 'not made':36}  {line}")
-    identical = sum(output.identical for output in results)
-    print(f"{len(results)} outputs: {identical} identical, {len(results) - identical} different")
+        verdict, lines = ("identical", []) if output.identical else comparison(output, original, rebuilt)
+        counts[verdict] += 1
+        print(f"{verdict}  {output.recorded or 'not recorded':36}  {output.path}")
+        for line in lines:
+            print(f"           {output.rebuilt or 'not made':36}  {line}")
+    said = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count or verdict != "measured")
+    print(f"{len(results)} outputs: {said}")
+    return not counts["different"]
 
 
-def comparison(output: Output, original: Clone | None, rebuilt: Clone) -> list[str]:
-    """Say where the two builds of an output part, and how far they are from each other."""
+def comparison(output: Output, original: Clone | None, rebuilt: Built) -> tuple[str, list[str]]:
+    """Say whether two builds of an output may differ, where they part, and how far they are from each other."""
     if original is None or output.recorded is None or output.rebuilt is None:
-        return ["there is nothing to compare it with"]
+        return "different", ["there is nothing to compare it with"]
     try:
         original.bring([output.path])
     except UserError:
-        return ["what is recorded is not in the DVC cache, so that only the digests can be compared"]
-    both = (original.folder / output.path, rebuilt.folder / output.path)
-    return [differences.first_difference(*both) or "only DVC's digests differ", f"at most: {deviations.measure(*both)}"]
+        return "different", ["what is recorded is not in the DVC cache, so that only the digests can be compared"]
+    folders = (original.folder, rebuilt.folder)
+    if measured.is_measured(output.path):
+        verdict = measured.judge(output.path, *folders)
+        if verdict.near:
+            return "measured", [verdict.words]
+        lines = [verdict.words]
+    else:
+        lines = []
+    both = [folder / output.path for folder in folders]
+    place = differences.first_difference(*both) or "only DVC's digests differ"
+    return "different", [*lines, place, f"at most: {deviations.measure(*both)}"]
+
+
+def compare_built(project: Path) -> int:
+    """Compare what is built in a project's folder with HEAD's dvc.lock; return the exit code."""
+    recorded, made = outputs(committed(project)), outputs(Built(project).lock())
+    results = [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
+    with tempfile.TemporaryDirectory(prefix="olive-press-verify-") as scratch:
+        identical = all(output.identical for output in results)
+        original = None if identical else Clone(project, Path(scratch) / "recorded")
+        return int(not report(results, original, Built(project)))
 
 
 def main(words: list[str]) -> int:
@@ -200,23 +235,29 @@ def main(words: list[str]) -> int:
     if _run(["git", "status", "--porcelain"], project):
         print("note: there are changes that are not committed; what is verified is HEAD")
     scratch = Path(tempfile.mkdtemp(prefix="olive-press-verify-"))
-    different = False
+    fine = True
     try:
         rebuilt = Clone(project, scratch / "rebuilt")
         print(f"rebuilding {', '.join(names) or 'all stages'} in {rebuilt.folder}", flush=True)
         results = rebuild(rebuilt, names)
-        different = not all(output.identical for output in results)
-        report(results, Clone(project, scratch / "recorded") if different else None, rebuilt)
+        identical = all(output.identical for output in results)
+        fine = report(results, None if identical else Clone(project, scratch / "recorded"), rebuilt)
     finally:
-        if not different:
+        if fine:
             shutil.rmtree(scratch)
-    if different:
+    if not fine:
         print(f"both builds are in {scratch}")
-    return int(different)
+    return int(not fine)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", nargs="*", help="a stage, all its instances or one; without any, the whole pipeline")
+    parser.add_argument("--built", action="store_true", help="compare what is built here, without another build")
     words = parser.parse_args()
-    cli.in_sentences(lambda: sys.exit(main(words.stage)), interrupted="nothing was verified; run this again")
+    if words.built and words.stage:
+        parser.error("--built compares all that is built here: leave the stages out")
+    cli.in_sentences(
+        lambda: sys.exit(compare_built(Path.cwd()) if words.built else main(words.stage)),
+        interrupted="nothing was verified; run this again",
+    )

@@ -108,11 +108,13 @@ def test_bandwidth_is_the_share_of_the_limit():
     }
 
 
+@pytest.mark.integration
 def test_a_contestant_that_dies_is_a_sentence():
     with pytest.raises(UserError, match="ended with code 3"):
         Contestant([sys.executable, "-c", "raise SystemExit(3)"], {})
 
 
+@pytest.mark.integration
 def test_what_a_contestants_library_prints_is_no_answer(tmp_path):
     script = tmp_path / "contestant.py"
     script.write_text(
@@ -126,6 +128,7 @@ def test_what_a_contestants_library_prints_is_no_answer(tmp_path):
         assert contestant.peak_bytes() > 1e6
 
 
+@pytest.mark.integration
 def test_the_command_line_says_what_it_does():
     command = [sys.executable, "-m", "bench.runtime", "--package", "nowhere"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -7,6 +7,7 @@ from peft import LoraConfig
 from passes import adapter_file
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
 MODULE = "model.layers.0.mlp.down_proj"
 LAYOUT = {
     "dtype": "float16",

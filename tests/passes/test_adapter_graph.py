@@ -12,6 +12,7 @@ from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_lo
 from press.core import files
 from press.model.runtime import Runtime
 
+pytestmark = pytest.mark.integration
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 PROMPTS = ([65, 66, 67], list(range(32, 122)) * 2)
 

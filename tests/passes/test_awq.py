@@ -19,6 +19,7 @@ from passes.activation_aware.calibration import choose_rows
 from press.core import files
 from press.model import checkpoints, olive_run
 
+pytestmark = pytest.mark.integration
 READERS = {
     "self_attn.q_proj": "input_layernorm",
     "self_attn.k_proj": "input_layernorm",

@@ -14,6 +14,8 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     ("name", "value"),

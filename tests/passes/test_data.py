@@ -9,6 +9,8 @@ from passes import data
 from press.core.errors import UserError
 from press.data import jsonl
 
+pytestmark = pytest.mark.integration
+
 
 def write_texts(path, texts):
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
@@ -25,33 +27,9 @@ def test_calibration_rows_are_the_joined_texts_cut_in_equal_rows(tiny_base, tmp_
     assert tokenizer.decode(ids) == "abc\n\nde\u2028f\n\nggggg"
 
 
-def test_too_little_calibration_text_is_refused_with_the_figures(tiny_base, tmp_path):
-    path = write_texts(tmp_path / "texts.jsonl", ["abc"])
-    with pytest.raises(UserError, match=r"has 5 tokens, but quantize.calibration needs 2 rows of 16, 32 in all"):
-        data.calibration_rows(path, str(tiny_base), rows=2, row_tokens=16)
-
-
-def test_chats_are_calibrated_on_in_the_models_own_template(tiny_base, tmp_path):
-    chat = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "yes"}]}
-    path = tmp_path / "texts.jsonl"
-    path.write_text(json.dumps({"text": "abc"}) + "\n" + json.dumps(chat) + "\n", encoding="utf-8")
-    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
-    expected = "abc\n\n<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
-    tokens = len(tokenizer(expected)["input_ids"])
-    ((row, _),) = data.calibration_rows(str(path), str(tiny_base), rows=1, row_tokens=tokens)
-    assert tokenizer.decode(row["input_ids"]) == expected
-
-
-@pytest.mark.parametrize("line", ["{", '{"txt": "a"}', "[1]", '{"messages": 3}', '{"messages": [{"role": "user"}]}'])
-def test_a_bad_line_of_calibration_text_is_named(tiny_base, tmp_path, line):
-    path = tmp_path / "texts.jsonl"
-    path.write_text(f'{{"text": "abc"}}\n{line}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"texts\.jsonl line 2"):
-        data.calibration_rows(str(path), str(tiny_base), rows=1, row_tokens=2)
-
-
-def test_a_missing_calibration_file_is_named(tiny_base, tmp_path):
-    with pytest.raises(UserError, match=r"none\.jsonl is not a UTF-8 file"):
+def test_a_mistake_in_the_calibration_text_is_a_sentence(tiny_base, tmp_path):
+    """tests/press/data/test_rows.py has them all."""
+    with pytest.raises(UserError, match=r"none\.jsonl is not a file: quantize\.calibration\.data names the text"):
         data.calibration_rows(str(tmp_path / "none.jsonl"), str(tiny_base), rows=1, row_tokens=2)
 
 

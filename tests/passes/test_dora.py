@@ -12,6 +12,7 @@ from press.model import quantization
 from press.model.runtime import Runtime
 from press.params import settings
 
+pytestmark = pytest.mark.integration
 IDS = list(range(40, 90))
 PARTS = {
     "llama with biases": ["q_proj", "v_proj", "gate_proj", "down_proj"],  # a bias is not scaled

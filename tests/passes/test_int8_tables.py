@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from passes import int8_tables
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
 VOCABULARY, WIDTH, BLOCK = 6, 64, 32
 
 

@@ -8,6 +8,7 @@ from passes import lora_inputs
 from passes.lora_inputs import Segment
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
 LAYER = "model.layers.0"
 
 

@@ -7,6 +7,7 @@ from parity import distance, pytorch_logits, random_adapter
 from passes import merge_adapter
 from press.model import checkpoints
 
+pytestmark = pytest.mark.integration
 IDS = list(range(40, 90))
 SOME = ["q_proj", "down_proj"]
 

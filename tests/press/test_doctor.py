@@ -13,6 +13,8 @@ from conftest import ROOT, Project
 from press import doctor
 from press.core import machine, paths
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def project(default_project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:

@@ -8,6 +8,7 @@ from passes.activation_aware import layers
 from passes.activation_aware.calibration import LayerInputs, Moments, choose_rows, collected
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
 CPU = torch.device("cpu")
 BATCHES = torch.randint(32, 256, (5, 48), generator=torch.Generator().manual_seed(0)).split(2)
 

@@ -10,6 +10,7 @@ from torch import nn
 from passes.activation_aware import quantization
 from passes.activation_aware.grid import Grid
 
+pytestmark = pytest.mark.integration
 SIZE = 16
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 grids = st.builds(Grid, st.sampled_from([4, 8]), st.just(SIZE), st.booleans(), st.sampled_from(DTYPES))

@@ -11,6 +11,8 @@ from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaRMS
 from passes.activation_aware import calibration, layers
 from press.core.errors import UserError
 
+pytestmark = pytest.mark.integration
+
 # fp32 holds 1.2e-7 of a number; through two layers with weights of size 0.3 errors grow about tenfold.
 TOLERANCE = 1e-5
 IDS = torch.randint(32, 256, (2, 48), generator=torch.Generator().manual_seed(0))

@@ -2,6 +2,7 @@
 
 import weakref
 
+import pytest
 import torch
 from olive.model import HfModelHandler
 from olive.passes.olive_pass import create_pass_from_dict
@@ -9,6 +10,8 @@ from olive.passes.pytorch import quant_utils
 
 from passes import awq
 from passes.activation_aware.quantization import quantize_layers
+
+pytestmark = pytest.mark.integration
 
 
 def test_a_layer_s_plain_weights_are_gone_before_the_next_layer_runs(tiny_base):

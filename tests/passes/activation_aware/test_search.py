@@ -9,6 +9,7 @@ from olive.common.quant.utils import WeightQuantizer
 from passes.activation_aware import search
 from passes.activation_aware.grid import Grid
 
+pytestmark = pytest.mark.integration
 GROUP = 16
 WIDTH = 48
 

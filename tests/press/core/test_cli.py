@@ -1,19 +1,27 @@
 """Every stage ends in the same way: a sentence for a user's mistake, a traceback for a bug."""
 
+import errno
+import importlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from conftest import ROOT
 
-ROOT = Path(__file__).parents[3]
+from press.core import cli
+
 STAGE = '''"""A tiny stage.
 
 in:  nothing
 """
+
+import os
+from pathlib import Path
 
 from press.core import cli
 from press.core.errors import UserError
@@ -24,21 +32,46 @@ def main(adapter):
 
 
 if __name__ == "__main__":
-    cli.run(main{options})
+    cli.run(main)
 '''
-FULL_DISK = "error: no space left on the disk; free some and run `dvc repro` again: nothing was lost\n"
+FULL_DISK = "error: no space left on the disk; free some and run `dvc repro` again: nothing was lost"
+INTERRUPTED = "interrupted: the previous outputs are intact; `dvc repro` goes on from here\n"
+
+
+def write(folder: Path, body: str) -> None:
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    (folder / "tiny.py").write_text(STAGE.format(body=lines), encoding="utf-8")
 
 
 @pytest.fixture
-def stage(tmp_path: Path):
-    """Write a stage with the given body and return how to start it."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int | str]:
+    """Run a stage of the given body in this process; return what it gives `sys.exit`, an exit code or a sentence."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
 
-    def start(body: str, *words: str, options: str = "") -> subprocess.Popen:
-        lines = "".join(f"    {line}\n" for line in body.splitlines())
-        (tmp_path / "tiny.py").write_text(STAGE.format(body=lines, options=options), encoding="utf-8")
+    def run(body: str, *words: str, online: bool = False) -> int | str:
+        write(tmp_path, body)
+        monkeypatch.delitem(sys.modules, "tiny", raising=False)
+        monkeypatch.setattr(sys, "argv", ["tiny", *words])
+        with mock.patch.dict(os.environ):
+            try:
+                cli.run(importlib.import_module("tiny").main, online=online)
+            except SystemExit as stop:
+                return stop.code
+        return 0
+
+    return run
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[[str], subprocess.Popen]:
+    """Start a stage of the given body in a process of its own."""
+
+    def start(body: str) -> subprocess.Popen:
+        write(tmp_path, body)
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, "-m", "tiny", *words]
         pipe = subprocess.PIPE
+        command = [sys.executable, "-m", "tiny", "travel"]
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=pipe, stderr=pipe, text=True)
 
     return start
@@ -49,16 +82,24 @@ def ended(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, stdout, stderr
 
 
-def test_success_passes_the_words_on_and_exits_with_0(stage):
-    assert ended(stage("print(adapter)", "travel")) == (0, "travel\n", "")
+def test_success_passes_the_words_on(run, capsys):
+    assert run("print(adapter)", "travel") == 0
+    assert capsys.readouterr() == ("travel\n", "")
 
 
-def test_a_user_s_mistake_is_a_sentence_without_a_traceback(stage):
-    assert ended(stage("raise UserError('the cat is no dog')", "travel")) == (1, "", "error: the cat is no dog\n")
+def test_a_user_s_mistake_is_a_sentence(run):
+    assert run("raise UserError('the cat is no dog')", "travel") == "error: the cat is no dog"
 
 
-def test_a_bug_keeps_its_traceback(stage):
-    code, _, stderr = ended(stage("1 / 0", "travel"))
+@pytest.mark.integration
+def test_a_process_ends_with_0_or_with_1_and_the_sentence_alone(start):
+    assert ended(start("print(adapter)")) == (0, "travel\n", "")
+    assert ended(start("raise UserError('the cat is no dog')")) == (1, "", "error: the cat is no dog\n")
+
+
+@pytest.mark.integration
+def test_a_bug_keeps_its_traceback(start):
+    code, _, stderr = ended(start("1 / 0"))
     assert code == 1
     assert stderr.startswith("Traceback")
     assert stderr.endswith("ZeroDivisionError: division by zero\n")
@@ -68,7 +109,7 @@ def test_a_bug_keeps_its_traceback(stage):
     "body",
     [
         "open('/dev/full', 'w').write('x' * 100_000)",
-        "from pathlib import Path\nPath('/dev/full').write_text('x')",
+        "Path('/dev/full').write_text('x')",
         "try:\n    open('/dev/full', 'wb', 0).write(b'x')\nexcept OSError as error:\n    raise ValueError from error",
         "try:\n    open('/dev/full', 'wb', 0).write(b'x')\nexcept OSError:\n    raise ValueError",
         "raise RuntimeError('I/O error: No space left on device (os error 28)')",
@@ -76,46 +117,42 @@ def test_a_bug_keeps_its_traceback(stage):
     ],
     ids=["buffered", "pathlib", "wrapped", "while handling it", "of another language", "quota"],
 )
-def test_a_full_disk_is_a_sentence(stage, body):
-    assert ended(stage(body, "travel")) == (1, "", FULL_DISK)
+def test_a_full_disk_is_a_sentence(run, body):
+    assert run(body, "travel") == FULL_DISK
 
 
-def test_a_library_in_rust_that_fills_a_small_disk_gives_the_sentence(stage, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("only root can mount a small disk")
+@pytest.mark.integration
+def test_a_library_in_rust_that_fills_a_small_disk_gives_the_sentence(run, small_disk):
     body = (
         "import numpy\nfrom safetensors.numpy import save_file\n"
-        f"save_file({{'a': numpy.zeros(10**6)}}, '{disk}/a.safetensors')"
+        f"save_file({{'a': numpy.zeros(10**6)}}, '{small_disk}/a.safetensors')"
     )
-    try:
-        assert ended(stage(body, "travel")) == (1, "", FULL_DISK)
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+    assert run(body, "travel") == FULL_DISK
 
 
-def test_another_system_error_is_no_full_disk(stage):
-    code, _, stderr = ended(stage("open('/no/such/file')", "travel"))
-    assert code == 1
-    assert stderr.endswith("FileNotFoundError: [Errno 2] No such file or directory: '/no/such/file'\n")
+def test_another_system_error_is_no_full_disk(run):
+    with pytest.raises(FileNotFoundError) as caught:
+        run("open('/no/such/file')", "travel")
+    assert caught.value.errno == errno.ENOENT
 
 
-def test_ctrl_c_exits_with_130_and_says_that_nothing_is_lost(stage):
-    process = stage("import time\nprint('ready', flush=True)\ntime.sleep(60)", "travel")
+def test_an_interrupt_exits_with_130_and_says_that_nothing_is_lost(run, capsys):
+    assert run("raise KeyboardInterrupt", "travel") == 130
+    assert capsys.readouterr().err == INTERRUPTED
+
+
+@pytest.mark.integration
+def test_ctrl_c_is_such_an_interrupt(start):
+    process = start("import time\nprint('ready', flush=True)\ntime.sleep(60)")
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGINT)
-    assert ended(process) == (
-        130,
-        "",
-        "interrupted: the previous outputs are intact; `dvc repro` goes on from here\n",
-    )
+    assert ended(process) == (130, "", INTERRUPTED)
 
 
-def test_help_shows_the_docstring_and_the_words(stage):
-    code, stdout, stderr = ended(stage("pass", "--help"))
-    assert (code, stderr) == (0, "")
+def test_help_shows_the_docstring_and_the_words(run, capsys):
+    assert run("pass", "--help") == 0
+    stdout, stderr = capsys.readouterr()
+    assert stderr == ""
     assert stdout.startswith("usage: python -m tiny [-h] adapter\n\nA tiny stage.\n\nin:  nothing\n")
     assert "name of the adapter in params.yaml" in stdout
 
@@ -124,14 +161,14 @@ def test_help_shows_the_docstring_and_the_words(stage):
     ("words", "reason"),
     [((), "the following arguments are required: adapter"), (("a", "b"), "unrecognized arguments: b")],
 )
-def test_a_missing_or_surplus_word_exits_with_2(stage, words, reason):
-    code, _, stderr = ended(stage("pass", *words))
-    assert code == 2
-    assert stderr.endswith(f"python -m tiny: error: {reason}\n")
+def test_a_missing_or_surplus_word_exits_with_2(run, capsys, words, reason):
+    assert run("pass", *words) == 2
+    assert capsys.readouterr().err.endswith(f"python -m tiny: error: {reason}\n")
 
 
-@pytest.mark.parametrize(("options", "offline"), [("", "1"), (", online=True", "None")])
-def test_only_a_stage_that_may_reaches_a_hub(stage, options, offline, monkeypatch):
+@pytest.mark.parametrize(("online", "offline"), [(False, "1"), (True, "None")])
+def test_only_a_stage_that_may_reaches_a_hub(run, capsys, monkeypatch, online, offline):
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    body = "import os\nprint(os.environ.get('HF_HUB_OFFLINE'), os.environ['OLIVE_DISABLE_TELEMETRY'])"
-    assert ended(stage(body, "travel", options=options)) == (0, f"{offline} 1\n", "")
+    body = "print(os.environ.get('HF_HUB_OFFLINE'), os.environ['OLIVE_DISABLE_TELEMETRY'])"
+    assert run(body, "travel", online=online) == 0
+    assert capsys.readouterr().out == f"{offline} 1\n"

@@ -9,7 +9,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.model import architectures
 from press.params import schema
-from press.sources import fetching, random_model
+from press.sources import fetching, folder, random_model
 
 NAMES = "gemma2, gemma3_text, granite, llama, mistral, phi3, qwen2, qwen3, smollm3"
 THAT = "that this pipeline supports are"
@@ -79,8 +79,8 @@ def test_a_random_model_is_refused_before_it_is_built(tmp_path):
 
 def test_a_folder_is_refused_before_it_is_copied(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
-    for folder in (source, target):
-        folder.mkdir()
+    source.mkdir()
+    target.mkdir()
     files.write_json(source / "config.json", {"model_type": "gpt2"})
     with pytest.raises(UserError, match="architecture is gpt2"):
         folder.bring(schema.LocalSource(path=str(source), sha256=""), fetching.KEPT, target)

@@ -32,6 +32,7 @@ def test_with_a_gpu_auto_is_cuda():
     assert [device.resolve(name) for name in ("auto", "cpu", "cuda")] == ["cuda", "cpu", "cuda"]
 
 
+@pytest.mark.integration
 def test_confined_to_the_cpu_no_library_sees_a_gpu():
     code = (
         "from press.model import device; print(device.confine('cpu')); import torch; print(torch.cuda.device_count())"

@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from press.model import checkpoints, head_tables
 from press.model.runtime import Runtime
 
+pytestmark = pytest.mark.integration
 ROWS, BLOCK, BLOCKS = 6, 16, 3
 IDS = np.array([[0, 5, 3, 1]])
 

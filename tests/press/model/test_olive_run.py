@@ -5,6 +5,7 @@ import pytest
 from press.core import files
 from press.model import olive_run
 
+pytestmark = pytest.mark.integration
 RTN = {"type": "Rtn", "bits": 4, "group_size": 32}
 
 

@@ -9,6 +9,7 @@ from press.core.errors import UserError
 from press.model import checkpoints, quantization
 from press.params import schema, settings
 
+pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml").quantize
 ROWS = PARAMS.calibration.model_copy(update={"data": str(ROOT / PARAMS.calibration.data), "rows": 2, "row_tokens": 64})
 

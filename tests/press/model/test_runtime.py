@@ -7,6 +7,8 @@ from parity import captured_to
 
 from press.model.runtime import Runtime
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def runtime(tiny_quantized: Path, in_root: Path) -> Runtime:

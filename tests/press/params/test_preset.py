@@ -57,16 +57,7 @@ def command(*words: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_mappings_are_merged_and_all_else_is_replaced():
-    base = {"a": {"b": 1, "c": [1, 2]}, "d": {"e": 1}, "f": 0}
-    assert nested.overlay(base, {"a": {"c": [3]}, "d": 2, "f": {"g": 1}, "h": None}) == {
-        "a": {"b": 1, "c": [3]},
-        "d": 2,
-        "f": {"g": 1},
-        "h": None,
-    }
-
-
+@pytest.mark.integration
 def test_only_the_preset_s_values_change_and_comments_stay(repository):
     expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     expected["adapters"]["travel"]["training"]["max_steps"] = 2
@@ -82,6 +73,7 @@ def lines() -> list[list[str]]:
     return [[part.strip() for part in line.split("#")] for line in text.splitlines()]
 
 
+@pytest.mark.integration
 def test_the_second_preset_alone_is_left_after_another(repository):
     committed = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     lay("quick")
@@ -89,6 +81,7 @@ def test_the_second_preset_alone_is_left_after_another(repository):
     assert lay("seeded") == {**committed, "seed": 7}
 
 
+@pytest.mark.integration
 def test_an_unknown_preset_names_those_there_are(repository):
     for name in ("slow", "", "../params"):
         with pytest.raises(UserError) as caught:
@@ -96,6 +89,7 @@ def test_an_unknown_preset_names_those_there_are(repository):
         assert str(caught.value) == f"there is no preset {name!r} in presets, only quick, seeded"
 
 
+@pytest.mark.integration
 def test_changes_that_are_not_committed_are_refused_and_kept(repository):
     own = Path("params.yaml").read_text(encoding="utf-8") + "# mine\n"
     Path("params.yaml").write_text(own, encoding="utf-8")
@@ -108,12 +102,14 @@ def test_changes_that_are_not_committed_are_refused_and_kept(repository):
     assert Path("params.yaml").read_text(encoding="utf-8") == own
 
 
+@pytest.mark.integration
 def test_parameters_that_were_never_committed_are_refused(repository):
     shutil.rmtree(".git")
     with pytest.raises(UserError, match=r"^params\.yaml is not committed in git"):
         preset.apply("quick")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "reason"),
     [("seed: [", "is not valid YAML: "), ("- seed\n", "must be a block of keys, those of params.yaml that it changes")],
@@ -125,6 +121,7 @@ def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
     assert str(caught.value).startswith(f"presets/broken.yaml {reason}")
 
 
+@pytest.mark.integration
 def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository):
     Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")
     result = command("wrong")
@@ -134,6 +131,7 @@ def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository
     )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", PRESETS)
 def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository, name):
     shutil.copytree(ROOT / "presets", "presets", dirs_exist_ok=True)
@@ -159,6 +157,7 @@ def test_each_preset_of_another_model_pins_it_and_says_what_it_fetches(name):
     assert re.search(r"Fetches (# )?\d\.\d GB", text.partition("\n\n")[0].replace("\n", " "))
 
 
+@pytest.mark.integration
 def test_an_edited_preset_does_not_lock_out_the_next(repository):
     preset.write(preset.apply("quick"))
     Path("presets/quick.yaml").write_text("seed: 8\n", encoding="utf-8")
@@ -166,6 +165,7 @@ def test_an_edited_preset_does_not_lock_out_the_next(repository):
     assert settings.load().seed == 7
 
 
+@pytest.mark.integration
 def test_a_preset_that_does_not_fit_leaves_params_as_they_were(repository):
     before = Path("params.yaml").read_text(encoding="utf-8")
     Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")

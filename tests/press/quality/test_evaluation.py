@@ -17,6 +17,7 @@ from press.params import settings
 from press.quality import evaluation, ladder
 from press.training import preparation
 
+pytestmark = pytest.mark.integration
 TARGET = "cpu"
 PROMPTS = [f"{days} days in {place}" for days in (2, 3, 5) for place in ("Rome", "the Alps", "Tromsø")]
 

@@ -8,6 +8,7 @@ from press.model import checkpoints
 from press.model.runtime import Runtime
 from press.quality import generation
 
+pytestmark = pytest.mark.integration
 PROMPTS = [
     "What to pack?",
     "three days in Rome in the rain",

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from press.core.errors import UserError
+from press.data import jsonl
 from press.data.examples import Example
 from press.quality import ladder
 
@@ -107,7 +108,7 @@ def test_the_table_has_a_line_for_each_rung_in_order(tmp_path):
 def test_cases_carry_the_figures_of_each_input_and_what_follows_from_them(tmp_path):
     steps = built(tmp_path / "references")
     cases = steps.cases({"travel": ["one", "two\n" + 100 * "x"], "general": ["a", "b", "c"]})
-    ladder.write_cases(tmp_path / "cases.jsonl", cases)
+    jsonl.write(tmp_path / "cases.jsonl", cases)
     read = ladder.read_cases(tmp_path / "cases.jsonl")
     assert [(case["text"], len(case["input"])) for case in read] == [
         ("travel", 3),

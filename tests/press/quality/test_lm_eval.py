@@ -20,6 +20,7 @@ from lm_eval.api.instance import Instance
 
 from press.quality import lm_eval
 
+pytestmark = pytest.mark.integration
 ROOT = Path(__file__).parents[3]
 ADAPTERS = [None, "random"]
 # Logits differ by at most TOLERANCE of the largest, which is below 100, and a log-probability by twice that.

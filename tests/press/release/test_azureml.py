@@ -20,6 +20,7 @@ from press.core import files
 
 from .conftest import clone, rebuild, run
 
+pytestmark = pytest.mark.integration
 NAME = "ft-for-travel"
 VERSIONS = rf"{workspace.HERE}/models/[^/]+/versions"
 VERSION = rf"{workspace.HERE}/models/{server.VERSION}"

@@ -14,6 +14,8 @@ from press.core import cli
 from press.core.errors import UserError
 from press.release import bounded
 
+pytestmark = pytest.mark.integration
+
 
 def call(function, *arguments: object, seconds: float = 60) -> object:
     return bounded.call(function, *arguments, seconds=seconds, whom="the server")

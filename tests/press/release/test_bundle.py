@@ -19,6 +19,7 @@ from press.core import files
 
 from .conftest import run
 
+pytestmark = pytest.mark.integration
 FOLDER = Path("releases/cpu")
 NAMES = (
     *("model.onnx", "adapters/travel/adapter.onnx_adapter", "metrics.json", "manifest.json", "provenance.json"),

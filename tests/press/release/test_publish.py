@@ -13,6 +13,8 @@ from press.release.publishing import LOCK
 
 from .conftest import clone, rebuild, run
 
+pytestmark = pytest.mark.integration
+
 
 def tags(project) -> list[str]:
     return project.run("git", "tag", "--list").stdout.split()

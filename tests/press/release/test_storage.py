@@ -16,6 +16,7 @@ from press.core import files
 
 from .conftest import clone, rebuild, storage
 
+pytestmark = pytest.mark.integration
 WHOLE = "the remote has all outputs"
 
 

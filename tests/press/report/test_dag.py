@@ -27,6 +27,7 @@ def test_each_stage_stands_below_what_it_needs_and_beside_no_other():
     assert len(drawing.edges) == 4
 
 
+@pytest.mark.integration
 def test_the_stages_are_those_that_dvc_makes_of_the_templates(own: Path):
     needs = dag.stages()
     assert needs["prepare@travel"] == {"check", "fetch"}
@@ -34,6 +35,7 @@ def test_the_stages_are_those_that_dvc_makes_of_the_templates(own: Path):
     assert needs["check"] == set()
 
 
+@pytest.mark.integration
 def test_a_pipeline_that_dvc_cannot_read_is_a_sentence(own: Path):
     Path("dvc.yaml").write_text("stages: {a: {cmd: [}}")
     with pytest.raises(UserError, match=r"DVC cannot read dvc\.yaml"):

@@ -20,6 +20,8 @@ from press.report import __main__ as command
 from press.report import changes, figures, inputs
 from press.report.changes import State
 
+pytestmark = pytest.mark.integration
+
 # As tests/press/report/conftest.py writes it into prompts and answers.
 HOSTILE = "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)"
 VOID = {"meta", "link", "br"}

@@ -26,7 +26,7 @@ BLOCK = """search:
 """
 
 
-@pytest.mark.pipeline
+@pytest.mark.integration
 def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_built(copy):
     params = copy.folder / "params.yaml"
     params.write_text(experiments.BLOCK.sub(BLOCK, params.read_text(encoding="utf-8")), encoding="utf-8")

@@ -13,9 +13,9 @@ from azureml_server import AzureMl, Reply, Request, Route
 from press.core import files
 from press.core.errors import UserError
 from press.params import schema
-from press.sources import azureml, download
-from stages.fetch import KEPT
+from press.sources import azureml, download, fetching
 
+pytestmark = pytest.mark.integration
 URI = "azureml://registries/press/models/tiny/versions/3"
 WEIGHTS = rf"{server.BLOBS}/(?P<container>[^/]+)/(?P<blob>.+\.safetensors)"
 # What is asked for in two parts.
@@ -45,7 +45,7 @@ def target(tmp_path: Path) -> Path:
 def fetch(target: Path, uri: str = URI, timeout: float = 30) -> None:
     """Fetch a model into an empty folder, with the parts beside it."""
     folders = download.Folders(target, parts(target), target.parent / "none")
-    azureml.bring(schema.AzuremlSource(uri=uri), KEPT, folders, timeout)
+    azureml.bring(schema.AzuremlSource(uri=uri), fetching.KEPT, folders, timeout)
 
 
 def parts(target: Path) -> Path:

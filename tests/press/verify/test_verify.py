@@ -12,6 +12,8 @@ from conftest import ROOT, Project, assert_sentence
 
 from press.verify import __main__
 
+pytestmark = pytest.mark.integration
+
 MAKE = """
 import json
 import sys
@@ -139,6 +141,18 @@ def test_a_build_that_needs_an_uncommitted_file_fails(small):
     small.run("git", "rm", "--quiet", "--cached", "numbers.json")
     small.run("git", "-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "--quiet", "--message", "x")
     assert_sentence(verified(small), "the rebuild failed, for the reason above")
+
+
+def test_what_is_built_here_is_compared_without_another_build(small):
+    assert "3 outputs: 3 identical, 0 different" in verified(small, "--built").stdout
+    small.edit("make.py", "number + 1", "number + 2")
+    small.run("dvc", "repro")
+    result = verified(small, "--built")
+    assert result.returncode == 1
+    assert lines(result, "different") == ["models/first.json", "reports/a.json", "reports/b.json"]
+    assert "values[0] is 2, rebuilt 3" in result.stdout
+    assert "Running stage" not in result.stdout
+    assert verified(small, "--built", "first").returncode == 2
 
 
 def test_an_unknown_stage_and_a_missing_lock_are_sentences(small):
