@@ -137,9 +137,10 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
 	@python -m press.search $(if $(APPLY),apply "$(APPLY)")
 
-lint: $(INSTALLED) ## check style, format and the arrows between rooms
+lint: $(INSTALLED) ## check style, format, types and the arrows between rooms
 	ruff check .
 	ruff format --check .
+	pyrefly check
 	lint-imports
 
 lock: $(INSTALLED) ## resolve requirements*.txt into requirements*.lock; UPGRADE=names (or all) takes newer versions

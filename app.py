@@ -8,6 +8,7 @@ Needs a package folder and onnxruntime-genai, nothing else.
 
 import argparse
 import hashlib
+import io
 import json
 import sys
 import time
@@ -57,7 +58,7 @@ class Chat:
     def ask(self, question: str):
         """Yield the answer piece by piece; afterwards the turn is part of the conversation."""
         ids = self.prompt(question)
-        model = self.merged.get(self.adapter, self.model)
+        model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
         params = og.GeneratorParams(model)
         params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
         generator = og.Generator(model, params)
@@ -127,13 +128,13 @@ class _Everywhere(dict):
 
 def answer(chat: Chat, question: str) -> bool:
     """Print an answer as it comes and its speed on stderr; return False if Ctrl-C stopped it."""
-    started = time.perf_counter()
-    first = None
+    first = started = time.perf_counter()
     tokens = 0
     finished = True
     try:
         for piece in chat.ask(question):
-            first = first or time.perf_counter()
+            if not tokens:
+                first = time.perf_counter()
             tokens += 1
             print(piece, end="", flush=True)
     except KeyboardInterrupt:
@@ -208,7 +209,8 @@ def main() -> int:
         parser.error("--max-new-tokens must be at least 1")
     # Answers have letters and emoji that a console's or a pipe's encoding, such as Windows' cp1252, need not have.
     for stream in (sys.stdin, sys.stdout):
-        stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         chat = Chat(words.package, words.max_new_tokens)
         chat.switch(words.adapter)

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -64,7 +65,7 @@ def timed_parts(device: torch.device) -> dict[str, float]:
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    def timed(name: str, function: "callable") -> "callable":
+    def timed(name: str, function: Callable) -> Callable:
         def run(*values, **options):
             wait()
             start = time.perf_counter()

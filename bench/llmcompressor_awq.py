@@ -21,7 +21,7 @@ from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
 from llmcompressor.pipelines.cache import IntermediatesCache
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 
 def main() -> None:
@@ -58,13 +58,14 @@ def main() -> None:
 
 
 @torch.no_grad()
-def save(model: torch.nn.Module, base: Path, target: Path) -> None:
+def save(model: PreTrainedModel, base: Path, target: Path) -> None:
     """Save a plain checkpoint with each quantized linear's weight rounded."""
     for module in model.modules():
         scheme = getattr(module, "quantization_scheme", None)
         if scheme:
             zero_point = getattr(module, "weight_zero_point", None)
-            module.weight.copy_(fake_quantize(module.weight, module.weight_scale, zero_point, scheme.weights))
+            weight = module.get_parameter("weight")
+            weight.copy_(fake_quantize(weight, module.weight_scale, zero_point, scheme.weights))
     extra = ("_scale", "_zero_point", "_g_idx")
     state = {key: value.contiguous() for key, value in model.state_dict().items() if not key.endswith(extra)}
     if model.config.tie_word_embeddings:

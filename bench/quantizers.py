@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -70,9 +71,7 @@ def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
 
 def text_rows(path: Path, model: Path) -> torch.Tensor:
     """Return the tokens of a JSON Lines file's texts in rows."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer = checkpoints.tokenizer(model)
     lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
     return in_rows(
         [tokenizer(json.loads(line)["text"] + "\n\n", add_special_tokens=False)["input_ids"] for line in lines]
@@ -88,7 +87,8 @@ def in_rows(parts: list[list[int]]) -> torch.Tensor:
 def cut(base: Path, layers: int, target: Path) -> Path:
     """Write the model with its first layers only."""
     model = checkpoints.load(base)
-    model.model.layers = model.model.layers[:layers]
+    decoder: Any = model.model
+    decoder.layers = decoder.layers[:layers]
     model.config.num_hidden_layers = layers
     model.save_pretrained(target)
     rotation.copy_tokenizer(base, target)
@@ -138,7 +138,7 @@ def by_llm_compressor(
 def variant(params: schema.Quantize, quantizer: str, group_size: int, rows: int) -> schema.Quantize:
     """Return the parameters of a quantizer of the table."""
     calibration = params.calibration.model_copy(update={"rows": rows})
-    changes = {"group_size": group_size, "calibration": calibration}
+    changes: dict[str, Any] = {"group_size": group_size, "calibration": calibration}
     if quantizer not in ("llm-compressor", "q4_1"):
         algorithm, _, rounding = quantizer.partition(", ")
         changes["algorithm"] = algorithm
@@ -209,7 +209,7 @@ def main() -> None:
         if "rotated" in chosen.models:
             rotation.rotate(base, bases["rotated"])
         for name in chosen.models:
-            reference = checkpoints.load(bases[name]).to(DEVICE)
+            reference = checkpoints.load(bases[name], DEVICE)
             heldouts = [Heldout.of(reference, ids) for ids in texts.values()]
             tell(line(name, "fp32", "–", "–", [quality(reference, heldout) for heldout in heldouts]))
             for group_size, quantizer in itertools.product(chosen.group_sizes, quantizers):

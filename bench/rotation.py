@@ -56,4 +56,4 @@ def _orthogonal(width: int, seed: int) -> torch.Tensor:
 
 
 def _rotate_inputs(linear: torch.nn.Linear, norm: torch.nn.Module, rotation: torch.Tensor) -> None:
-    linear.weight.copy_((linear.weight.double() * norm.weight.double()) @ rotation)
+    linear.weight.copy_((linear.weight.double() * norm.get_parameter("weight").double()) @ rotation)

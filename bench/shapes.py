@@ -1,8 +1,9 @@
 """Shapes of large models, for benches with random weights."""
 
 from pathlib import Path
+from typing import Any
 
-PHI_3_5_MINI = {
+PHI_3_5_MINI: dict[str, Any] = {
     "hidden_size": 3072,
     "intermediate_size": 8192,
     "num_attention_heads": 32,
@@ -24,7 +25,7 @@ LONG_FACTOR = [
     *(24.46, 28.57, 30.42, 30.84, 32.59, 32.93, 42.32, 44.96, 50.34, 50.45, 57.55, 57.93, 58.21, 60.14, 62.61, 62.62),
     *(62.71, 63.14, 63.14, 63.77, 63.93, 63.96, 63.97, 64.03, 64.07, 64.08, 64.12, 64.41, 64.48, 64.51, 64.53, 64.84),
 ]
-LONG_ROPE = {
+LONG_ROPE: dict[str, Any] = {
     "max_position_embeddings": 131072,
     "original_max_position_embeddings": 4096,
     "rope_scaling": {"type": "longrope", "short_factor": SHORT_FACTOR, "long_factor": LONG_FACTOR},
@@ -32,7 +33,7 @@ LONG_ROPE = {
 }
 
 
-def make_phi(folder: Path, layers: int, device: str, **changes: object) -> None:
+def make_phi(folder: Path, layers: int, device: str, **changes: Any) -> None:
     """Save a random phi3 model of Phi-3.5-mini's shape in bf16, with a byte-level tokenizer."""
     import torch
     from transformers import AutoModelForCausalLM, Phi3Config

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnxruntime as ort
@@ -43,7 +44,7 @@ class AdapterFile(Pass):
     ) -> HfModelHandler:
         folder = Path(model.adapter_path)
         tensors = graph_inputs(
-            LoraConfig.from_pretrained(folder),
+            cast(LoraConfig, LoraConfig.from_pretrained(str(folder))),
             load_file(folder / "adapter_model.safetensors"),
             files.read_json(Path(config.layout)),
             Path(model.model_name_or_path),
@@ -70,7 +71,7 @@ def graph_inputs(
     """
     _check_plain(config, layout)
     unused = set(weights)
-    scales = row_scales(config, weights, base) if config.use_dora else {}
+    scales = row_scales(config, weights, cast(Path, base)) if config.use_dora else {}
     inputs = {}
     for projection in layout["projections"]:
         left, right = [], []
@@ -110,7 +111,7 @@ def row_scales(config: LoraConfig, weights: dict[str, np.ndarray], base: Path) -
         if name.endswith(f".{MAGNITUDE}"):
             module = name.removeprefix(PREFIX).removesuffix(f".{MAGNITUDE}")
             down, up = (weights[f"{PREFIX}{module}.lora_{side}.weight"].astype(np.float32) for side in "AB")
-            weight = model.get_submodule(module).weight.float().numpy()
+            weight = model.get_parameter(f"{module}.weight").float().numpy()
             scales[module] = magnitude / np.linalg.norm(weight + _scaling(config) * (up @ down), axis=1)
     return scales
 

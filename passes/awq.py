@@ -1,7 +1,7 @@
 """Olive pass: activation-aware weight quantization (AWQ, arXiv 2306.00978) on any device; docs/awq.md explains it."""
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import torch
 from olive.common.config_utils import validate_config
@@ -13,13 +13,14 @@ from olive.passes import Pass
 from olive.passes.pass_config import BasePassConfig, PassConfigParam
 from olive.passes.pytorch.quant_utils import finalize, get_quantizer_config, prepare_model
 from pydantic import Field
+from transformers import PreTrainedConfig
 
 from passes.activation_aware.calibration import choose_rows
 from passes.activation_aware.quantization import quantize_layers
 from press.core.errors import UserError
 from press.model import device
 
-GROUP_SIZES = (16, 32, 64, 128, 256)
+GroupSize = Literal[16, 32, 64, 128, 256]
 
 
 class Awq(Pass):
@@ -37,7 +38,7 @@ class Awq(Pass):
             **get_quantizer_config(),
             "bits": PassConfigParam(type_=Literal[4, 8], default_value=4, description="Bits a weight: 4 or 8."),
             "group_size": PassConfigParam(
-                type_=Literal[GROUP_SIZES],
+                type_=GroupSize,
                 default_value=128,
                 description="Weights that share a scale. Must divide the input width of every linear.",
             ),
@@ -114,7 +115,7 @@ class Awq(Pass):
         return finalize(model, output_model_path, wrapper, quantization_config, str(chosen))
 
 
-def _check_config(hf_config: object, config: BasePassConfig) -> None:
+def _check_config(hf_config: PreTrainedConfig, config: BasePassConfig) -> None:
     if getattr(hf_config, "quantization_config", None):
         raise UserError("the model is quantized already: awq needs one in fp32, fp16 or bf16")
     if config.lm_head and hf_config.tie_word_embeddings:
@@ -126,8 +127,9 @@ def _check_widths(wrapper: ModelWrapper) -> None:
         if not hasattr(module, "quant_info"):
             continue
         size = module.quant_info.quantizer.group_size
-        if size not in GROUP_SIZES:
-            raise UserError(f"group_size of {name} is {size}, but must be one of {', '.join(map(str, GROUP_SIZES))}")
+        if size not in get_args(GroupSize):
+            sizes = ", ".join(map(str, get_args(GroupSize)))
+            raise UserError(f"group_size of {name} is {size}, but must be one of {sizes}")
         if module.in_features % size:
             raise UserError(f"group_size is {size}, but must divide {module.in_features}, the input width of {name}")
 

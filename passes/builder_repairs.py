@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partialmethod
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
@@ -28,7 +29,7 @@ def applied() -> Iterator[None]:
     olive = _loaders().OliveModel
     repack = olive.repack_quantized_tensors
 
-    def split_and_repack(model: object, *arguments: object, **options: object) -> None:
+    def split_and_repack(model: Any, *arguments: object, **options: object) -> None:
         split_zeros(model)
         repack(model, *arguments, **options)
 
@@ -71,7 +72,7 @@ class SmolLM3(SmolLM3Model):
         self.attention_attrs["rope"] = rotates
 
 
-def split_zeros(model: object) -> None:
+def split_zeros(model: Any) -> None:
     """Hand the zero points of packed projections to the parts whose rows they belong to, in place.
 
     The builder splits them as if rows were packed two a byte, but columns are.
@@ -85,13 +86,13 @@ def split_zeros(model: object) -> None:
                     part.qzeros = own
 
 
-def _have_zeros_of_one_width(parts: list[object]) -> bool:
+def _have_zeros_of_one_width(parts: list[Any]) -> bool:
     """Say whether parts can be of one packed module: zero points of 4 and of 8 bits differ in width."""
     zeros = [part.qzeros for part in parts]
     return all(own is not None and own.numel() for own in zeros) and len({own.shape[1:] for own in zeros}) == 1
 
 
-def pack_with_or_without_zeros(model: object, pack: Callable, *projections: object) -> object:
+def pack_with_or_without_zeros(model: Model, pack: Callable, *projections: Any) -> Any:
     """Pack q, k and v also where they have no zero points: the builder joins these without a look.
 
     Symmetric quantization leaves none; projections that are not quantized have no such field.
@@ -105,7 +106,7 @@ def pack_with_or_without_zeros(model: object, pack: Callable, *projections: obje
     return packed
 
 
-def dequantize_signed(model: object, make: Callable, name: str, packed: object) -> str:
+def dequantize_signed(model: Model, make: Callable, name: str, packed: Any) -> str:
     """Write codes and zero points of 4 bits as the signed integers that DequantizeLinear takes.
 
     The builder gives it a checkpoint's unsigned ones, of which those from 8 on it reads as negative.

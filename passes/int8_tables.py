@@ -8,6 +8,7 @@ embeddings, gives an invalid graph in onnxruntime-genai 0.18.
 """
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -60,10 +61,10 @@ def replace_tables(graph: ir.Graph, block_size: int, accuracy_level: int) -> Non
     embedding, head = _weight(gather, 0), _weight(matmul, 1).T
     tied = np.array_equal(embedding, head)
     codes, scales = _add_table(graph, "lm_head", head, block_size)
-    _replace(graph, matmul, _product(matmul.inputs[0], codes, scales, head.shape, block_size, accuracy_level))
+    _replace(graph, matmul, _product(_input(matmul, 0), codes, scales, head.shape, block_size, accuracy_level))
     if not tied:
         codes, scales = _add_table(graph, "model.embed_tokens", embedding, block_size)
-    _replace(graph, gather, *_lookup(graph, gather.inputs[1], codes, scales, embedding.shape, block_size))
+    _replace(graph, gather, *_lookup(graph, _input(gather, 1), codes, scales, embedding.shape, block_size))
 
 
 def quantize(weight: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,8 +90,13 @@ def quantize(weight: np.ndarray, block_size: int) -> tuple[np.ndarray, np.ndarra
     return codes.astype(np.uint8), scales[..., 0]
 
 
+def _input(node: ir.Node, index: int) -> ir.Value:
+    """Return an input that the node's operator cannot do without."""
+    return cast(ir.Value, node.inputs[index])
+
+
 def _weight(node: ir.Node, index: int) -> np.ndarray:
-    return node.inputs[index].const_value.numpy()
+    return cast(ir.TensorProtocol, _input(node, index).const_value).numpy()
 
 
 def _add_table(graph: ir.Graph, name: str, weight: np.ndarray, block_size: int) -> tuple[ir.Value, ir.Value]:
@@ -100,7 +106,7 @@ def _add_table(graph: ir.Graph, name: str, weight: np.ndarray, block_size: int) 
 
 def _constant(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     graph.register_initializer(value)
     return value
 
@@ -135,7 +141,7 @@ def _lookup(
 
 
 def _replace(graph: ir.Graph, old: ir.Node, *new: ir.Node) -> None:
-    weights = [value for value in old.inputs if value.is_initializer()]
+    weights = [value for value in old.inputs if value is not None and value.is_initializer()]
     ir.convenience.replace_nodes_and_values(graph, old, [old], new, old.outputs, new[-1].outputs)
     for weight in weights:
-        graph.initializers.pop(weight.name)
+        graph.initializers.pop(cast(str, weight.name))

@@ -4,7 +4,7 @@ import math
 import zipfile
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import transformers
@@ -15,6 +15,7 @@ from olive.passes.pass_config import BasePassConfig
 from olive.passes.pytorch.lora import LoRA
 from peft import PeftModel, set_peft_model_state_dict
 from safetensors.torch import load_file
+from torch.utils.data import Dataset
 from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
 from passes import nf4
@@ -60,7 +61,7 @@ class LoRAOnQuantized(LoRA):
     def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
         """Load the quantized base and dequantize it in place, on the device that the Trainer will take."""
         transformers.set_seed(config.seed)
-        model = checkpoints.load(Path(model_handler.model_name_or_path)).to(device.resolve("auto"))
+        model = checkpoints.load(Path(model_handler.model_name_or_path), device.resolve("auto"))
         dtype = self.get_torch_dtype(config.torch_dtype)
         if dtype == torch.float16:
             dtype = torch.float32
@@ -105,21 +106,22 @@ class LoRAOnQuantized(LoRA):
         trainer = TokenMeanTrainer(
             model=model,
             args=arguments,
-            train_dataset=training_order(train, arguments.max_steps * step, config.seed),
-            eval_dataset=heldout,
+            # A list has what a data set of PyTorch has: a length, and members by their index.
+            train_dataset=cast(Dataset, training_order(train, arguments.max_steps * step, config.seed)),
+            eval_dataset=cast(Dataset | None, heldout),
             data_collator=lambda batch: self.collate_batch(batch, tokenizer),
         )
         # Each process drops out something else.
         transformers.set_seed(config.seed + arguments.process_index)
         with arguments.main_process_first(local=False):
-            checkpoint = last_whole_checkpoint(Path(arguments.output_dir), arguments.world_size)
+            checkpoint = last_whole_checkpoint(Path(cast(str, arguments.output_dir)), arguments.world_size)
         if checkpoint and is_finished(checkpoint, arguments.max_steps):
             # The Trainer would train one step more.
             weights = load_file(checkpoint / "adapter_model.safetensors")
             set_peft_model_state_dict(model, weights)
-            history = TrainerState.load_from_json(checkpoint / TRAINER_STATE_NAME).log_history
+            history = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).log_history
         else:
-            trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             history = trainer.state.log_history
         curves = loss_curves(history)
         if not all(math.isfinite(point["loss"]) for points in curves.values() for point in points):
@@ -189,7 +191,7 @@ def loss_curves(history: list[dict]) -> dict[str, list[dict]]:
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Save the adapter in PEFT's format, without what differs from run to run: a path, a set's order."""
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False)
     config = files.read_json(folder / "adapter_config.json")
     config["base_model_name_or_path"] = None
     config["target_modules"] = sorted(config["target_modules"])

@@ -190,7 +190,9 @@ def _branch(node: onnx.NodeProto, projection: Projection, row_scales: bool) -> l
 def _add_inputs(graph: onnx.GraphProto, projection: Projection, dtype: int, row_scales: bool) -> None:
     rank = f"{projection.name}.rank"
     for name, shape in (("lora_A", [projection.width_in, rank]), ("lora_B", [rank, projection.width_out])):
-        _add_input(graph, f"{projection.name}.{name}", dtype, shape, [0 if size == rank else size for size in shape])
+        _add_input(
+            graph, f"{projection.name}.{name}", dtype, shape, [0 if isinstance(size, str) else size for size in shape]
+        )
     if row_scales:
         _add_input(graph, f"{projection.name}.row_scale", dtype, [f"{projection.name}.scales"], [1])
 

@@ -1,5 +1,7 @@
 """The frozen base in NF4, by bitsandbytes (QLoRA, arXiv 2305.14314)."""
 
+from typing import Any
+
 import torch
 from olive.common.quant.nn import QuantLinear
 from transformers import PreTrainedModel
@@ -39,6 +41,7 @@ def to_nf4(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
             if module.bias is not None:
                 linear.bias = torch.nn.Parameter(module.bias.to(dtype), requires_grad=False)
             model.set_submodule(name, linear)
-    # By this, PEFT knows what it adds its branches to.
-    model.is_loaded_in_4bit = True
+    # By this, PEFT knows what it adds its branches to; modules are typed as if they had no flags.
+    attributes: Any = model
+    attributes.is_loaded_in_4bit = True
     return model

@@ -1,5 +1,8 @@
 """Train as one process or as several, with the same result: the same batches, and means over all their tokens."""
 
+from collections.abc import Sized
+from typing import Any, cast
+
 import torch
 import transformers
 from olive.data.constants import IGNORE_INDEX
@@ -34,15 +37,19 @@ class TokenMeanTrainer(transformers.Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """Return the loss in nats a token, summed in float64 over the processes; no predictions are kept."""
-        self.model.eval()
+        model = cast(torch.nn.Module, self.model)
+        model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         for batch in dataloader:
             inputs = self._prepare_inputs(batch)
             # The first token is nobody's next.
             tokens = inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum()
             with torch.no_grad(), self.compute_loss_context_manager():
-                loss = self.model(**inputs).loss
+                loss = model(**inputs).loss
             sums += torch.stack([loss.double() * tokens, tokens.double()])
         loss, tokens = self.accelerator.reduce(sums).tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / tokens}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(dataloader.dataset))
+        # As the Trainer's own loop has it where it keeps none, whatever the type says.
+        nothing: Any = None
+        count = len(cast(Sized, dataloader.dataset))
+        return EvalLoopOutput(predictions=nothing, label_ids=None, metrics=metrics, num_samples=count)

@@ -10,7 +10,7 @@ from projects import ROOT
 import app
 
 # Modules of the standard library that are on every system.
-PORTABLE = {"argparse", "hashlib", "json", "pathlib", "sys", "time"}
+PORTABLE = {"argparse", "hashlib", "io", "json", "pathlib", "sys", "time"}
 ANSWER = "Flåm is lovely 🍕!"
 
 

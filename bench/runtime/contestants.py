@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 from press.core.errors import UserError
 
@@ -40,6 +41,7 @@ class Contestant(AbstractContextManager):
             # Ctrl-C ends the rounds, not the contestants, which are asked further questions.
             start_new_session=True,
         )
+        self._questions, self._answers = cast(IO[str], self._process.stdin), cast(IO[str], self._process.stdout)
         self._turns: Iterator[str | None] = itertools.cycle(self.adapters)
         self.load_s: float = self._answer()["load_s"]
 
@@ -48,8 +50,8 @@ class Contestant(AbstractContextManager):
 
         :raises UserError: if the process ended instead of answering
         """
-        self._process.stdin.write(json.dumps({"do": do, **request}) + "\n")
-        self._process.stdin.flush()
+        self._questions.write(json.dumps({"do": do, **request}) + "\n")
+        self._questions.flush()
         return self._answer()
 
     def generate(self, ids: list[int], tokens: int) -> dict:
@@ -65,10 +67,11 @@ class Contestant(AbstractContextManager):
         status = PROCESSES / str(self._process.pid) / "status"
         if not status.exists():
             return None
-        return int(re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)[1]) * 1024
+        (kilobytes,) = re.findall(r"^VmHWM:\s*(\d+) kB$", status.read_text(encoding="utf-8"), re.MULTILINE)
+        return int(kilobytes) * 1024
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        self._questions.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -76,7 +79,7 @@ class Contestant(AbstractContextManager):
             self._process.wait()
 
     def _answer(self) -> dict:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         if not line:
             raise UserError(f"{' '.join(self.command)} ended with code {self._process.wait()}: its reason stands above")
         return json.loads(line)

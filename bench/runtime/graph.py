@@ -12,7 +12,7 @@ BRANCH = ("/lora_A/MatMul", "/lora_B/MatMul", "/lora/Add")
 INPUTS = (".lora_A", ".lora_B")
 # Operators that read of some inputs only the rows of their tokens, or nothing: an operator's and its inputs' numbers.
 LOOKUPS = {"Gather": {0}, "GatherBlockQuantized": {0, 2, 3}, "GroupQueryAttention": {7, 8}, "Reshape": {0}}
-BITS = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
+BITS: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4}
 
 
 def model_files(package: Path) -> list[Path]:

@@ -1,8 +1,9 @@
 """Calibration rows, the inputs of a model's decoder layers for them, and the moments of what their linears read."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -54,7 +55,7 @@ class LayerInputs:
         recorded: list[list[dict]] = [[] for _ in layers]
         hidden = []
 
-        def recorder(index: int) -> "callable":
+        def recorder(index: int) -> Callable[..., torch.Tensor]:
             def forward(hidden_states: torch.Tensor, **arguments) -> torch.Tensor:
                 recorded[index].append(arguments)
                 if index == 0:
@@ -67,7 +68,7 @@ class LayerInputs:
             layer.forward = recorder(index)
         try:
             for batch in batches:
-                model.base_model(input_ids=batch, use_cache=False)
+                cast(nn.Module, model.base_model)(input_ids=batch, use_cache=False)
         finally:
             for layer in layers:
                 del layer.forward

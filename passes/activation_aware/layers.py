@@ -9,6 +9,7 @@ weight counts from one (gemma2, gemma3).
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -35,15 +36,16 @@ class Norm:
 
     @property
     def channels(self) -> int:
-        return len(self.module.weight)
+        return len(_weight(self.module))
 
     def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
         """Divide the gain by scales, and return by what it was divided after rounding to its stored type."""
-        weight = self.module.weight
+        weight = _weight(self.module)
         gain = weight.float() + self.offset
         weight.data = (gain / scales - self.offset).to(weight.dtype)
-        if getattr(self.module, "bias", None) is not None:
-            self.module.bias.data = (self.module.bias.float() / scales).to(weight.dtype)
+        bias = getattr(self.module, "bias", None)
+        if bias is not None:
+            bias.data = (bias.float() / scales).to(weight.dtype)
         divided = weight.float() + self.offset
         return torch.where((gain == 0) | (divided == 0), scales, gain / divided)
 
@@ -121,15 +123,15 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
     """
     attention = _find(layer, name, "self_attn")
     mlp = _find(layer, name, "mlp")
-    output, down = _find(layer, name, "self_attn.o_proj"), _find(layer, name, "mlp.down_proj")
+    output, down = _linear(layer, name, "self_attn.o_proj"), _linear(layer, name, "mlp.down_proj")
     if hasattr(attention, "qkv_proj"):
         attention_inputs = ["self_attn.qkv_proj"]
-        kept = (attention.qkv_proj.out_features + output.in_features) // 2
+        kept = (_linear(layer, name, "self_attn.qkv_proj").out_features + output.in_features) // 2
     else:
         attention_inputs = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
         kept = 0
     if hasattr(mlp, "gate_up_proj"):
-        mlp_inputs, half = ["mlp.gate_up_proj"], mlp.gate_up_proj.out_features // 2
+        mlp_inputs, half = ["mlp.gate_up_proj"], _linear(layer, name, "mlp.gate_up_proj").out_features // 2
     else:
         mlp_inputs, half = ["mlp.gate_proj", "mlp.up_proj"], 0
     second_norm = "pre_feedforward_layernorm"
@@ -137,10 +139,10 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
         second_norm = "post_attention_layernorm"
 
     def linears(names: list[str]) -> dict[str, nn.Linear]:
-        return {linear: _find(layer, name, linear) for linear in names}
+        return {linear: _linear(layer, name, linear) for linear in names}
 
-    values, ups = _find(layer, name, attention_inputs[-1]), _find(layer, name, mlp_inputs[-1])
-    head_size = attention.head_dim
+    values, ups = _linear(layer, name, attention_inputs[-1]), _linear(layer, name, mlp_inputs[-1])
+    head_size = cast(int, attention.head_dim)
     return [
         Fold(linears(attention_inputs), 3, Norm(_find(layer, name, "input_layernorm"))),
         Fold({"self_attn.o_proj": output}, 1, Rows(values, kept), head_size),
@@ -161,7 +163,9 @@ def check_folds(layer: nn.Module, name: str, states: torch.Tensor, arguments: di
     states, arguments = states.float(), map_tensors(arguments, _in_fp32)
     expected = layer(states, **arguments)
     groups = folds(layer, name)
-    weights = {linear: linear.weight for group in groups for linear in group.linears.values()}
+    weights: dict[nn.Module, torch.Tensor] = {
+        linear: linear.weight for group in groups for linear in group.linears.values()
+    }
     generator = torch.Generator().manual_seed(0)
     for group in groups:
         powers = torch.randint(-1, 2, (group.maker.channels,), generator=generator)
@@ -176,7 +180,7 @@ def check_folds(layer: nn.Module, name: str, states: torch.Tensor, arguments: di
         )
 
 
-def map_tensors(value: object, function: Callable[[torch.Tensor], torch.Tensor]) -> object:
+def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     """Return a layer's argument with each tensor in it replaced by a function of it."""
     if isinstance(value, torch.Tensor):
         return function(value)
@@ -199,18 +203,27 @@ def _find(layer: nn.Module, name: str, path: str) -> nn.Module:
         ) from error
 
 
+def _linear(layer: nn.Module, name: str, path: str) -> nn.Linear:
+    return cast(nn.Linear, _find(layer, name, path))
+
+
+def _weight(norm: nn.Module) -> nn.Parameter:
+    return cast(nn.Parameter, norm.weight)
+
+
 @torch.no_grad()
 def _gain_offset(norm: nn.Module) -> float:
     """Return what a norm adds to its weight: its output for a weight of zeros, relative to that for ones."""
-    weight = norm.weight.data
+    parameter = _weight(norm)
+    weight = parameter.data
     probe = torch.linspace(-1, 1, len(weight), device=weight.device, dtype=weight.dtype)
     bias = getattr(norm, "bias", None)
     shift = 0 if bias is None else bias
     try:
-        norm.weight.data = torch.zeros_like(weight)
+        parameter.data = torch.zeros_like(weight)
         zeros = (norm(probe[None]) - shift).float().norm()
-        norm.weight.data = torch.ones_like(weight)
+        parameter.data = torch.ones_like(weight)
         ones = (norm(probe[None]) - shift).float().norm()
     finally:
-        norm.weight.data = weight
+        parameter.data = weight
     return float(torch.round(zeros / (ones - zeros)))

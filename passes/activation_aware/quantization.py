@@ -1,6 +1,7 @@
 """The quantization of a model's decoder layers, one after the other."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from olive.common.hf.wrapper import ModelWrapper
@@ -140,9 +141,17 @@ class LayerJob:
         values = grid.values(grid.groups(codes[rows]), scales[rows], zero_points[rows]).flatten(-2)
         return search.gram_loss(values - weight[rows], gram)
 
-    def _compensated(self, path: str, weight: torch.Tensor, gram: torch.Tensor, *parameters) -> torch.Tensor:
+    def _compensated(
+        self,
+        path: str,
+        weight: torch.Tensor,
+        gram: torch.Tensor,
+        scales: torch.Tensor,
+        zero_points: torch.Tensor,
+        grid: Grid,
+    ) -> torch.Tensor:
         try:
-            return compensated_codes(weight, gram, *parameters, self.config.damping)
+            return compensated_codes(weight, gram, scales, zero_points, grid, self.config.damping)
         except torch.linalg.LinAlgError as error:
             raise UserError(
                 f"{self.name}.{path}: damping is {self.config.damping}, too little for the calibration data's Gram "
@@ -163,7 +172,8 @@ class LayerJob:
 
 def _grid(linear: nn.Linear) -> Grid:
     """Return the grid that Olive's prepare_model noted for a linear."""
-    quantizer = linear.quant_info.quantizer
+    noted: Any = linear.quant_info
+    quantizer = noted.quantizer
     return Grid(quantizer.bits, quantizer.group_size, quantizer.symmetric, linear.weight.dtype)
 
 

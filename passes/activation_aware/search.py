@@ -26,7 +26,7 @@ def weight_magnitude(weights: Sequence[torch.Tensor], grids: Sequence[Grid]) -> 
     :param weights: fp32 of shapes (rows, width)
     :return: fp32 of shape (width,)
     """
-    total = 0
+    total = torch.zeros_like(weights[0][0])
     for weight, grid in zip(weights, grids, strict=True):
         groups = grid.groups(weight).abs()
         total = total + (groups / (groups.amax(-1, keepdim=True) + 1e-6)).flatten(-2).sum(0)
@@ -85,14 +85,16 @@ def clip(
     groups = grid.groups(weight)
     size = grid.group_size
     blocks = torch.stack([gram[at : at + size, at : at + size] for at in range(0, len(gram), size)])
-    best = scales = zero_points = None
-    for shrink in shrinks:
+
+    def judged(shrink: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the loss of each group with a shrunk range, and the range's parameters."""
         candidate = grid.parameters(groups, shrink)
         error = (grid.values(grid.codes(groups, *candidate), *candidate) - groups).transpose(0, 1)
-        loss = ((error @ blocks) * error).sum(-1).transpose(0, 1)
-        if best is None:
-            best, (scales, zero_points) = loss, candidate
-            continue
+        return ((error @ blocks) * error).sum(-1).transpose(0, 1), *candidate
+
+    best, scales, zero_points = judged(shrinks[0])
+    for shrink in shrinks[1:]:
+        loss, *candidate = judged(shrink)
         better = loss < best
         best = torch.where(better, loss, best)
         scales = torch.where(better, candidate[0], scales)

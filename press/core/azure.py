@@ -1,13 +1,13 @@
 """Azure's login, and its errors as sentences."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
     from azure.identity import DefaultAzureCredential
 
 
-def limits(timeout: float) -> dict[str, float]:
+def limits(timeout: float) -> dict[str, Any]:
     """Return the options that bound each call: the SDK's own, five minutes a try, keep a user waiting for twenty."""
     return {"connection_timeout": timeout, "read_timeout": timeout}
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from importlib.util import resolve_name
 from pathlib import Path
+from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
@@ -224,7 +225,7 @@ def check_recorded(stage: str) -> None:
         )
 
 
-def _undocumented(node: ast.AST, name: str, value: object) -> object:
+def _undocumented(node: ast.AST, name: str, value: Any) -> Any:
     """Return a field of a node without its docstring."""
     documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     if documented and name == "body" and ast.get_docstring(node, clean=False) is not None:

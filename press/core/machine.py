@@ -46,7 +46,7 @@ def instruction_sets() -> set[str]:
 
 def cores() -> int:
     """Return how many CPU cores this process may use; macOS knows of no limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _linux() -> tuple[str, set[str]]:

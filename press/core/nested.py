@@ -1,11 +1,12 @@
 """Dictionaries of dictionaries, such as params.yaml and metrics.json, and the dotted names of their leaves."""
 
 from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any
 
 
-def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
+def flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
     """Map the dotted name of each leaf to its value; an empty block is a leaf."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
             found |= flat(value, f"{prefix}{key}.")
@@ -14,16 +15,14 @@ def flat(values: Mapping, prefix: str = "") -> dict[str, object]:
     return found
 
 
-def in_order(value: object) -> object:
+def in_order(values: Mapping) -> dict[str, Any]:
     """Sort the keys of all blocks: their order means nothing to DVC, so that no output may depend on it."""
-    if isinstance(value, Mapping):
-        return {key: in_order(value[key]) for key in sorted(value, key=str)}
-    return [in_order(each) for each in value] if isinstance(value, list) else value
+    return {key: _in_order(values[key]) for key in sorted(values, key=str)}
 
 
-def at(values: Mapping, path: Sequence[str]) -> object:
+def at(values: Mapping, path: Sequence[str]) -> Any:
     """Return what is at a path of keys."""
-    found: object = values
+    found: Any = values
     for key in path:
         found = found[key]
     return found
@@ -44,3 +43,9 @@ def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
         else:
             values[key] = value
     return values
+
+
+def _in_order(value: object) -> object:
+    if isinstance(value, Mapping):
+        return in_order(value)
+    return [_in_order(each) for each in value] if isinstance(value, list) else value

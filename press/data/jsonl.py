@@ -1,7 +1,7 @@
 """JSON Lines, https://jsonlines.org: one JSON value a line, in UTF-8."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 
@@ -37,6 +37,6 @@ def read(path: Path) -> list[dict]:
     return [parse(line) for _, line in lines(path)]
 
 
-def write(path: Path, values: Iterable[dict]) -> None:
+def write(path: Path, values: Iterable[Mapping]) -> None:
     """Write one object a line."""
     path.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values), encoding="utf-8")

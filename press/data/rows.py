@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from jinja2 import TemplateError
 
@@ -51,7 +51,9 @@ def examples(
     start = tokenizer.bos_token_id
     before = [start] if start is not None and tokenizer("a")["input_ids"][0] == start else []
     return [
-        Example(prompt="", completion=tokenizer.decode(row), input_ids=before + row, prompt_tokens=len(before))
+        Example(
+            prompt="", completion=cast(str, tokenizer.decode(row)), input_ids=before + row, prompt_tokens=len(before)
+        )
         for row in tokens(path, tokenizer, count, row_tokens, block)
     ]
 
@@ -70,7 +72,7 @@ def _texts(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> Iter
                 continue
             if not all(message["content"] for message in passage["messages"]):
                 raise ValueError("an empty message")
-            yield tokenizer.apply_chat_template(passage["messages"], tokenize=False)
+            yield cast(str, tokenizer.apply_chat_template(passage["messages"], tokenize=False))
         except (ValueError, TypeError, KeyError, TemplateError) as error:
             raise UserError(
                 f'{path} line {number}: not a JSON object with a "text", or with "messages" that fit the model\'s '

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from press.core import files
 from press.core.errors import UserError
@@ -101,7 +101,7 @@ def tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
     """Load a checkpoint's tokenizer."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, **trust(folder))
+    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **trust(folder)))
 
 
 def eos_ids(folder: Path) -> list[int]:
@@ -115,12 +115,13 @@ def eos_ids(folder: Path) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
-def load(folder: Path) -> "PreTrainedModel":
-    """Load a plain or an Olive-quantized checkpoint on the CPU in its own dtype, ready for inference.
+def load(folder: Path, where: str = "cpu") -> "PreTrainedModel":
+    """Load a plain or an Olive-quantized checkpoint in its own dtype, ready for inference.
 
     Olive's quantizer is registered first, since without it transformers replaces every quantized linear by
     a randomly initialised one and only warns.
 
+    :param where: cpu or cuda
     :raises UserError: if a weight of the model is missing in the checkpoint
     """
     from olive.model import HfModelHandler
@@ -133,7 +134,7 @@ def load(folder: Path) -> "PreTrainedModel":
             f"{folder} lacks {len(missing)} of the model's weights, such as {min(missing)}; "
             "they would be random numbers: fetch or build the checkpoint again"
         )
-    return model
+    return model.to(where)
 
 
 def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> "PreTrainedModel":
@@ -159,9 +160,16 @@ def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> 
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
-    model.is_quantized = False
-    model.hf_quantizer = None
-    model.quantization_method = None
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
+    forget_quantizer(model)
     return model
+
+
+def forget_quantizer(model: "PreTrainedModel") -> None:
+    """Let a model whose weights are plain now say so: save_pretrained and PEFT go by what it says."""
+    # Modules are typed as if they had nothing but tensors and modules.
+    attributes: Any = model
+    attributes.is_quantized = False
+    attributes.hf_quantizer = None
+    attributes.quantization_method = None
+    if hasattr(attributes.config, "quantization_config"):
+        del attributes.config.quantization_config

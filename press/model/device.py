@@ -12,18 +12,19 @@ from press.core.errors import UserError
 from press.params.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+Device = Literal["cpu", "cuda"]
 UNITS = {"bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 # The version that qlora is tried with; not in requirements.txt, since few need its 43 MB.
 BITSANDBYTES = "0.50.2"
-# The amounts in PyTorch's message of a full GPU.
-AMOUNTS = {
-    "more": r"Tried to allocate ([\d.]+) (\w+)",
-    "used": r"([\d.]+) (\w+) is allocated by PyTorch",
-    "total": r"total capacity of ([\d.]+) (\w+)",
-}
+# The amounts in PyTorch's message of a full GPU: what it wanted, what it has, and the GPU's memory.
+AMOUNTS = (
+    r"Tried to allocate ([\d.]+) (\w+)",
+    r"([\d.]+) (\w+) is allocated by PyTorch",
+    r"total capacity of ([\d.]+) (\w+)",
+)
 
 
-def resolve(name: str) -> str:
+def resolve(name: Literal["auto"] | Device) -> Device:
     """Return cpu or cuda for auto, cpu or cuda.
 
     :raises UserError: if it is cuda and there is none
@@ -37,7 +38,7 @@ def resolve(name: str) -> str:
     return name
 
 
-def confine(name: str, gpus: int = 1) -> str:
+def confine(name: Literal["auto"] | Device, gpus: int = 1) -> Device:
     """Resolve a device, and show the libraries of this process no other: no GPU, or the first ones.
 
     The Trainer and Olive's passes take a GPU where they see one, and where it sees several, the Trainer gives each
@@ -67,7 +68,7 @@ def check(params: Settings) -> None:
         raise UserError(f"{paths.PARAMS}: {error}") from error
 
 
-def check_training(adapter: str, processes: int, method: str, where: Literal["cpu", "cuda"]) -> None:
+def check_training(adapter: str, processes: int, method: str, where: Device) -> None:
     """Refuse a training that this machine or this environment cannot do.
 
     :param adapter: its name in params.yaml
@@ -133,8 +134,8 @@ def _sentence(error: BaseException | None, knobs: str) -> str | None:
 
 def _needed(message: str) -> str:
     """Say how much memory was needed, by the amounts in PyTorch's message."""
-    found = {name: re.search(pattern, message) for name, pattern in AMOUNTS.items()}
-    if not all(found.values()):
+    found = [match for pattern in AMOUNTS if (match := re.search(pattern, message))]
+    if len(found) < len(AMOUNTS):
         return message.partition(". GPU")[0]
-    more, used, total = (float(match[1]) * UNITS[match[2]] / 2**30 for match in found.values())
+    more, used, total = (float(match[1]) * UNITS[match[2]] / 2**30 for match in found)
     return f"at least {used + more:.2f} GiB were needed ({used:.2f} in use and {more:.2f} more) of its {total:.2f} GiB"

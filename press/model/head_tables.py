@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -61,8 +61,8 @@ def put(model: "PreTrainedModel", tables: Tables) -> None:
     import torch
 
     for module, table in (
-        (model.get_input_embeddings(), tables.embedding),
-        (model.get_output_embeddings(), tables.head),
+        (cast("torch.nn.Embedding", model.get_input_embeddings()), tables.embedding),
+        (cast("torch.nn.Linear", model.get_output_embeddings()), tables.head),
     ):
         own = module.weight
         if tuple(own.shape) != table.shape:
@@ -79,10 +79,10 @@ def _node(nodes: list["ir.Node"], prefix: str, kinds: tuple[str, ...]) -> "ir.No
 
 def _constant(value: "ir.Value | None") -> np.ndarray:
     """Return an initializer's values; a Reshape on the way changes only their shape, which nobody here reads."""
-    while value.producer() is not None and value.producer().op_type == "Reshape":
-        value = value.producer().inputs[0]
-    if value.const_value is None:
-        raise UnreadableError(f"{value.name} is computed, not stored in the graph")
+    while value is not None and (node := value.producer()) is not None and node.op_type == "Reshape":
+        value = node.inputs[0]
+    if value is None or value.const_value is None:
+        raise UnreadableError(f"{value.name if value else 'a table'} is computed, not stored in the graph")
     return value.const_value.numpy()
 
 

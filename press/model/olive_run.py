@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
@@ -20,7 +21,7 @@ class _Failures(logging.Handler):
         self.exceptions: list[BaseException] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.exc_info:
+        if record.exc_info and record.exc_info[1]:
             self.exceptions.append(record.exc_info[1])
 
     @staticmethod
@@ -48,7 +49,7 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict
     :param target: Olive's accelerator block (device and execution_providers); None leaves it to Olive
     :raises UserError: if a pass refused its input
     """
-    config = {"input_model": input_model}
+    config: dict[str, Any] = {"input_model": input_model}
     if target:
         config |= {
             "systems": {"target": {"type": "LocalSystem", "accelerators": [target]}},

@@ -1,6 +1,7 @@
 """Quantize a checkpoint's linear layers by Olive's passes."""
 
 from pathlib import Path
+from typing import Any
 
 from press.core import nested
 from press.core.errors import UserError
@@ -51,7 +52,7 @@ def _mixed_precision(params: schema.Quantize) -> dict:
 
 
 def _quantizer(params: schema.Quantize, base: Path, seed: int) -> dict:
-    block = {
+    block: dict[str, Any] = {
         "type": PASSES[params.algorithm],
         "bits": params.bits,
         "group_size": params.group_size,

@@ -26,11 +26,11 @@ def build(params: settings.Settings, metrics: dict, base: Path) -> ModelCardData
     :param base: the folder of the base model
     """
     known = origin.known(params.base, base)
-    relation = {"base_model_relation": "quantized"} if "base_model" in known else {}
+    if "base_model" in known:
+        known["base_model_relation"] = "quantized"
     results = list(_results(params, metrics))
     return ModelCardData(
         **known,
-        **relation,
         library_name="onnxruntime-genai",
         pipeline_tag=TASK,
         tags=["onnx", f"int{params.quantize.bits}", "lora"],

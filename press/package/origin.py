@@ -1,6 +1,7 @@
 """A base model's origin: where it came from, and what is known of its licence, its languages and its name."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub import metadata_load
@@ -31,7 +32,7 @@ def licences(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(LICENCES))
 
 
-def known(base: schema.Base, folder: Path) -> dict[str, object]:
+def known(base: schema.Base, folder: Path) -> dict[str, Any]:
     """Return what the front matter of a model card may say of the base model; what cannot be told is left out.
 
     A wheel has no card of its model, so that params.yaml says it. A licence that nobody names, but whose text is there,
@@ -54,7 +55,7 @@ def known(base: schema.Base, folder: Path) -> dict[str, object]:
     return _with_license(found, licences(folder))
 
 
-def _with_license(told: dict[str, object], present: list[str]) -> dict[str, object]:
+def _with_license(told: dict[str, Any], present: list[str]) -> dict[str, Any]:
     """Link to a licence that has no identifier on the hub, and leave out a link to a file that is not there."""
     link = told.pop("license_link", None)
     if "license" not in told and present:
@@ -64,7 +65,7 @@ def _with_license(told: dict[str, object], present: list[str]) -> dict[str, obje
     return told | ({"license_link": link} if link else {})
 
 
-def _readme(path: Path) -> dict[str, object]:
+def _readme(path: Path) -> dict[str, Any]:
     """Return what a checkpoint's own card tells, in so far as it is in the form that the hub reads."""
     try:
         front_matter = (metadata_load(path) if path.exists() else None) or {}

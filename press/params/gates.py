@@ -22,8 +22,18 @@ from press.core.errors import UserError
 METRIC = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)+)")
 EVERY = "{adapter}"
 SHOWN = 3  # inputs that a failed gate names
-COMPARISONS = {ast.LtE: operator.le, ast.Lt: operator.lt, ast.GtE: operator.ge, ast.Gt: operator.gt}
-ARITHMETIC = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv}
+COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
+    ast.LtE: operator.le,
+    ast.Lt: operator.lt,
+    ast.GtE: operator.ge,
+    ast.Gt: operator.gt,
+}
+ARITHMETIC: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
 
 
 @dataclass(frozen=True)
@@ -189,7 +199,8 @@ def _value(node: ast.expr, bound: dict[str, float]) -> float:
             return ARITHMETIC[type(op)](_value(left, bound), _value(right, bound))
         case ast.UnaryOp(_, operand):
             return -_value(operand, bound)
-        case ast.Constant(value):
-            return value
+        case ast.Constant(int() | float() as number):
+            return number
         case ast.Name(name):
             return bound[name]
+    raise TypeError(f"{ast.unparse(node)} is no part of a gate: _check_side lets none pass")

@@ -4,7 +4,18 @@ docs/targets.md has them as a table, with what tests found; `python -m bench.tar
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
+ProviderName = Literal[
+    "CPUExecutionProvider",
+    "CUDAExecutionProvider",
+    "DmlExecutionProvider",
+    "WebGpuExecutionProvider",
+    "NvTensorRTRTXExecutionProvider",
+    "QNNExecutionProvider",
+    "OpenVINOExecutionProvider",
+    "VitisAIExecutionProvider",
+]
 INPUTS, SCALED_INPUTS, MERGED = "lora", "dora", "merged"
 
 
@@ -29,7 +40,7 @@ class Provider:
 ALL_TABLES = ("int8", "int4", "float")
 ANY_FORM = (INPUTS, SCALED_INPUTS, MERGED)
 
-PROVIDERS = {
+PROVIDERS: dict[ProviderName, Provider] = {
     "CPUExecutionProvider": Provider("cpu", "cpu", ALL_TABLES, ANY_FORM, "onnxruntime-genai"),
     "CUDAExecutionProvider": Provider("gpu", "cuda", ALL_TABLES, ANY_FORM, "onnxruntime-genai-cuda, an NVIDIA GPU"),
     # No kernel of its own that looks an embedding up in int8 is known.

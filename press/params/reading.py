@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -14,7 +14,7 @@ from press.params.sentences import sentence
 T = TypeVar("T", bound=BaseModel)
 
 
-def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, object]:
+def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, Any]:
     """Return the blocks of a file in YAML, each with its keys sorted.
 
     :param known: names of blocks that it should have, for the sentence where it has none
@@ -27,7 +27,7 @@ def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, object]
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = cast(yaml.Mark, error.problem_mark)
         where = f"line {mark.line + 1}, column {mark.column + 1}"
         raise UserError(f"{path} is not valid YAML at {where}: {error.problem}") from error
     except yaml.YAMLError as error:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, m
 
 from press.data.templates import check_template
 from press.params.mixed_precision import HIGH_BITS
-from press.params.providers import INPUTS, MERGED, PROVIDERS
+from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"
@@ -193,7 +193,7 @@ class Adapter(Block):
 
 class Target(Block):
     device: Literal["cpu", "gpu", "npu"]
-    provider: Literal[tuple(PROVIDERS)]
+    provider: ProviderName
     precision: Literal["int8", "int4", "float"]
     block_size: Literal[16, 32, 64, 128, 256]
     accuracy_level: Annotated[int, Field(ge=0, le=4)]

@@ -1,7 +1,8 @@
 """Sentences for the values of params.yaml that do not fit."""
 
 import json
-from typing import get_args
+from collections.abc import Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -24,7 +25,7 @@ EXPECTED = {
 }
 
 
-def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: dict[str, str]) -> str:
+def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: Mapping[str, str]) -> str:
     """Say what a value is and what it must be.
 
     :param detail: one of the errors of a pydantic.ValidationError
@@ -60,10 +61,11 @@ def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: dict[str, s
 
 def _known_keys(loc: tuple[str | int, ...], block: type[BaseModel]) -> list[str]:
     """Return the keys of the block at a location, where an adapter or target stands for all of them."""
+    found: Any = block
     for part in loc:
-        is_block = isinstance(block, type) and issubclass(block, BaseModel)
-        block = block.model_fields[part].annotation if is_block else get_args(block)[1]
-    return list(block.model_fields)
+        is_block = isinstance(found, type) and issubclass(found, BaseModel)
+        found = found.model_fields[part].annotation if is_block else get_args(found)[1]
+    return list(found.model_fields)
 
 
 def _shown(value: object) -> str:

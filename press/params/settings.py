@@ -1,15 +1,17 @@
 """params.yaml as a whole: read, and checked before anything runs."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from press.core import paths
 from press.core.errors import UserError
 from press.params import reading
 from press.params.providers import INPUTS
 from press.params.schema import PATTERNS, Adapter, Base, Block, Evaluate, Name, Package, Positive, Quantize, Target
+
+T = TypeVar("T")
 
 # What has a meaning of its own among the metrics or in the chat.
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
@@ -96,7 +98,7 @@ def load(path: Path = paths.PARAMS) -> Settings:
     )
 
 
-def _member(members: dict, name: str, block: str) -> BaseModel:
+def _member(members: dict[str, T], name: str, block: str) -> T:
     if name not in members:
         raise UserError(f"{paths.PARAMS}: {block} has no {name!r}, only {', '.join(members)}")
     return members[name]

@@ -1,6 +1,6 @@
 """Let the captured model answer, bare and with its adapters, and tell what the answers are like."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from press.data import answers, templates
 from press.quality import heldout, ladder, scoring
@@ -25,8 +25,8 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) ->
     print(f"answering {len(prompts)} prompts of {name} in ONNX", flush=True)
     table, cases = [], []
     for prompt in prompts:
-        row = {"prompt": prompt}
-        case = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
+        row: dict[str, Any] = {"prompt": prompt}
+        case: dict[str, Any] = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
         for rung, active in (("bare", None), ("adapter", name)):
             row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
             case[f"{name}.looping.{rung}"] = answers.loops(row[rung])

@@ -11,6 +11,10 @@ from press.quality import generation, heldout, scoring
 from press.quality.ladder import GENERAL, Ladder
 
 if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
     from press.model.runtime import Runtime
 
 
@@ -29,34 +33,33 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> N
     ends = checkpoints.eos_ids(paths.BASE)
     schemas = {name: heldout.about(name)["response_schema"] for name in heldout.adapters(steps.texts)}
 
-    def add(model: object, rung: str, name: str, text: str) -> None:
+    def add(model: "torch.nn.Module", rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
         steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
 
-    def judge(model: object, rung: str, text: str) -> None:
+    def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         if schema := schemas.get(text):
             some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
             given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
             steps.judge(f"{text}.pytorch.{rung}", [answers.valid(each, schema) for each in given])
 
-    base = checkpoints.load(paths.BASE)
+    base = checkpoints.load(paths.BASE, where)
     steps.check_disk(base.config.get_text_config().vocab_size)
-    base = base.to(where)
     for text in steps.texts:
         add(base, "base", text, text)
         judge(base, "base", text)
     del base
-    quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED).to(where))
+    quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where))
     for text in steps.texts:
         add(quantized, "quantized", text, text)
         judge(quantized, "quantized", text)
     for name in heldout.adapters(steps.texts):
-        model = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
-        add(model, "adapter", name, name)
-        judge(model, "adapter", name)
-        add(model, "adapter", f"{name}.{GENERAL}", GENERAL)
-        quantized = model.unload()
+        adapted = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
+        add(adapted, "adapter", name, name)
+        judge(adapted, "adapter", name)
+        add(adapted, "adapter", f"{name}.{GENERAL}", GENERAL)
+        quantized = adapted.unload()
     try:
         head_tables.put(quantized, head_tables.read(graph))
     except head_tables.UnreadableError as error:

@@ -1,18 +1,19 @@
 """Let a PyTorch model answer prompts, choosing the likeliest token each time, as the runtime does."""
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, cast
 
 from press.data.examples import Example
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH = 48
 
 
 def answers(
-    model: "PreTrainedModel",
+    model: "PreTrainedModel | PeftModel",
     tokenizer: "PreTrainedTokenizerBase",
     examples: Sequence[Example],
     max_new_tokens: int,
@@ -26,6 +27,8 @@ def answers(
     import torch
 
     where, ends = next(model.parameters()).device, list(ends)
+    # Causal language models have it, and no common type says so.
+    generate = cast(Callable[..., torch.Tensor], model.generate)
     found = []
     for start in range(0, len(examples), BATCH):
         rows = [example["input_ids"][: example["prompt_tokens"]] for example in examples[start : start + BATCH]]
@@ -34,7 +37,7 @@ def answers(
         ids = torch.tensor([[0] * (width - len(row)) + row for row in rows], device=where)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=where)
         with torch.inference_mode():
-            tokens = model.generate(
+            tokens = generate(
                 input_ids=ids,
                 attention_mask=mask,
                 max_new_tokens=max_new_tokens,

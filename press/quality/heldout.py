@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from press.core import files, paths
 from press.core.errors import UserError
@@ -14,7 +15,7 @@ from press.quality.ladder import GENERAL
 
 def read(params: Settings) -> dict[str, list[Example]]:
     """Return each adapter's held-out examples, and the general text."""
-    found = {name: jsonl.read(paths.PREPARED / name / paths.HELDOUT) for name in params.adapters}
+    found = {name: cast(list[Example], jsonl.read(paths.PREPARED / name / paths.HELDOUT)) for name in params.adapters}
     general = params.evaluate.general
     check_context(general.row_tokens)
     tokenizer = checkpoints.tokenizer(paths.BASE)

@@ -69,6 +69,7 @@ class CapturedModel(TemplateLM):
             inputs[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         longest: tuple[int, ...] = ()
+        logits = np.empty((0, 0), np.float32)
         # In this order what begins another input follows it, and shares its logits: so do most choices of a question.
         for ids in sorted(inputs, reverse=True):
             if ids != longest[: len(ids)]:
@@ -84,7 +85,9 @@ class CapturedModel(TemplateLM):
         for (text,) in (request.args for request in requests):
             ids = self.tok_encode(text)
             pairs = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
-            windows = [(None, *make_disjoint_window(pair)) for pair in pairs]
+            windows: list[Tokens] = [
+                (None, context, continuation) for context, continuation in map(make_disjoint_window, pairs)
+            ]
             results.append(sum(value for value, _ in self._loglikelihood_tokens(windows)))
         return results
 

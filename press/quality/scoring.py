@@ -11,7 +11,7 @@ import numpy as np
 from press.data.examples import Example
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    import torch
 
 BATCH = 4
 DIGITS = 6
@@ -92,7 +92,7 @@ def reference_bytes(examples: Sequence[Example], vocabulary: int) -> int:
     return sum(len(example["input_ids"]) - _first(example) for example in examples) * vocabulary * 4
 
 
-def torch_logits(model: "PreTrainedModel", examples: Sequence[Example]) -> Iterator[np.ndarray]:
+def torch_logits(model: "torch.nn.Module", examples: Sequence[Example]) -> Iterator[np.ndarray]:
     """Yield the logits of each example, fp32 of shape (tokens, vocabulary), by a PyTorch model."""
     import torch
     from torch.nn.utils.rnn import pad_sequence

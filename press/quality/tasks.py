@@ -14,7 +14,7 @@ from press.core.errors import UserError
 
 if TYPE_CHECKING:
     from press.model.runtime import Runtime
-    from press.params.settings import Tasks
+    from press.params.schema import Tasks
 
 BARE = "bare"
 PACKAGE = "lm-eval"

@@ -14,8 +14,9 @@ import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, cast
 
 from tqdm import tqdm
 
@@ -28,8 +29,11 @@ from press.release.settings import Azureml
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
-    from azure.ai.ml.entities import Model
+    from azure.ai.ml.entities import Model, SystemData
     from azure.storage.blob import ContainerClient
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 VARIABLES = {
     "subscription": "AZURE_SUBSCRIPTION_ID",
@@ -112,7 +116,7 @@ class AzuremlRegistry(Registry):
             self._ask(_download, self.params.version, folder)
             return files.digests(folder)
 
-    def _ask(self, function: Callable, *arguments: object) -> object:
+    def _ask(self, function: Callable[[Azureml, *Arguments], T], *arguments: *Arguments) -> T:
         return self._process.call(function, self.params, *arguments, seconds=self.seconds)
 
 
@@ -138,12 +142,12 @@ def _listed(params: Azureml) -> list[Version]:
         holders = {stage: max(models, key=lambda model: _turn(model, stage)) for stage in _stages(models)}
         return [
             Version(
-                model.version,
-                model.properties.get(DIGEST, ""),
-                f"{model.creation_context.created_at:%Y-%m-%d %H:%M}",
-                model.tags.get(METRICS, ""),
+                cast(str, model.version),
+                (model.properties or {}).get(DIGEST, ""),
+                f"{_created(model):%Y-%m-%d %H:%M}",
+                _tags(model).get(METRICS, ""),
                 sorted(stage for stage, holder in holders.items() if holder is model),
-                VERIFIED in model.tags,
+                VERIFIED in _tags(model),
             )
             for model in models
         ]
@@ -176,8 +180,8 @@ def _register(
 def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
     with _workspace(params) as client:
         model = client.models.get(params.name, version)
-        if not tags.items() <= model.tags.items():
-            model.tags = {**model.tags, **tags}
+        if not tags.items() <= _tags(model).items():
+            model.tags = {**_tags(model), **tags}
             client.models.create_or_update(model)
 
 
@@ -217,14 +221,12 @@ def _upload(client: "MLClient", datastore: str, place: str, folder: Path, names:
         tqdm(total=total, desc="uploading", unit="B", unit_scale=True) as bar,
     ):
         for name in names:
-            before = bar.n
+
+            def show(sent: int, _: int | None, before: int = bar.n) -> None:
+                bar.update(before + sent - bar.n)
+
             with (folder / name).open("rb") as file:
-                container.upload_blob(
-                    f"{place}/{name}",
-                    file,
-                    overwrite=True,
-                    progress_hook=lambda sent, _, before=before: bar.update(before + sent - bar.n),
-                )
+                container.upload_blob(f"{place}/{name}", file, overwrite=True, progress_hook=show)
 
 
 def _container(client: "MLClient", datastore: str) -> "ContainerClient":
@@ -249,18 +251,27 @@ def _models(client: "MLClient", params: Azureml) -> list["Model"]:
     # A workspace that does not exist is a mistake; a model that does not exist has no versions yet.
     client.workspaces.get(params.workspace)
     try:
-        return sorted(client.models.list(params.name), key=lambda model: model.creation_context.created_at)
+        return sorted(client.models.list(params.name), key=_created)
     except ResourceNotFoundError:
         return []
 
 
+def _created(model: "Model") -> datetime:
+    """Return when a version was registered, which the server knows of all that it lists."""
+    return cast(datetime, cast("SystemData", model.creation_context).created_at)
+
+
+def _tags(model: "Model") -> dict[str, str]:
+    return model.tags or {}
+
+
 def _stages(models: list["Model"]) -> set[str]:
-    return {tag.removeprefix(STAGE) for model in models for tag in model.tags if tag.startswith(STAGE)}
+    return {tag.removeprefix(STAGE) for model in models for tag in _tags(model) if tag.startswith(STAGE)}
 
 
 def _turn(model: "Model", stage: str) -> int:
     """Return the number of the promotion that gave a version a stage, 0 if none did."""
-    value = model.tags.get(f"{STAGE}{stage}", "0")
+    value = _tags(model).get(f"{STAGE}{stage}", "0")
     return int(value) if value.isdecimal() else 0
 
 

@@ -4,9 +4,14 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import TypeVar, TypeVarTuple
 
 from press.core import cli
 from press.core.errors import UserError
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class Process:
@@ -19,9 +24,9 @@ class Process:
 
     def __init__(self, whom: str) -> None:
         self._whom = whom
-        self._running: multiprocessing.Process | None = None
+        self._running: BaseProcess | None = None
 
-    def call(self, function: Callable, *arguments: object, seconds: float) -> object:
+    def call(self, function: Callable[[*Arguments], T], *arguments: *Arguments, seconds: float) -> T:
         """Return what a function returns.
 
         :param function: of a module's top level; it may print, and show progress
@@ -60,12 +65,13 @@ class Process:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._running = context.Process(target=_answer, args=(theirs, self._whom), daemon=True)
-        self._running.start()
+        running = context.Process(target=_answer, args=(theirs, self._whom), daemon=True)
+        running.start()
+        self._running = running
         theirs.close()
 
 
-def call(function: Callable, *arguments: object, seconds: float, whom: str) -> object:
+def call(function: Callable[[*Arguments], T], *arguments: *Arguments, seconds: float, whom: str) -> T:
     """Return what a function returns, called in a process for it alone; `Process` says how."""
     process = Process(whom)
     try:

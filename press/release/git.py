@@ -7,6 +7,7 @@ NAME@v1.2.3 is a version, NAME#prod#4 gives a stage; `dvc artifacts get REPOSITO
 import re
 import sys
 from pathlib import Path
+from typing import cast
 
 from press.core import shell
 from press.core.errors import UserError
@@ -59,7 +60,9 @@ class GitRegistry(Registry):
         """Return the version that has a stage now."""
         import gto.api
 
-        events = [event for event in gto.api.history(".", self.name) if event["stage"] == stage]
+        # Its type is that of gto's command line, which can ask for a table.
+        history = cast(list[dict], gto.api.history(".", self.name))
+        events = [event for event in history if event["stage"] == stage]
         return max(events, key=lambda event: int(event["ref"].rpartition("#")[2]))["version"] if events else None
 
     def register(self, package: Package) -> None:

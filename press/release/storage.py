@@ -80,7 +80,7 @@ def pull(seconds: float) -> None:
         raise UserError(f"the outputs could not be pulled: {reason}")
 
 
-def _reach(seconds: float) -> list:
+def _reach(seconds: float) -> tuple[str, str, int, int]:
     """Refuse a remote that is not named or does not answer, which DVC alone would find out after minutes."""
     found = bounded.call(reach, seconds=min(seconds, REACH_SECONDS), whom=REMOTE)
     if not found:

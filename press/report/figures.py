@@ -94,7 +94,16 @@ def ladders(inputs: Inputs) -> list[Ladder]:
 
 def _ladder(inputs: Inputs, text: str) -> Ladder:
     rungs = [
-        Rung(label, rung.engine, rung.name == ADAPTER, *map(score.get, FIGURES))
+        Rung(
+            label,
+            rung.engine,
+            rung.name == ADAPTER,
+            loss=score["loss"],
+            perplexity=score["perplexity"],
+            kl=score.get("kl"),
+            agreement=score.get("agreement"),
+            valid=score.get("valid"),
+        )
         for rung, label, score in vocabulary.ladder(inputs.metrics, text, inputs.adapters)
     ]
     costs = inputs.metrics[text].get("attribution", {})

@@ -5,6 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
@@ -38,7 +39,7 @@ class Inputs:
     # what became of each gate: {"gate", "passed", "reason"}
     gates: list[dict]
     # adapter: [{"prompt", "bare", "adapter"}]
-    answers: dict[str, list[dict[str, str]]]
+    answers: dict[str, list[dict[str, Any]]]
     training: dict[str, Training]
     # stage: what it ran on
     machines: dict[str, dict]

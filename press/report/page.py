@@ -67,7 +67,7 @@ def _base_model(inputs: Inputs) -> str:
 def render_html(told: dict) -> str:
     """Return the report as one HTML page that refers to nothing outside of itself and runs no script."""
     environment = _environment(autoescape=True)
-    style = resources.files(__package__).joinpath("style.css").read_text(encoding="utf-8")
+    style = resources.files("press.report").joinpath("style.css").read_text(encoding="utf-8")
     return environment.get_template("page.html.j2").render(**told, charts=charts, style=vega.palette() + style)
 
 

@@ -46,7 +46,7 @@ DESCRIBED = re.compile(r'(<path aria-label="([^"]*)" role="graphics-symbol"[^>]*
 
 def palette() -> str:
     """Return the style sheet with the colours' variables, light and dark."""
-    return resources.files(__package__).joinpath("palette.css").read_text(encoding="utf-8")
+    return resources.files("press.report").joinpath("palette.css").read_text(encoding="utf-8")
 
 
 def embedded(spec: Mapping, title: str, description: str) -> Markup:
@@ -69,10 +69,10 @@ def standalone(spec: Mapping, title: str, description: str) -> str:
     return f"<svg {head}>{_named(title, description)}{style}{marks}</svg>\n"
 
 
-def _draw(spec: Mapping) -> tuple[float, float, str]:
+def _draw(spec: dict) -> tuple[float, float, str]:
     """Return a chart's width and height in pixels, and what is in its <svg>."""
     drawn = _renderer().vegalite_to_svg(spec, vl_version=VEGA_LITE)
-    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn).groups()
+    width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', drawn)[0]
     return float(width), float(height), drawn.partition(">")[2].removesuffix("</svg>")
 
 

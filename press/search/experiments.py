@@ -13,6 +13,7 @@ import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from press.core import environment, files, locks, paths, shell
 from press.core.errors import UserError
@@ -187,7 +188,7 @@ class Worker:
                 continue
             return
 
-    def _start(self, words: list[str], **streams: object) -> bool:
+    def _start(self, words: list[str], stdout: IO[str], stderr: int | None = None) -> bool:
         """Run one of the clone's modules; return whether it failed."""
         if self._stopped:
             raise FailedError("the search was stopped")
@@ -199,7 +200,8 @@ class Worker:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
             pass_fds=[self._lock],
-            **streams,
+            stdout=stdout,
+            stderr=stderr,
         )
         return self._process.wait() != 0
 

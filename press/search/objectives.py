@@ -2,20 +2,21 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from press.core.errors import UserError
 from press.params import gates
 
 T = TypeVar("T")
-DIRECTIONS = ("minimize", "maximize")
+Direction = Literal["minimize", "maximize"]
+DIRECTIONS: tuple[Direction, ...] = ("minimize", "maximize")
 
 
 @dataclass(frozen=True)
 class Objective:
     """An expression of metrics to be made small or large."""
 
-    direction: str
+    direction: Direction
     expression: str
 
     @classmethod

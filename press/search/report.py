@@ -5,6 +5,7 @@ import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from press.params import gates
 from press.search import objectives, plot
@@ -106,7 +107,7 @@ def _rows(spec: Spec, trials: list[Trial], found: Findings) -> str:
     for trial in trials:
         name = f"**{trial.name}**" if trial is found.chosen else trial.name
         values = [json.dumps(trial.values[key]) for key in keys]
-        figures = [f"{gates.value(text, trial.metrics):,.6g}" for text in expressions]
+        figures = [f"{gates.value(text, _metrics(trial)):,.6g}" for text in expressions]
         missed = "<br>".join(f"`{gate}`" for gate, violation in trial.violations.items() if violation > 0)
         lines.append("| " + " | ".join([name, *values, *figures, missed, f"{trial.seconds:.0f}"]) + " |")
     return "\n".join(lines)
@@ -121,4 +122,9 @@ def _expressions(spec: Spec) -> list[str]:
 
 
 def _costs(some: list[objectives.Objective], trial: Trial) -> list[float]:
-    return [each.cost(each.value(trial.metrics)) for each in some]
+    return [each.cost(each.value(_metrics(trial))) for each in some]
+
+
+def _metrics(trial: Trial) -> dict:
+    """Return the metrics of a trial that was built."""
+    return cast(dict, trial.metrics)

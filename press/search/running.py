@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 
 from press.core import cli, files, paths
 from press.core.errors import UserError
@@ -15,14 +14,6 @@ from press.search.study import Study, Ticket, Trial
 
 # The disk, as a stage says; the device, as the system does.
 FULL_DISK = "no space left on"
-
-
-@dataclass(frozen=True)
-class Built:
-    """What a worker found: metrics, or the reason for which it could not."""
-
-    metrics: dict | None
-    reason: str | None
 
 
 def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, retry: bool = False) -> None:
@@ -55,7 +46,7 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
 
 
 def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecutor, say: Callable[[str], None]) -> None:
-    running: dict[Future[Built], tuple[Worker, Ticket]] = {}
+    running: dict[Future[dict | FailedError], tuple[Worker, Ticket]] = {}
     free = list(workers)
     while True:
         tickets = [ticket for _, ticket in running.values()]
@@ -77,25 +68,26 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             worker, ticket = running.pop(future)
             free.append(worker)
             built = future.result()
-            if built.metrics is None:
-                if FULL_DISK in built.reason.lower():
+            if isinstance(built, FailedError):
+                if FULL_DISK in str(built).lower():
                     # The stage's own sentence asks for `dvc repro`.
                     raise UserError(cli.FULL_DISK)
-                trial = study.fail(ticket, built.reason)
+                trial = study.fail(ticket, str(built))
             else:
-                trial = study.finish(ticket, built.metrics)
+                trial = study.finish(ticket, built)
             say(f"{trial.name} {outcome(spec, trial)}; {trial.seconds:.0f} s")
 
 
-def _build(spec: Spec, worker: Worker, ticket: Ticket) -> Built:
+def _build(spec: Spec, worker: Worker, ticket: Ticket) -> dict | FailedError:
+    """Return the metrics of a trial, or why it failed."""
     try:
         built = worker.build(ticket.name, space.changes(spec.dimensions, ticket.values), spec.target)
         metrics = files.read_json(built / paths.EVALUATED / spec.target / paths.METRICS)
         if spec.measures_speed:
             metrics["speed"] = json.loads(worker.measure(built / paths.PACKAGES / spec.target, spec.params.threads))
     except FailedError as error:
-        return Built(None, str(error))
-    return Built(metrics, None)
+        return error
+    return metrics
 
 
 def shown(values: dict[str, object]) -> str:

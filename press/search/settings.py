@@ -1,7 +1,8 @@
 """The type of the block `search` of params.yaml, which no stage reads: a change of it reruns nothing."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, JsonValue, field_validator
 
@@ -11,6 +12,8 @@ from press.params import gates, reading, schema, settings
 from press.params.schema import Block, Name, Positive
 from press.search import space
 from press.search.objectives import Objective
+
+T = TypeVar("T")
 
 # The metrics that no stage makes, since timings cannot be made again: speed.decode, speed.adapter.
 SPEED = "speed"
@@ -101,7 +104,7 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     return spec
 
 
-def _named(key: str, read: object, text: str) -> object:
+def _named(key: str, read: Callable[[str], T], text: str) -> T:
     try:
         return read(text)
     except UserError as error:

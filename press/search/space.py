@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from pydantic import ValidationError
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from pydantic import JsonValue, ValidationError
 
 from press.core import nested, paths
 from press.core.errors import UserError
@@ -29,21 +29,21 @@ class Dimension:
 
     key: str
     leaves: tuple[Path, ...]
-    distribution: BaseDistribution
+    distribution: CategoricalDistribution | IntDistribution | FloatDistribution
     choices: tuple = ()
 
     def value(self, suggested: object) -> object:
         """Return the value for params.yaml that Optuna's suggestion stands for."""
-        if self.choices:
+        if isinstance(self.distribution, CategoricalDistribution):
             return next(choice for choice in self.choices if _plain(choice) == suggested)
         if isinstance(self.distribution, IntDistribution):
             return suggested
         rounded = float(f"{suggested:.{DIGITS}g}")
         return min(max(rounded, self.distribution.low), self.distribution.high)
 
-    def suggestion(self, value: object) -> object | None:
+    def suggestion(self, value: JsonValue) -> object | None:
         """Return Optuna's suggestion that stands for a value, None if the value lies outside the space."""
-        if self.choices:
+        if isinstance(self.distribution, CategoricalDistribution):
             return _plain(value) if value in self.choices else None
         low, high, step = self.distribution.low, self.distribution.high, self.distribution.step
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
@@ -52,13 +52,13 @@ class Dimension:
 
     def checked(self) -> Sequence:
         """Return the values that are checked before anything runs: all, or the ends of fractions and wide ranges."""
-        if self.choices:
+        if isinstance(self.distribution, CategoricalDistribution):
             return self.choices
-        low, high, step = self.distribution.low, self.distribution.high, self.distribution.step
         if isinstance(self.distribution, IntDistribution):
-            values = range(low, high + 1, step)
-            return values if len(values) <= CHECKED else (low, high)
-        return (low, high)
+            values = range(self.distribution.low, self.distribution.high + 1, self.distribution.step)
+            if len(values) <= CHECKED:
+                return values
+        return (self.distribution.low, self.distribution.high)
 
 
 def parse(space: Mapping[str, object], params: dict) -> list[Dimension]:
@@ -161,7 +161,7 @@ def _fits_another(dimension: Dimension, value: object, dimensions: list[Dimensio
     )
 
 
-def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
+def _range(key: str, spec: dict, *, is_float: bool) -> IntDistribution | FloatDistribution:
     def refuse(reason: str) -> UserError:
         return UserError(f"{paths.PARAMS}: search.space.{key}: {reason}")
 
@@ -182,21 +182,21 @@ def _range(key: str, spec: dict, *, is_float: bool) -> BaseDistribution:
     if step is not None and (isinstance(step, bool) or not isinstance(step, int | kind) or step <= 0):
         raise refuse(f"step must be {'a number' if kind is float else 'an integer'} above 0")
     if kind is int:
-        step = step or 1
+        step = int(step or 1)
         return IntDistribution(low, low + (high - low) // step * step, log=log, step=step)
     return FloatDistribution(float(low), float(high), log=log, step=step)
 
 
 def _size(dimension: Dimension) -> float:
     distribution = dimension.distribution
-    if dimension.choices:
+    if isinstance(distribution, CategoricalDistribution):
         return len(dimension.choices)
     if distribution.low == distribution.high:
         return 1
     return (distribution.high - distribution.low) // distribution.step + 1 if distribution.step else math.inf
 
 
-def _plain(value: object) -> object:
+def _plain(value: JsonValue) -> bool | int | float | str | None:
     """Return a value that Optuna can keep: lists and blocks as JSON."""
     return json.dumps(value, sort_keys=True) if isinstance(value, list | dict) else value
 

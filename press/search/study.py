@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from press.search import objectives, space
@@ -74,7 +75,7 @@ class Study:
             directions=[each.direction for each in spec.objectives],
             load_if_exists=True,
         )
-        self._distributions = {each.key: each.distribution for each in spec.dimensions}
+        self._distributions: dict[str, BaseDistribution] = {each.key: each.distribution for each in spec.dimensions}
         self._known = self._read_known()
 
     @property
@@ -179,11 +180,11 @@ class Study:
         return trial
 
     def _tell(self, trial: optuna.Trial, ended: Trial) -> None:
-        failed = ended.metrics is None
-        values = self._worst() if failed else [each.value(ended.metrics) for each in self.spec.objectives]
+        metrics = ended.metrics
+        values = self._worst() if metrics is None else [each.value(metrics) for each in self.spec.objectives]
         trial.set_user_attr("ended", True)
         # The sampler learns nothing from what Optuna calls a failed trial.
-        for constraint, violation in {BUILT: UNBUILT * failed, **ended.violations}.items():
+        for constraint, violation in {BUILT: UNBUILT * (metrics is None), **ended.violations}.items():
             trial.set_constraint(constraint, violation)
         self._study.tell(trial, values)
 

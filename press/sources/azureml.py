@@ -76,9 +76,9 @@ def _container(uri: str, timeout: float) -> tuple["ContainerClient", str]:
         reg_name=registry,
         uri=path,
     )
-    sizes = {"max_single_get_size": CHUNK, "max_chunk_get_size": CHUNK}
     prefix = urlsplit(path).path.strip("/").partition("/")[2]
-    return ContainerClient.from_container_url(url, **limits, **sizes), prefix
+    container = ContainerClient.from_container_url(url, max_single_get_size=CHUNK, max_chunk_get_size=CHUNK, **limits)
+    return container, prefix
 
 
 def _folder(blob) -> bool:

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from tqdm import tqdm
 
@@ -54,14 +54,16 @@ def listing(source: schema.HubSource) -> list[RemoteFile]:
     from huggingface_hub import HfApi
 
     info = HfApi().model_info(source.id, revision=source.revision, files_metadata=True, timeout=TIMEOUT)
-    return [_remote_file(source, each) for each in info.siblings if "/" not in each.rfilename]
+    return [_remote_file(source, each) for each in info.siblings or [] if "/" not in each.rfilename]
 
 
 def _remote_file(source: schema.HubSource, sibling: "RepoSibling") -> RemoteFile:
-    append = functools.partial(_append, source, sibling.rfilename, sibling.size)
+    # The listing was asked for with sizes.
+    size = cast(int, sibling.size)
+    append = functools.partial(_append, source, sibling.rfilename, size)
     if sibling.lfs:
-        return RemoteFile(sibling.rfilename, sibling.size, append, sibling.lfs.sha256)
-    return RemoteFile(sibling.rfilename, sibling.size, append, sibling.blob_id, _git_digest)
+        return RemoteFile(sibling.rfilename, size, append, sibling.lfs.sha256)
+    return RemoteFile(sibling.rfilename, size, append, sibling.blob_id, _git_digest)
 
 
 def _git_digest(path: Path) -> str:
@@ -83,8 +85,16 @@ def _append(source: schema.HubSource, name: str, size: int, file: BinaryIO, offs
     url = hf_hub_url(source.id, name, revision=source.revision)
     headers = build_hf_headers()
     # The bar is of all files: it must not be closed with one.
-    shared = {"tqdm_class": lambda **_: nullcontext(bar)}
-    http_get(url, file, resume_size=offset, expected_size=size, headers=headers, displayed_filename=name, **shared)
+    shared = cast(type[tqdm], lambda **_: nullcontext(bar))
+    http_get(
+        url,
+        file,
+        resume_size=offset,
+        expected_size=size,
+        headers=headers,
+        displayed_filename=name,
+        tqdm_class=shared,
+    )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from press.core.errors import UserError
 from press.model import architectures
@@ -16,7 +17,7 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     tokenizer = tokenizers.of_bytes()
-    values = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
+    values: dict[str, Any] = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     try:
         config = AutoConfig.for_model(**values)

