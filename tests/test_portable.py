@@ -52,11 +52,10 @@ def test_another_processor_gives_the_same_bytes(here, tmp_path, processor):
     assert len(here) > 50
 
 
-def test_the_number_of_threads_is_an_input_of_sums_over_whole_tensors_alone(here, tmp_path):
-    """PyTorch adds up a whole tensor in as many parts as there are threads: a norm, a mean loss."""
-    there = digests(tmp_path / "there", "all", threads=1)
-    differ = {name for name in here if there[name] != here[name]}
-    assert not {name for name in differ if name.split()[0] in {"mm", "addmm", "bmm", "NumPy", "sqrt", "rtn", "kquant"}}
+def test_the_number_of_cores_is_no_input(here, tmp_path):
+    """As on a machine, or in a container, with fewer cores than threads."""
+    there = digests(tmp_path / "there", "all", "taskset", "--cpu-list", "0")
+    assert {name for name in here if there[name] != here[name]} == set()
 
 
 def test_what_libraries_choose_by_themselves_is_seen(here, tmp_path):
