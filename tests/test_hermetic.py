@@ -94,14 +94,16 @@ def of_code(built: Project, name: str) -> set[str]:
     script = Path(f"stages/{name}.py")
     modules = {code.GIVEN, *project.digests(name), *project.uses(script, through_front_door=True)}
     doors = code.FRONT_DOOR.union(*(project.uses(path, through_front_door=True) for path in code.FRONT_DOOR))
-    beside = {f"{path.parent}/{text}" for path in modules for text in texts(project, path) if "." in text}
+    beside = {f"{path.parent}/{text}" for path in modules for text in texts(project, path)}
     found = {path.as_posix() for path in modules | doors} | {path for path in beside if (built.folder / path).is_file()}
     return found | {"passes/olive.json"}
 
 
 def texts(project: code.Project, path: Path) -> set[str]:
     nodes = ast.walk(project.tree(path))
-    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    found = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    # No docstring, which may be longer than a path may be.
+    return {text for text in found if "." in text and "\n" not in text and len(text) < 100}
 
 
 def isolated(built: Project, recorded: dict, name: str, folder: Path) -> None:

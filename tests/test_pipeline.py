@@ -30,11 +30,12 @@ def test_the_package_holds_all_that_an_application_needs(built):
 
 def test_an_evaluation_judges_the_package_and_writes_its_card(built):
     folder = built.folder / "reports/evaluate/cpu"
-    metrics, (gate, *_) = files.read_json(folder / "metrics.json"), files.read_json(folder / "gates.json")["gates"]
+    metrics, gates = files.read_json(folder / "metrics.json"), files.read_json(folder / "gates.json")["gates"]
     package = built.folder / "packages/cpu"
     assert metrics["package"]["bytes"] == files.size(package) - (package / "manifest.json").stat().st_size
-    assert gate["gate"] == "travel.onnx.adapter.loss <= travel.pytorch.adapter.loss + 0.5"
-    assert f"- passed: `{gate['gate']}` ({gate['reason']})" in (folder / "README.md").read_text(encoding="utf-8")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert {gate["gate"].partition(".")[0] for gate in gates} == {"travel", "packing"}
+    assert all(f"- passed: `{gate['gate']}` ({gate['reason']})" in card for gate in gates)
 
 
 def test_a_gate_touches_the_evaluation_and_is_said_when_it_is_not_passed(copy):

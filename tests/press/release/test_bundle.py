@@ -182,6 +182,12 @@ def test_a_missing_file_is_found_and_named(signed, name):
     assert_sentence(run(signed, "check", str(FOLDER)), "is not signed" if name == "model.sig" else name)
 
 
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_changed_figure_is_found_without_a_signature_as_well(release, name):
+    damage(release.folder / FOLDER / name)
+    assert_sentence(run(release, "check", str(FOLDER)), f"{FOLDER / name} is not what provenance.json says")
+
+
 def test_a_file_too_many_is_found_and_named(signed):
     (signed.folder / FOLDER / "adapters/more.bin").write_bytes(b"x")
     assert_sentence(run(signed, "check", str(FOLDER)), "adapters/more.bin is not in the manifest")
