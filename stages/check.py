@@ -5,8 +5,7 @@ in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not;
      reports/code/STAGE.txt, digests of what its code says; reports/code/modules.txt, which module has which digest
 
-A stage depends on its own two lists, so that a new version of a library or changed code reruns the stages that use it,
-and only those.
+A stage depends on its own two lists: a new version of a library, or changed code, reruns the stages that use it alone.
 """
 
 from pathlib import Path
