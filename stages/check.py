@@ -2,10 +2,8 @@
 
 in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.lock, the project's
      Python files and passes/olive.json
-out: reports/environment/STAGE.txt, the locked packages that a stage uses, directly or not;
-     reports/code/STAGE.txt, digests of what its code says; reports/code/modules.txt, which module has which digest
-
-A stage depends on its own two lists: a new version of a library, or changed code, reruns the stages that use it alone.
+out: reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
+     reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which
 """
 
 from pathlib import Path
