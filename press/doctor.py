@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import machine, packages, paths, shell
+from press.core import packages, paths, shell
 from press.core.errors import UserError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
@@ -69,6 +69,8 @@ def requirements() -> Iterable[Row]:
 
 def cpu() -> Iterable[Row]:
     """The CPU, and whether the committed outputs are from one of its class."""
+    from press.core import machine
+
     this = machine.this()
     sets = " ".join(this["instruction_sets"])
     yield Row("CPU", f"{this['vendor']} {this['architecture']}, {machine.cores()} cores, {sets}")
@@ -121,6 +123,7 @@ def memory() -> Iterable[Row]:
 
 def parameters() -> Iterable[Row]:
     """params.yaml."""
+    from press.core import machine
     from press.params import checks, settings
 
     params = settings.load()
