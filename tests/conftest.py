@@ -66,6 +66,30 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files that take longest come first, so that no worker is left alone with one; the first builds what others wait for.
+LONGEST = (
+    "tests/test_failures.py",
+    "tests/press/release/test_azureml.py",
+    "tests/test_portable.py",
+    "tests/test_hermetic.py",
+    "tests/press/release/test_publish.py",
+    "tests/press/release/test_bundle.py",
+    "tests/press/release/test_storage.py",
+    "tests/press/search/test_search.py",
+    "tests/press/training/test_finetuning.py",
+    "tests/test_architectures.py",
+    "tests/test_targets.py",
+    "tests/test_pipeline.py",
+    "tests/test_app.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files."""
+    place = {name: index for index, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
 def pytest_runtest_setup() -> None:
     # What a test finds must not depend on the number of cores; a test that needs no PyTorch does not load it.
     if torch := sys.modules.get("torch"):

@@ -54,7 +54,7 @@ class Project:
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
         )
         assert not check or result.returncode == 0, (
-            f"{command} failed:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
+            f"{command} failed with {result.returncode}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"
         )
         return result
 
