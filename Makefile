@@ -30,7 +30,7 @@ PACKAGE ?= releases/$(TARGET)
 first = $(shell $(VENV)/bin/python -c "from press.params import reading; print(next(iter(reading.values(())['$(1)'])))")
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -109,10 +109,13 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 	python -m stages.check
 
 test: $(INSTALLED) ## run the tests but the default model's; TESTS=path runs a part of them, WORKERS=n side by side
-	python -m pytest $(SIDE_BY_SIDE) -m "not default_model" --durations 25 $(TESTS)
+	python -m pytest $(SIDE_BY_SIDE) -m "unit or integration" --durations 25 $(TESTS)
 
 test-unit: $(INSTALLED) ## run the tests that take less than a minute; TESTS and WORKERS as above
 	python -m pytest $(SIDE_BY_SIDE) -m unit $(TESTS)
+
+test-emulated: $(INSTALLED) ## build a tiny model on emulated processors (Debian's qemu-user), and compare the bytes
+	python -m pytest $(SIDE_BY_SIDE) -m emulated --dist load $(TESTS)
 
 test-default-model: $(INSTALLED) ## after `make repro`, check the figures and bytes of what it built
 	python -m pytest -m default_model --durations 25 $(TESTS)

@@ -1,6 +1,6 @@
 """What several tests share, and the tiers that they are in.
 
-Three tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
+Four tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
 
     unit            `make test-unit`, under a minute on 2 cores. Functions on small values: no process, no checkpoint,
                     no model. What is not marked otherwise is in this tier, and fails where it starts a process or
@@ -8,6 +8,8 @@ Three tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
                     is about tensors, and never Olive or the models of transformers.
     integration     `make test` runs these and the unit tests, in at most 12 minutes on 2 cores. Tiny random models,
                     stages in their processes, git, DVC, local servers, and the whole pipeline on the preset `tiny`.
+    emulated        `make test-emulated`: a tiny model built on processors that qemu emulates, two minutes of processor
+                    time each; `.ci/run` does them, too.
     default_model   `make test-default-model`, after `make repro`, on what that built; `.ci/run` does both.
 
 A file says its tier in a line of its own, `pytestmark = pytest.mark.integration`, or a test in a decorator; a test that
@@ -70,7 +72,6 @@ def pytest_configure() -> None:
 LONGEST = (
     "tests/test_failures.py",
     "tests/press/release/test_azureml.py",
-    "tests/test_portable.py",
     "tests/test_hermetic.py",
     "tests/press/release/test_publish.py",
     "tests/press/release/test_bundle.py",

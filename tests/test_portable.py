@@ -21,7 +21,7 @@ PROCESSORS = ("Haswell", "Skylake-Client", "EPYC")
 PROGRAM = [sys.executable, str(ROOT / "tests/portable_build.py")]
 
 pytestmark = [
-    pytest.mark.integration,
+    pytest.mark.emulated,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(QEMU is None, reason="qemu-x86_64 is missing (Debian's package qemu-user)"),
     pytest.mark.skipif(not arithmetic.is_portable(arithmetic.PORTABLE), reason="for x86-64"),

@@ -71,7 +71,7 @@ def test_a_file_of_another_tier_is_not_imported_for_unit_tests(tmp_path, line, i
 def test_every_test_is_in_one_tier(request):
     """And none that the two commands do not run."""
     counts = [
-        sum(item.get_closest_marker(tier) is not None for tier in ("unit", "integration", "default_model"))
+        sum(item.get_closest_marker(tier) is not None for tier in ("unit", "integration", "emulated", "default_model"))
         for item in request.session.items
     ]
     assert set(counts) == {1}

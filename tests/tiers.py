@@ -13,7 +13,7 @@ from typing import NoReturn
 import pytest
 
 UNIT = "unit"
-TIERS = (UNIT, "integration", "default_model")
+TIERS = (UNIT, "integration", "emulated", "default_model")
 # A file all of whose tests are of another tier says so in such a line.
 OTHER_TIER = re.compile(rf"^pytestmark = \[?pytest\.mark\.({'|'.join(TIERS[1:])})\b", re.MULTILINE)
 
