@@ -74,13 +74,13 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     import torch
 
     _die_with_the_parent()
-    arithmetic.begin(mode, threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     rank = int(os.environ["RANK"])
     folder = building / f"rank-{rank}" if rank else building
     folder.mkdir(exist_ok=True)
     try:
+        arithmetic.begin(mode, threads)
         with device.explained(knobs):
             olive_run.run(input_model, passes, folder)
     except UserError as error:
