@@ -27,7 +27,8 @@ VERSION ?=
 TO ?=
 APPLY ?=
 PACKAGE ?= releases/$(TARGET)
-first = $(shell $(VENV)/bin/python -c "from press.params import reading; print(next(iter(reading.values(())['$(1)'])))")
+# The one that comes first in the file, whose order press.params does not keep.
+first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
