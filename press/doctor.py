@@ -77,7 +77,7 @@ def cpu() -> Iterable[Row]:
     yield Row("GPU", this["gpu"] or "none (none is needed)")
     recorded = {path: json.loads(path.read_text(encoding="utf-8")) for path in paths.MACHINES.rglob("*.json")}
     # Of portable floats there is no class to tell.
-    others = [path for path, of in recorded.items() if "vendor" in of and of != this]
+    others = [path for path, facts in recorded.items() if "vendor" in facts and facts != this]
     if others:
         names = ", ".join(path.relative_to(paths.MACHINES).with_suffix("").as_posix() for path in sorted(others))
         yield Row(

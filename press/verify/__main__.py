@@ -27,7 +27,7 @@ from press.core import cli, environment, files, paths, shell
 from press.core.errors import UserError
 from press.verify import deviations, differences, measured
 
-# The name under which a clone knows the cache of the project that it was cloned from.
+# What a clone calls the cache of the project that it was cloned from, and the folder of the clone that has its outputs.
 RECORDED = "recorded"
 
 
@@ -88,8 +88,7 @@ class Clone(Built):
 
         :raises UserError: if one fails
         """
-        some = ["--single-item", *stages] if stages else []
-        words = ["dvc", "repro", "--force", *some]
+        words = ["dvc", "repro", "--force", *(["--single-item", *stages] if stages else [])]
         ended = shell.run(*words, folder=self.folder, environment=environment.of_clone(), shown="all")
         if ended.failed:
             raise UserError("the rebuild failed, for the reason above")
@@ -180,11 +179,13 @@ def rebuild(clone: Clone, names: list[str]) -> list[Output]:
     return [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
 
 
-def report(results: list[Output], original: Clone | None, rebuilt: Built) -> bool:
+def report(results: list[Output], project: Path, scratch: Path, rebuilt: Built) -> bool:
     """Print a table of all outputs, and where those that differ part; return whether all are as they should be.
 
-    :param original: a clone to bring recorded outputs to; None if no output differs
+    :param scratch: folder for a clone of the project, made where an output differs, to bring what is recorded to
     """
+    identical = all(output.identical for output in results)
+    original = None if identical else Clone(project, scratch / RECORDED)
     counts = dict.fromkeys(("identical", "measured", "different"), 0)
     for output in results:
         verdict, lines = ("identical", []) if output.identical else comparison(output, original, rebuilt)
@@ -223,9 +224,7 @@ def compare_built(project: Path) -> int:
     recorded, made = outputs(committed(project)), outputs(Built(project).lock())
     results = [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
     with tempfile.TemporaryDirectory(prefix="olive-press-verify-") as scratch:
-        identical = all(output.identical for output in results)
-        original = None if identical else Clone(project, Path(scratch) / "recorded")
-        return int(not report(results, original, Built(project)))
+        return int(not report(results, project, Path(scratch), Built(project)))
 
 
 def main(words: list[str]) -> int:
@@ -240,8 +239,7 @@ def main(words: list[str]) -> int:
         rebuilt = Clone(project, scratch / "rebuilt")
         print(f"rebuilding {', '.join(names) or 'all stages'} in {rebuilt.folder}", flush=True)
         results = rebuild(rebuilt, names)
-        identical = all(output.identical for output in results)
-        fine = report(results, None if identical else Clone(project, scratch / "recorded"), rebuilt)
+        fine = report(results, project, scratch, rebuilt)
     finally:
         if fine:
             shutil.rmtree(scratch)

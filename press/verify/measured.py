@@ -92,5 +92,5 @@ def _verdicts(path: Path) -> list[tuple[str, bool]]:
 
 def _named(machine: str) -> str:
     """Name a class of machine by its vendor and the instruction sets that tell it from others."""
-    of = json.loads(machine)
-    return f"{of.get('vendor', of['architecture'])} ({' '.join(of.get('instruction_sets', []))})"
+    facts = json.loads(machine)
+    return f"{facts.get('vendor', facts['architecture'])} ({' '.join(facts.get('instruction_sets', []))})"
