@@ -47,6 +47,8 @@ def main() -> None:
     unused = {} if params.evaluate.tasks.names else optional
     locked = packages.read() | {name: version for name, version in optional.items() if name not in unused}
     packages.check_installed(locked)
+    # Its self-test asks the libraries themselves.
+    arithmetic.begin(params.arithmetic, params.threads)
     project = code.Project()
     write_libraries(project, locked, unused)
     write_code(project)

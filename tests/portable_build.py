@@ -31,7 +31,7 @@ ALGORITHMS = ("awq", "gptq", "rtn", "kquant")
 # Rows, terms and columns: the terms of models' sums, whose blocks depend on caches, and odd sizes.
 SHAPES = (
     *((64, 576, 96), (33, 1536, 129), (9, 3072, 64), (5, 8192, 48), (576, 64, 576), (1, 576, 1536), (7, 1025, 511)),
-    *((96, 64, 96), (128, 96, 64), (3, 17, 5)),
+    *((96, 64, 96), (24, 700, 100), (5, 20011, 4), (128, 96, 64), (3, 17, 5)),
 )
 
 

@@ -12,6 +12,7 @@ import platform
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,8 @@ VARIABLES = {
     "ATEN_CPU_CAPABILITY": "avx2",
     # MKL: one path for all vendors and instruction sets. AVX2's is not honoured on AMD.
     "MKL_CBWR": "COMPATIBLE",
-    # oneDNN's products, which take the place of MKL's below.
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    # oneDNN's products, which take the place of MKL's below: nothing newer than what `_chunked` knows.
+    "ONEDNN_MAX_CPU_ISA": "AVX512_CORE",
     # NumPy's products, which are split among as many threads as there are cores, and its loops.
     "OPENBLAS_CORETYPE": "Haswell",
     "OPENBLAS_NUM_THREADS": "1",
@@ -47,8 +48,12 @@ OWN = {"OMP_WAIT_POLICY"}
 VECTOR_FUNCTIONS = ("cos", "erf", "exp", "expm1", "log", "log1p", "sin", "tan", "tanh")
 # Multiplications below which calling oneDNN takes longer than MKL's plain path.
 SMALL = 1 << 18
+# Terms that oneDNN adds up in one chain; with AVX-512, sums of at most LONG terms in chains of SHORT.
+LONG, SHORT = 1024, 512
+# Terms from which, and rows and columns up to which, oneDNN with AVX-512 may share out a sum among threads.
+SHARED_TERMS, SHARED_SIDE = 20_000, 512
 # What `_self_test` computes, on each processor on which portable arithmetic was tried.
-EXPECTED = "d6b911fa087ea2965eeec6f84344b9e646d44152bcf36b2f993765b6096b33dd"
+EXPECTED = "fac97644b07b0aacdb3230d503731214f9a640fc0ec63421ca41c5514fa2516c"
 
 _routes: list["torch.library.Library"] = []
 
@@ -162,15 +167,53 @@ def _fits(*factors: "torch.Tensor") -> bool:
     import torch
 
     (rows, terms), columns = factors[-2].shape[-2:], factors[-1].shape[-1]
-    plain = all(each.dtype is torch.float32 and each.layout is torch.strided for each in factors)
-    return plain and rows * terms * columns >= SMALL
+    # A product with a vector is another kernel, which sums in another order.
+    return (
+        rows * terms * columns >= SMALL
+        and rows > 1
+        and columns > 1
+        and all(each.dtype is torch.float32 and each.layout is torch.strided for each in factors)
+    )
 
 
 def _product(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
-    """Return a product of two matrices by oneDNN, which takes the second one transposed."""
+    """Return a product of two matrices by oneDNN, of AVX2 or AVX-512.
+
+    Each element is a chain of fused multiply-adds in the order of its terms, whatever the width of the vectors, which
+    lie along rows and columns. Only where a chain ends depends on the instruction set: after 1024 terms, but after 512
+    in sums of at most 1024 with AVX-512 (oneDNN's src/cpu/x64/matmul/brgemm_matmul_utils.cpp, `default_k_blk`). The
+    chains of AVX-512 are those that count: with AVX2, they are asked for one by one.
+    """
+    (rows, terms), columns = left.shape, right.shape[1]
+    shared = terms >= SHARED_TERMS and max(rows, columns) <= SHARED_SIDE
+    if shared or (SHORT < terms <= LONG and _one_chain()):
+        return _chained(left, right)
+    return _linear(left, right)
+
+
+def _chained(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+    """Return a product as a sum of products of so few terms that each is one chain."""
+    result = _linear(left[:, :SHORT], right[:SHORT])
+    for start in range(SHORT, left.shape[1], SHORT):
+        result += _linear(left[:, start : start + SHORT], right[start : start + SHORT])
+    return result
+
+
+def _linear(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
+    """Call oneDNN, which takes the second factor transposed, and has a slow path for parts of matrices."""
     import torch
 
-    return torch.ops.mkldnn._linear_pointwise(left.contiguous(), right.t().contiguous(), None, "none", [], "")
+    weight = right.t() if right.is_contiguous() else right.t().contiguous()
+    return torch.ops.mkldnn._linear_pointwise.default(left.contiguous(), weight, None, "none", [], "")
+
+
+@cache
+def _one_chain() -> bool:
+    """Tell whether oneDNN here adds up 1024 terms in one chain, as it does with AVX2."""
+    import torch
+
+    left, right = torch.full((2, LONG), 0.1), torch.full((LONG, 2), 0.1)
+    return not torch.equal(_linear(left, right), _chained(left, right))
 
 
 def _mm(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
@@ -232,6 +275,7 @@ def _self_test() -> str:
     gram = left @ left.T + 1000 * torch.eye(24)
     steps: dict[str, Callable[[], object]] = {
         "oneDNN": lambda: _product(left, right.T),
+        "oneDNN's longer sums": lambda: _product(known(3, 2100), known(2100, 4)),
         "MKL": lambda: torch.mm(left, right.T[:, :8]),
         "LAPACK": lambda: torch.linalg.cholesky(gram),
         "vectors": lambda: torch.exp(left),

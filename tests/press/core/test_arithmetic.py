@@ -107,6 +107,25 @@ def test_products_are_right_for_every_shape_and_type(rows, terms, columns, dtype
 
 
 @pytest.mark.usefixtures("begun")
+@pytest.mark.parametrize("terms", [5, 512, 576, 1024, 1100, 2049])
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_sum_is_a_chain_of_fused_multiply_adds_whatever_the_instruction_set(terms, transposed):
+    import torch
+
+    generator = torch.Generator().manual_seed(terms)
+    left, right = torch.randn(96, terms, generator=generator), torch.randn(terms, 600, generator=generator)
+    length = 512 if terms <= 1024 else 1024
+    expected = torch.zeros(96, 600)
+    for start in range(0, terms, length):
+        chain = torch.zeros(96, 600)
+        for term in range(start, min(terms, start + length)):
+            # A product of two fp32 numbers is exact in fp64.
+            chain = (chain.double() + left[:, term : term + 1].double() * right[term].double()).float()
+        expected = expected + chain
+    assert torch.equal(left @ (right.T.contiguous().T if transposed else right), expected)
+
+
+@pytest.mark.usefixtures("begun")
 def test_products_of_nothing_are_nothing():
     import torch
 
