@@ -5,7 +5,7 @@ from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints
+from press.model import architectures, checkpoints, weights
 from press.params import schema
 from press.sources import azureml, download, folder, hub, members, random_model, wheel
 
@@ -63,6 +63,12 @@ def check(checkpoint: Path, trust: bool) -> None:
         checkpoints.read_object(path)
     if not trust:
         check_no_code(checkpoint)
+    weights.check(checkpoint, trust)
+    with checkpoints.readable("tokenizer"):
+        tokenizer = checkpoints.tokenizer(checkpoint, trust)
+    with checkpoints.readable("generation_config.json"):
+        ends = checkpoints.eos_ids(checkpoint)
+    check_ends(ends, len(tokenizer))
     if not any(checkpoint.glob("LICEN[CS]E*")):
         print("note: the base model comes without a licence file")
 
@@ -75,6 +81,23 @@ def check_no_code(checkpoint: Path) -> None:
     for path in sorted(checkpoint.glob(CONFIGURATIONS)):
         if _has_key(checkpoints.read_object(path), AUTO_MAP):
             raise UserError(_untrusted(f"{AUTO_MAP} in its {path.name}"))
+
+
+def check_ends(ends: list[int], tokens: int) -> None:
+    """Refuse a model whose answers would never end.
+
+    :param ends: the ids of the tokens that end a turn
+    :param tokens: how many the tokenizer has
+    """
+    where = "eos_token_id in generation_config.json or config.json"
+    if not ends:
+        raise UserError(f"the base model names no token that ends a turn: it needs {where}")
+    for each in ends:
+        if not isinstance(each, int) or not 0 <= each < tokens:
+            raise UserError(
+                f"the base model's turns end with the token {each!r}, but its tokenizer has those from 0 to "
+                f"{tokens - 1}: mend {where}"
+            )
 
 
 def _untrusted(what: str) -> str:

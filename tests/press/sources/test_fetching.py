@@ -108,6 +108,37 @@ def test_a_damaged_configuration_is_a_sentence(tmp_path, name, text, reason):
     assert str(caught.value).startswith(f"the base model has a damaged or half downloaded {name} ({reason}")
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("name", "change", "what"),
+    [
+        ("tokenizer.json", {"model": None}, "tokenizer"),
+        ("tokenizer_config.json", {"added_tokens_decoder": []}, "tokenizer"),
+        ("config.json", {"hidden_act": 7}, "config.json"),
+        ("config.json", {"rope_parameters": {"rope_type": "default", "rope_theta": "x"}}, "config.json"),
+    ],
+)
+def test_a_configuration_of_wrong_values_is_a_sentence(tmp_path, name, change, what):
+    checkpoint = built(tmp_path / "model")
+    files.write_json(checkpoint / name, files.read_json(checkpoint / name) | change)
+    with pytest.raises(UserError, match=rf"^the base model's {what} cannot be read \(\w+: .*\)$"):
+        fetching.check(checkpoint, trust=False)
+
+
+@pytest.mark.parametrize(
+    ("ends", "sentence"),
+    [
+        ([], "the base model names no token that ends a turn: it needs eos_token_id in generation_config.json or"),
+        ([2, 10], "the base model's turns end with the token 10, but its tokenizer has those from 0 to 9: mend"),
+        (["</s>"], "the base model's turns end with the token '</s>', but its tokenizer has those from 0 to 9: mend"),
+    ],
+)
+def test_turns_that_would_never_end_are_refused(ends, sentence):
+    with pytest.raises(UserError) as caught:
+        fetching.check_ends(ends, 10)
+    assert str(caught.value).startswith(sentence)
+
+
 def with_code(folder: Path, **changes: str) -> dict:
     """Give a checkpoint Python code of its own; return its config as it was."""
     config = files.read_json(folder / "config.json") | changes
