@@ -99,9 +99,12 @@ def readable(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:
+        # The system's errors, a full disk's among them, have a number; the libraries' have none.
+        if getattr(error, "errno", None) is not None:
+            raise
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
         raise UserError(f"the base model's {what} cannot be read ({reason})") from error
 

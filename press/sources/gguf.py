@@ -24,19 +24,21 @@ SPLITS = {"gpt-2": (GPT2,), "smollm": (DIGIT, GPT2)}
 def convert(path: Path, target: Path) -> None:
     """Convert a model.
 
-    :raises UserError: if it lacks weights or layers, has others than its architecture, or its pre-tokenizer is unknown
+    :raises UserError: if it is damaged, lacks weights or layers, has others than its architecture, or its pre-tokenizer
+        is unknown
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.integrations.gguf import read_gguf_metadata
 
-    metadata, names = read_gguf_metadata(str(path))
-    check_layers(path.name, metadata, names)
-    file = {"gguf_file": path.name, "trust_remote_code": False}
-    tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(path.parent, **file))
-    set_pre_tokenizer(tokenizer, path.name, metadata)
-    options = {"dtype": "float32", "output_loading_info": True}
-    model, found = AutoModelForCausalLM.from_pretrained(path.parent, **file, **options)
-    check_weights(path.name, metadata, names, model, found["missing_keys"])
+    with checkpoints.readable(path.name):
+        metadata, names = read_gguf_metadata(str(path))
+        check_layers(path.name, metadata, names)
+        file = {"gguf_file": path.name, "trust_remote_code": False}
+        tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(path.parent, **file))
+        set_pre_tokenizer(tokenizer, path.name, metadata)
+        options = {"dtype": "float32", "output_loading_info": True}
+        model, found = AutoModelForCausalLM.from_pretrained(path.parent, **file, **options)
+        check_weights(path.name, metadata, names, model, found["missing_keys"])
     checkpoints.forget_quantizer(model)
     model.save_pretrained(target)
     tokenizers.save(tokenizer, target)

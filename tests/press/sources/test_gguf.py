@@ -93,19 +93,22 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return found | {f"blk.0.{name}.weight": shape for name, shape in layer.items()}
 
 
-def written(path: Path, tensors: dict[str, tuple[int, ...]], pre: str = "smollm") -> Path:
-    """Write a model of random numbers in GGUF; return its path."""
+def written(path: Path, tensors: dict[str, tuple[int, ...]], width: int = WIDTH) -> Path:
+    """Write a model of random numbers in GGUF; return its path.
+
+    :param width: what it says of its embedding
+    """
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(1)
     writer.add_context_length(64)
-    writer.add_embedding_length(WIDTH)
+    writer.add_embedding_length(width)
     writer.add_feed_forward_length(CONFIG["intermediate_size"])
     writer.add_head_count(CONFIG["num_attention_heads"])
     writer.add_head_count_kv(CONFIG["num_key_value_heads"])
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_vocab_size(ROWS)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
+    writer.add_tokenizer_pre("smollm")
     writer.add_token_list(TOKENS)
     writer.add_token_types([3 if index in BYTES.all_special_ids else 1 for index in range(ROWS)])
     writer.add_token_merges(["Ġ Ġ"])
@@ -158,3 +161,17 @@ def test_a_model_with_a_weight_that_transformers_leaves_out_is_refused(tmp_path,
     assert str(caught.value) == (
         f"a.gguf has 1 weights that transformers leaves out, such as {extra}: without them it would be another model"
     )
+
+
+@pytest.mark.integration
+def test_a_damaged_file_is_a_sentence(tmp_path, target):
+    (tmp_path / "a.gguf").write_bytes(b"no GGUF" * 100)
+    with pytest.raises(UserError, match=r"^the base model's a\.gguf cannot be read \(ValueError: "):
+        gguf.convert(tmp_path / "a.gguf", target)
+
+
+@pytest.mark.integration
+def test_sizes_that_are_not_those_of_the_weights_are_a_sentence(tmp_path, target):
+    path = written(tmp_path / "a.gguf", shapes(), width=10**9)
+    with pytest.raises(UserError, match=r"^the base model's a\.gguf cannot be read \(\w+Error: "):
+        gguf.convert(path, target)
