@@ -48,6 +48,7 @@ class AdapterFile(Pass):
             load_file(folder / "adapter_model.safetensors"),
             files.read_json(Path(config.layout)),
             Path(model.model_name_or_path),
+            checkpoints.trusted(model),
         )
         output = Path(output_model_path)
         output.mkdir(parents=True, exist_ok=True)
@@ -59,7 +60,7 @@ class AdapterFile(Pass):
 
 
 def graph_inputs(
-    config: LoraConfig, weights: dict[str, np.ndarray], layout: dict, base: Path | None = None
+    config: LoraConfig, weights: dict[str, np.ndarray], layout: dict, base: Path | None = None, trust: bool = False
 ) -> dict[str, np.ndarray]:
     """Return the value of each LoRA input that the adapter changes, by name.
 
@@ -67,11 +68,12 @@ def graph_inputs(
     (sum r_m, N) with alpha / r_m * B_m^T in blocks; in the graph's activation type. DoRA's row scales are (N).
 
     :param base: the checkpoint that the adapter was trained on, which DoRA's scales depend on
+    :param trust: whether its own Python code may run
     :raises UserError: if the adapter has parts that the graph has no input for
     """
     _check_plain(config, layout)
     unused = set(weights)
-    scales = row_scales(config, weights, cast(Path, base)) if config.use_dora else {}
+    scales = row_scales(config, weights, cast(Path, base), trust) if config.use_dora else {}
     inputs = {}
     for projection in layout["projections"]:
         left, right = [], []
@@ -100,12 +102,12 @@ def graph_inputs(
     return inputs
 
 
-def row_scales(config: LoraConfig, weights: dict[str, np.ndarray], base: Path) -> dict[str, np.ndarray]:
+def row_scales(config: LoraConfig, weights: dict[str, np.ndarray], base: Path, trust: bool) -> dict[str, np.ndarray]:
     """Return what DoRA scales the output rows of each module by: magnitude / |W + scaling B A|, row by row.
 
     :return: by module, fp32 of shape (rows)
     """
-    model = checkpoints.dequantize(checkpoints.load(base))
+    model = checkpoints.dequantize(checkpoints.load(base, trust=trust))
     scales = {}
     for name, magnitude in weights.items():
         if name.endswith(f".{MAGNITUDE}"):

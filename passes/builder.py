@@ -56,7 +56,7 @@ class GenAIBuilder(Pass):
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
         # A cache as long as the window fails where a prompt is longer or the longest answer shorter than the window.
         options.append("windowed_kv_cache=false")
-        if checkpoints.trust(Path(checkpoint)):
+        if checkpoints.trusted(model):
             options.append("hf_remote=true")
         if config.precision == "float":
             options += ["shared_embeddings=false", f"nodes_to_exclude={node_names.HEAD_IN_FLOATS}"]

@@ -61,7 +61,9 @@ class LoRAOnQuantized(LoRA):
     def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
         """Load the quantized base and dequantize it in place, on the device that the Trainer will take."""
         transformers.set_seed(config.seed)
-        model = checkpoints.load(Path(model_handler.model_name_or_path), device.resolve("auto"))
+        model = checkpoints.load(
+            Path(model_handler.model_name_or_path), device.resolve("auto"), checkpoints.trusted(model_handler)
+        )
         dtype = self.get_torch_dtype(config.torch_dtype)
         if dtype == torch.float16:
             dtype = torch.float32

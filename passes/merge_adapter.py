@@ -30,15 +30,16 @@ class MergeAdapter(Pass):
     def _run_for_config(
         self, model: HfModelHandler, config: type[BasePassConfig], output_model_path: str
     ) -> HfModelHandler:
-        merge(Path(model.model_name_or_path), Path(model.adapter_path)).save_pretrained(output_model_path)
+        base, adapter = Path(model.model_name_or_path), Path(model.adapter_path)
+        merge(base, adapter, checkpoints.trusted(model)).save_pretrained(output_model_path)
         model.save_metadata(output_model_path)
         return inherit_hf_from_hf(model, output_model_path)
 
 
 @torch.no_grad()
-def merge(base: Path, adapter: Path) -> PreTrainedModel:
+def merge(base: Path, adapter: Path, trust: bool = False) -> PreTrainedModel:
     """Return the model in `base` with an adapter in its weights, all of them in the types that `base` has."""
-    packed = checkpoints.load(base)
+    packed = checkpoints.load(base, trust=trust)
     types = {name: parameter.dtype for name, parameter in checkpoints.dequantize(packed).named_parameters()}
     merged = PeftModel.from_pretrained(checkpoints.dequantize(packed, torch.float32), adapter).merge_and_unload()
     for name, parameter in merged.named_parameters():

@@ -1,6 +1,6 @@
 """Capture the quantized base as an ONNX model for one target, with optional inputs for adapters if it takes them.
 
-in:  targets.TARGET (params.yaml), models/quantized
+in:  base.trust_remote_code, targets.TARGET (params.yaml), models/quantized
 out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, base.json and, if adapters are
      inputs, lora_inputs.json; reports/olive/capture/TARGET.json, the run's config; reports/machine/capture/TARGET.json,
      what it ran on
@@ -14,8 +14,9 @@ from press.params import settings
 def main(target: str) -> None:
     params = settings.load()
     output = paths.CAPTURED / target
+    model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
     with files.building(output) as building:
-        result = graphs.build(olive_run.hf_model(paths.QUANTIZED), params.target(target), building)
+        result = graphs.build(model, params.target(target), building)
         files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")

@@ -1,7 +1,8 @@
 """Convert one adapter for one target: a file for its captured model's inputs, or a model that it is merged into.
 
-in:  targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml), models/quantized, the calibration
-     text, models/adapters/ADAPTER, models/captured/TARGET, prepared/ADAPTER/adapter.json (its template)
+in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml),
+     models/quantized, the calibration text, models/adapters/ADAPTER, models/captured/TARGET,
+     prepared/ADAPTER/adapter.json (its template)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
      reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """

@@ -1,6 +1,7 @@
 """Train one LoRA adapter on the quantized base through Olive.
 
-in:  adapters.ADAPTER.{lora,training}, device, seed, threads (params.yaml), models/quantized, prepared/ADAPTER
+in:  adapters.ADAPTER.{lora,training}, base.trust_remote_code, device, seed, threads (params.yaml),
+     models/quantized, prepared/ADAPTER
 out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
      reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config;
      reports/machine/finetune/ADAPTER.json, what it ran on
@@ -23,7 +24,7 @@ def main(adapter: str) -> None:
     where = device.confine(params.device, chosen.training.processes)
     device.check_training(adapter, chosen.training.processes, chosen.lora.method, where)
     with files.building(output) as building, files.replaced(paths.FINETUNED / adapter) as drawn:
-        how = (where, params.arithmetic)
+        how = (where, params.arithmetic, params.base.trust_remote_code)
         result = finetuning.finetune(adapter, chosen, params.seed, paths.QUANTIZED, building, resumed, *how)
         curves.write(result / paths.TRAINING_LOG, drawn)
         files.remove(result / paths.TRAINING_LOG)

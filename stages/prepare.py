@@ -1,6 +1,7 @@
 """Validate, tokenize and split an adapter's data set.
 
-in:  adapters.ADAPTER.{data,template,max_seq_len,too_long,heldout,response_schema,samples}, models/base (tokenizer)
+in:  adapters.ADAPTER.{data,template,max_seq_len,too_long,heldout,response_schema,samples}, base.trust_remote_code
+     (params.yaml), models/base (tokenizer)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
@@ -14,10 +15,12 @@ from press.training import preparation, preparation_report
 
 
 def main(adapter: str) -> None:
-    params = settings.load().adapter(adapter)
+    project = settings.load()
+    params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
     samples = preparation.render_samples(params)
-    result = preparation.prepare(params, checkpoints.tokenizer(paths.BASE), checkpoints.eos_ids(paths.BASE))
+    tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
+    result = preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE))
     with files.replaced(paths.PREPARED / adapter) as building:
         jsonl.write(building / paths.TRAIN, result.train)
         jsonl.write(building / paths.HELDOUT, result.heldout)

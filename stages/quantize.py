@@ -1,6 +1,6 @@
 """Quantize the base model's linear layers through Olive.
 
-in:  device, quantize, seed, threads (params.yaml), models/base, the calibration text
+in:  base.trust_remote_code, device, quantize, seed, threads (params.yaml), models/base, the calibration text
 out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config;
      reports/machine/quantize.json, what it ran on
 """
@@ -13,9 +13,10 @@ from press.params import settings
 def main() -> None:
     params = settings.load()
     arithmetic.begin(params.arithmetic, params.threads)
+    trust = params.base.trust_remote_code
     where = device.confine(params.device)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
-        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed)
+        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust)
         files.publish(result, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize", params.arithmetic, where)

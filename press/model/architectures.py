@@ -6,8 +6,8 @@ tests/test_architectures.py builds a small random model of each; docs/models.md 
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import files
 from press.core.errors import UserError
+from press.model import checkpoints
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,7 @@ SUPPORTED = {
 
 def read(path: Path) -> dict:
     """Return the content of a supported model's config.json."""
-    try:
-        config = files.read_json(path)
-    except ValueError as error:
-        raise UserError(
-            f"the base model's config.json is damaged or half downloaded ({error}): fetch it again"
-        ) from error
+    config = checkpoints.read_object(path)
     check(config)
     return config
 
@@ -50,7 +45,7 @@ def read(path: Path) -> dict:
 def check(config: dict) -> None:
     """Refuse the configuration, as config.json has it, of a model that the pipeline does not take."""
     name = config.get("model_type")
-    if name not in SUPPORTED:
+    if not isinstance(name, str) or name not in SUPPORTED:
         raise UserError(
             f"the base model's architecture is {name or 'not named'}, but those that this pipeline supports are "
             f"{', '.join(sorted(SUPPORTED))}"
@@ -67,5 +62,7 @@ def rope_types(config: dict) -> set[str]:
     """Return the names of the scalings: one, or one for each kind of layer."""
     # transformers 5 has the first key, the versions before the second; and `rope_type` was `type` once.
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(parameters, dict):
+        raise UserError(f"the base model's config.json scales rotary embeddings by {parameters!r}, which is no block")
     blocks = [block for block in parameters.values() if isinstance(block, dict)] or [parameters]
-    return {block.get("rope_type") or block.get("type") or "default" for block in blocks}
+    return {str(block.get("rope_type") or block.get("type") or "default") for block in blocks}

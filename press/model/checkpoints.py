@@ -1,14 +1,17 @@
 """Read Hugging Face checkpoints without the silent failures: every weight loaded, none made up."""
 
-from collections.abc import Collection, Iterable
+import json
+import textwrap
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
-from press.core import files
 from press.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from olive.model import HfModelHandler
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -52,8 +55,8 @@ def weight_files(folder: Path, names: Collection[str], what: object) -> set[str]
     if INDEX not in names:
         return {name for name in names if name.endswith(".safetensors")}
     try:
-        needed = set(files.read_json(folder / INDEX)["weight_map"].values())
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        needed = set(read_object(folder / INDEX, what)["weight_map"].values())
+    except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{what} has a damaged or half downloaded {INDEX}: fetch it again") from error
     missing = needed - set(names)
     if missing:
@@ -63,20 +66,77 @@ def weight_files(folder: Path, names: Collection[str], what: object) -> set[str]
     return needed
 
 
+def read_object(path: Path, what: object = "the base model") -> dict:
+    """Return the object in a JSON file that came with a model.
+
+    :param what: the model, for the sentence
+    :raises UserError: if the file is anything else
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        # No half of a surrogate pair, which no tokenizer and no file can hold.
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        reason = "its values are nested too deeply"
+    except UnicodeDecodeError as error:
+        reason = f"not UTF-8 text, byte {error.start + 1}"
+    except UnicodeEncodeError:
+        reason = "it has half of a surrogate pair, which is no character"
+    except ValueError as error:
+        reason = "it begins with a byte order mark" if "BOM" in str(error) else str(error)
+    else:
+        if isinstance(value, dict):
+            return value
+        reason = f"a JSON {type(value).__name__}, not an object"
+    raise UserError(f"{what} has a damaged or half downloaded {path.name} ({reason}): fetch it again")
+
+
+@contextmanager
+def readable(what: str) -> Iterator[None]:
+    """Say in a sentence which file of a model a library cannot read, and why.
+
+    :param what: the file, for the sentence
+    """
+    try:
+        yield
+    except (MemoryError, UserError):
+        raise
+    except Exception as error:
+        # The system's errors, a full disk's among them, have a number; the libraries' have none.
+        if getattr(error, "errno", None) is not None:
+            raise
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 300, placeholder=" ...")
+        raise UserError(f"the base model's {what} cannot be read ({reason})") from error
+
+
 def weight_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Map the name of every tensor in a checkpoint's safetensors files to its shape, reading headers only."""
     from safetensors import SafetensorError, safe_open
 
-    names = [path.name for path in folder.iterdir() if path.is_file()]
-    check_format(names, folder)
     shapes = {}
-    for file in sorted(folder / name for name in weight_files(folder, names, folder)):
+    for file in _weight_paths(folder):
         try:
             with safe_open(file, framework="pt") as tensors:
                 shapes.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
         except SafetensorError as error:
             raise UserError(f"{file} is damaged or half downloaded ({error}): fetch it again") from error
     return shapes
+
+
+def tensors(folder: Path) -> Iterator[tuple[str, "torch.Tensor"]]:
+    """Yield the name and the values of each tensor in a checkpoint's safetensors files, one in memory at a time."""
+    from safetensors import safe_open
+
+    for file in _weight_paths(folder):
+        with safe_open(file, framework="pt") as opened:
+            for name in opened.keys():  # noqa: SIM118
+                yield name, opened.get_tensor(name)
+
+
+def _weight_paths(folder: Path) -> list[Path]:
+    names = [path.name for path in folder.iterdir() if path.is_file()]
+    check_format(names, folder)
+    return sorted(folder / name for name in weight_files(folder, names, folder))
 
 
 def module_rows(folder: Path) -> dict[str, int]:
@@ -89,52 +149,66 @@ def module_rows(folder: Path) -> dict[str, int]:
     return rows
 
 
-def trust(folder: Path) -> dict[str, bool]:
-    """Return the option by which transformers runs a checkpoint's own Python code, if it has any.
+def tokenizer(folder: Path, trust: bool = False) -> "PreTrainedTokenizerBase":
+    """Load a checkpoint's tokenizer.
 
-    `fetch` keeps such code only where base.trust_remote_code says so.
+    :param trust: whether the checkpoint's own Python code may run: base.trust_remote_code
     """
-    return {"trust_remote_code": True} if any(folder.glob("*.py")) else {}
-
-
-def tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """Load a checkpoint's tokenizer."""
     from transformers import AutoTokenizer
 
-    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, **trust(folder)))
+    return cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(folder, trust_remote_code=trust))
+
+
+def trusted(model: "HfModelHandler") -> bool:
+    """Whether a model's own Python code may run, as Olive's config of it says."""
+    return bool(model.get_load_kwargs().get("trust_remote_code"))
 
 
 def eos_ids(folder: Path) -> list[int]:
-    """Return the token ids that end a turn: those of the generation config, else the model config."""
+    """Return the token ids that end a turn: those of the generation config if it has any, else the model config's."""
     from transformers import AutoConfig, GenerationConfig
 
+    ids = None
     if (folder / "generation_config.json").exists():
         ids = GenerationConfig.from_pretrained(folder).eos_token_id
-    else:
-        ids = AutoConfig.from_pretrained(folder, **trust(folder)).eos_token_id
+    if ids is None:
+        ids = AutoConfig.from_pretrained(folder, trust_remote_code=False).eos_token_id
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
-def load(folder: Path, where: str = "cpu") -> "PreTrainedModel":
+def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedModel":
     """Load a plain or an Olive-quantized checkpoint in its own dtype, ready for inference.
 
     Olive's quantizer is registered first, since without it transformers replaces every quantized linear by
     a randomly initialised one and only warns.
 
     :param where: cpu or cuda
+    :param trust: whether the checkpoint's own Python code may run: base.trust_remote_code
     :raises UserError: if a weight of the model is missing in the checkpoint
     """
     from olive.model import HfModelHandler
 
-    model = HfModelHandler(str(folder), load_kwargs=trust(folder)).load_model(cache_model=False).eval()
-    tied = getattr(model, "all_tied_weights_keys", None) or {}
-    missing = set(model.state_dict()) - set(weight_shapes(folder)) - set(tied)
-    if missing:
+    model = HfModelHandler(str(folder), load_kwargs={"trust_remote_code": trust}).load_model(cache_model=False).eval()
+    lacking = missing(model, weight_shapes(folder))
+    if lacking:
         raise UserError(
-            f"{folder} lacks {len(missing)} of the model's weights, such as {min(missing)}; "
+            f"{folder} lacks {len(lacking)} of the model's weights, such as {min(lacking)}; "
             "they would be random numbers: fetch or build the checkpoint again"
         )
     return model.to(where)
+
+
+def missing(model: "PreTrainedModel", present: Iterable[str]) -> set[str]:
+    """Return the names of weights that a checkpoint lacks, for which transformers would make up random numbers.
+
+    :param present: the names of the checkpoint's weights
+    """
+    return set(model.state_dict()) - set(present) - set(tied(model))
+
+
+def tied(model: "PreTrainedModel") -> dict[str, str]:
+    """Map the name of each weight that stands for another one of the model to that one's."""
+    return getattr(model, "all_tied_weights_keys", None) or {}
 
 
 def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> "PreTrainedModel":

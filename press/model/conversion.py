@@ -16,7 +16,7 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
     """
     source, captured = paths.ADAPTERS / adapter, paths.CAPTURED / target
     base = check_same_base(source, captured)
-    model = {**olive_run.hf_model(paths.QUANTIZED), "adapter_path": str(source)}
+    model = {**olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code), "adapter_path": str(source)}
     config = files.read_json(source / "adapter_config.json")
     manifest = {
         "name": adapter,
@@ -44,7 +44,8 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
 
 def merging(params: settings.Settings) -> dict[str, dict]:
     """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
-    return {"merge": {"type": "MergeAdapter"}, **quantization.passes(params.quantize, paths.QUANTIZED, params.seed)}
+    again = quantization.passes(params.quantize, paths.QUANTIZED, params.seed, params.base.trust_remote_code)
+    return {"merge": {"type": "MergeAdapter"}, **again}
 
 
 def check_same_base(adapter: Path, captured: Path) -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.model import checkpoints
 
 CONFIG = "run.json"
 MODEL_CONFIG = "model_config.json"
@@ -29,10 +28,13 @@ class _Failures(logging.Handler):
         return not record.exc_info
 
 
-def hf_model(folder: Path) -> dict:
-    """Return Olive's input_model block for a Hugging Face checkpoint."""
-    kwargs = checkpoints.trust(folder)
-    return {"type": "HfModel", "model_path": str(folder), **({"load_kwargs": kwargs} if kwargs else {})}
+def hf_model(folder: Path, trust: bool = False) -> dict:
+    """Return Olive's input_model block for a Hugging Face checkpoint.
+
+    :param trust: whether the checkpoint's own Python code may run: base.trust_remote_code
+    """
+    model = {"type": "HfModel", "model_path": str(folder)}
+    return {**model, "load_kwargs": {"trust_remote_code": True}} if trust else model
 
 
 def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> Path:
@@ -68,7 +70,7 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict
         raise failure
     result = building / "olive"
     if failure or not (result / MODEL_CONFIG).exists():
-        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}") from failure
+        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}: {_reason(failure)}") from failure
     for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
         files.remove(result / leftover)
     return result
@@ -80,6 +82,13 @@ def keep_config(building: Path, name: str) -> None:
     It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
     """
     files.write_json(paths.OLIVE_RUNS / f"{name}.json", files.read_json(building / CONFIG))
+
+
+def _reason(failure: BaseException | None) -> str:
+    """Return a library's own error in one line."""
+    if failure is None:
+        return "it gives no reason but those that it printed"
+    return f"{type(failure).__name__}: {' '.join(str(failure).split())}"
 
 
 def _run(config: dict) -> BaseException | None:

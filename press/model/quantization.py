@@ -15,24 +15,26 @@ PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 KNOBS = "quantize.calibration.rows or .row_tokens"
 
 
-def quantize(params: schema.Quantize, base: Path, building: Path, seed: int) -> Path:
+def quantize(params: schema.Quantize, base: Path, building: Path, seed: int, trust: bool = False) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
+    :param trust: whether the checkpoint's own Python code may run
     :raises UserError: if the group size does not divide a layer's width
     """
     check_group_size(params.group_size, base)
-    model = olive_run.hf_model(base)
-    result = olive_run.run(model, passes(params, base, seed), building) / "model"
-    checkpoints.load(result)
+    model = olive_run.hf_model(base, trust)
+    result = olive_run.run(model, passes(params, base, seed, trust), building) / "model"
+    checkpoints.load(result, trust=trust)
     return result
 
 
-def passes(params: schema.Quantize, base: Path, seed: int) -> dict[str, dict]:
+def passes(params: schema.Quantize, base: Path, seed: int, trust: bool = False) -> dict[str, dict]:
     """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision.
 
     :param base: a checkpoint with the tokenizer for the calibration text
+    :param trust: whether its own Python code may run
     """
-    chosen = {"quantize": _quantizer(params, base, seed)}
+    chosen = {"quantize": _quantizer(params, base, seed, trust)}
     if params.mixed_precision.method == "none":
         return chosen
     return {"precision": _mixed_precision(params), **chosen}
@@ -51,7 +53,7 @@ def _mixed_precision(params: schema.Quantize) -> dict:
     }
 
 
-def _quantizer(params: schema.Quantize, base: Path, seed: int) -> dict:
+def _quantizer(params: schema.Quantize, base: Path, seed: int, trust: bool) -> dict:
     block: dict[str, Any] = {
         "type": PASSES[params.algorithm],
         "bits": params.bits,
@@ -59,15 +61,19 @@ def _quantizer(params: schema.Quantize, base: Path, seed: int) -> dict:
         "sym": params.symmetric,
     }
     if params.algorithm in ("awq", "gptq"):
-        block["data_config"] = calibration_config(params.calibration, base)
+        block["data_config"] = calibration_config(params.calibration, base, trust)
     if params.algorithm == "awq":
         calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
         block |= nested.in_order(params.awq.model_dump()) | calibration | {"seed": seed}
     return block
 
 
-def calibration_config(calibration: schema.Calibration, base: Path) -> dict:
-    """Return Olive's data config of the calibration rows."""
+def calibration_config(calibration: schema.Calibration, base: Path, trust: bool = False) -> dict:
+    """Return Olive's data config of the calibration rows.
+
+    :param base: a checkpoint with their tokenizer
+    :param trust: whether its own Python code may run
+    """
     rows = {
         "type": "calibration_rows",
         "params": {
@@ -75,6 +81,7 @@ def calibration_config(calibration: schema.Calibration, base: Path) -> dict:
             "model_path": str(base),
             "rows": calibration.rows,
             "row_tokens": calibration.row_tokens,
+            **({"trust_remote_code": True} if trust else {}),
         },
     }
     return {"name": "calibration", "user_script": "passes/data.py", "load_dataset_config": rows}

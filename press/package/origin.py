@@ -29,7 +29,7 @@ def source(base: schema.Base) -> str:
 
 def licences(folder: Path) -> list[str]:
     """Return the names of the licence files that a base model came with."""
-    return sorted(path.name for path in folder.glob(LICENCES))
+    return sorted(path.name for path in folder.glob(LICENCES) if path.is_file())
 
 
 def known(base: schema.Base, folder: Path) -> dict[str, Any]:

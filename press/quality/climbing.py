@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> None:
+def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int, trust: bool = False) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
     All but the last answer the held-out prompts of those adapters that have a response schema. One model is in memory
@@ -26,10 +26,11 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> N
 
     :param where: cpu or cuda
     :param max_new_tokens: tokens that an answer may have
+    :param trust: whether the base's own Python code may run
     """
     from peft import PeftModel
 
-    tokenizer = checkpoints.tokenizer(paths.BASE)
+    tokenizer = checkpoints.tokenizer(paths.BASE, trust)
     ends = checkpoints.eos_ids(paths.BASE)
     schemas = {name: heldout.about(name)["response_schema"] for name in heldout.adapters(steps.texts)}
 
@@ -44,13 +45,13 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int) -> N
             given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
             steps.judge(f"{text}.pytorch.{rung}", [answers.valid(each, schema) for each in given])
 
-    base = checkpoints.load(paths.BASE, where)
+    base = checkpoints.load(paths.BASE, where, trust)
     steps.check_disk(base.config.get_text_config().vocab_size)
     for text in steps.texts:
         add(base, "base", text, text)
         judge(base, "base", text)
     del base
-    quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where))
+    quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where, trust))
     for text in steps.texts:
         add(quantized, "quantized", text, text)
         judge(quantized, "quantized", text)

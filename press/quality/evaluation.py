@@ -42,7 +42,8 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         steps = Ladder(heldout.read(params), Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
-            climbing.in_pytorch(steps, captured / paths.GRAPH, where, params.evaluate.max_new_tokens)
+            most, trust = params.evaluate.max_new_tokens, params.base.trust_remote_code
+            climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, trust)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params)

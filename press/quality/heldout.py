@@ -18,7 +18,7 @@ def read(params: Settings) -> dict[str, list[Example]]:
     found = {name: cast(list[Example], jsonl.read(paths.PREPARED / name / paths.HELDOUT)) for name in params.adapters}
     general = params.evaluate.general
     check_context(general.row_tokens)
-    tokenizer = checkpoints.tokenizer(paths.BASE)
+    tokenizer = checkpoints.tokenizer(paths.BASE, params.base.trust_remote_code)
     block = f"evaluate.{GENERAL}"
     found[GENERAL] = rows.examples(Path(general.data), tokenizer, general.rows, general.row_tokens, block)
     return found

@@ -1,7 +1,7 @@
 """A model in an Azure ML registry."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -21,16 +21,17 @@ if TYPE_CHECKING:
 CHUNK = 32 << 20
 
 
-def bring(source: schema.AzuremlSource, kept: Sequence[str], folders: download.Folders, timeout: float = 30) -> None:
+def bring(source: schema.AzuremlSource, trust: bool, folders: download.Folders, timeout: float = 30) -> None:
     """Download a model version from an Azure ML registry with the caller's Azure identity.
 
+    :param trust: whether its own Python code is wanted
     :param timeout: seconds to wait for each answer; each failing call is tried four times
     :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
         that the pipeline takes
     """
     with sentences(source.uri):
         listed = listing(source.uri, timeout)
-        download.checkpoint(listed, kept, source.uri, source.uri.removeprefix("azureml://"), folders)
+        download.checkpoint(listed, trust, source.uri, source.uri.removeprefix("azureml://"), folders)
 
 
 def listing(uri: str, timeout: float) -> list[RemoteFile]:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from press.core import files
 from press.core.errors import UserError
 from press.model import architectures, checkpoints
+from press.sources import members
 
 # What has to be read before the rest is asked for.
 FIRST = ("config.json", checkpoints.INDEX)
@@ -66,11 +67,11 @@ class Folders:
         return folder
 
 
-def checkpoint(listed: Iterable[RemoteFile], kept: Sequence[str], what: str, name: str, folders: Folders) -> None:
+def checkpoint(listed: Iterable[RemoteFile], trust: bool, what: str, name: str, folders: Folders) -> None:
     """Download a checkpoint into `folders.target`.
 
     :param listed: the server's files
-    :param kept: patterns of the names of those that are wanted
+    :param trust: whether the checkpoint's own Python code is wanted
     :param what: the model, for sentences
     :param name: the model, as a name that no other model or revision has
     :raises UserError: if the server's files are no checkpoint that the pipeline takes, do not fit on the disk, or
@@ -79,7 +80,7 @@ def checkpoint(listed: Iterable[RemoteFile], kept: Sequence[str], what: str, nam
     listed = list(listed)
     names = {file.name for file in listed}
     checkpoints.check_names(names, what)
-    wanted = [file for file in listed if any(Path(file.name).match(pattern) for pattern in kept)]
+    wanted = [file for file in listed if members.is_kept(file.name, trust)]
     folder = folders.of(name)
     bring([file for file in wanted if file.name in FIRST], folder, folders.previous)
     architectures.read(folder / "config.json")

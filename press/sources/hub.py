@@ -1,7 +1,7 @@
 """A model on the Hugging Face hub, or in the hub client's cache."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -11,7 +11,7 @@ from tqdm import tqdm
 from press.core import azure
 from press.core.errors import UserError
 from press.params import schema
-from press.sources import download, folder
+from press.sources import download, folder, members
 from press.sources.download import RemoteFile
 
 if TYPE_CHECKING:
@@ -22,29 +22,31 @@ if TYPE_CHECKING:
 TIMEOUT = 30
 
 
-def bring(source: schema.HubSource, kept: Sequence[str], folders: download.Folders) -> None:
+def bring(source: schema.HubSource, trust: bool, folders: download.Folders) -> None:
     """Download a model at a pinned revision from the Hugging Face hub, or take it from the hub client's cache.
 
+    :param trust: whether its own Python code is wanted
     :raises UserError: if it does not exist, cannot be read or reached, does not fit on the disk, or is not a checkpoint
         that the pipeline takes
     """
-    present = cached(source, kept)
+    present = cached(source, trust)
     if present:
-        return folder.copy_checkpoint(present, kept, folders.target)
+        return folder.copy_checkpoint(present, trust, folders.target)
     with sentences(source):
         listed = listing(source)
-        return download.checkpoint(listed, kept, source.id, f"{source.id}@{source.revision}", folders)
+        return download.checkpoint(listed, trust, source.id, f"{source.id}@{source.revision}", folders)
 
 
-def cached(source: schema.HubSource, kept: Sequence[str]) -> Path | None:
-    """Return the folder that `hf download` filled with all of a model's files that match `kept`, if it did."""
+def cached(source: schema.HubSource, trust: bool) -> Path | None:
+    """Return the folder that `hf download` filled with all of a model's files that are wanted, if it did."""
     from huggingface_hub import errors, get_cached_repo_tree, snapshot_download
 
     try:
         # Without this listing, a folder in which files are missing would pass for whole.
         get_cached_repo_tree(source.id, revision=source.revision)
-        options = {"allow_patterns": list(kept), "local_files_only": True}
-        return Path(snapshot_download(source.id, revision=source.revision, **options))
+        wanted = [*members.KEPT, members.CODE] if trust else [*members.KEPT]
+        options = {"allow_patterns": wanted, "ignore_patterns": None if trust else [members.CODE]}
+        return Path(snapshot_download(source.id, revision=source.revision, local_files_only=True, **options))
     except (errors.CachedRepoTreeNotFoundError, errors.HFValidationError, errors.LocalEntryNotFoundError):
         return None
 

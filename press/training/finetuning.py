@@ -30,11 +30,13 @@ def finetune(
     resumed: Path,
     where: Literal["cpu", "cuda"] = "cpu",
     mode: str = arithmetic.NATIVE,
+    trust: bool = False,
 ) -> Path:
     """Train an adapter on the prepared examples; return its folder, below `building`.
 
     :param where: cpu trains in fp32, cuda in bf16
     :param mode: of arithmetic; the portable one is the optimizer in one kernel, without square roots of MKL
+    :param trust: whether the base's own Python code may run
     :param resumed: folder of the training checkpoints, which outlives a kill
     :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
     """
@@ -81,7 +83,7 @@ def finetune(
         },
     }
     discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, base, prepared))
-    model, passes, knobs = olive_run.hf_model(base), {"finetune": trainer}, KNOBS.format(name)
+    model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
     if training.processes > 1:
         return launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
     with device.explained(knobs):

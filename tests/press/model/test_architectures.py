@@ -9,7 +9,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.model import architectures
 from press.params import schema
-from press.sources import fetching, folder, random_model
+from press.sources import folder, random_model
 
 NAMES = "gemma2, gemma3_text, granite, llama, mistral, phi3, qwen2, qwen3, smollm3"
 THAT = "that this pipeline supports are"
@@ -83,11 +83,11 @@ def test_a_folder_is_refused_before_it_is_copied(tmp_path):
     target.mkdir()
     files.write_json(source / "config.json", {"model_type": "gpt2"})
     with pytest.raises(UserError, match="architecture is gpt2"):
-        folder.bring(schema.LocalSource(path=str(source), sha256=""), fetching.KEPT, target)
+        folder.bring(schema.LocalSource(path=str(source), sha256=""), False, target)
     assert not list(target.iterdir())
 
 
 def test_a_damaged_config_is_a_sentence(tmp_path: Path):
     (tmp_path / "config.json").write_text('{"model_type": ', encoding="utf-8")
-    with pytest.raises(UserError, match=r"config\.json is damaged or half downloaded"):
+    with pytest.raises(UserError, match=r"a damaged or half downloaded config\.json"):
         architectures.read(tmp_path / "config.json")

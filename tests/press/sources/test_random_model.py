@@ -25,7 +25,7 @@ def test_a_random_model_loads_in_transformers_and_ends_turns(model):
     assert loaded.config.vocab_size == len(AutoTokenizer.from_pretrained(model)) == 256 + 3
     assert checkpoints.eos_ids(model) == [258]
     assert AutoTokenizer.from_pretrained(model).convert_ids_to_tokens(258) == "<|im_end|>"
-    fetching.check(model, trust_remote_code=False)
+    fetching.check(model, trust=False)
 
 
 @pytest.mark.integration

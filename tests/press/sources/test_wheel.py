@@ -1,5 +1,7 @@
 """A wheel of the registry is taken by its digest, and kept."""
 
+import zipfile
+
 import pytest
 
 from press.core.errors import UserError
@@ -73,3 +75,14 @@ def test_a_package_that_does_not_exist_is_a_sentence(tmp_path, update):
     assert (
         str(caught.value) == f"pip could not download {requirement}: No matching distribution found for {requirement}"
     )
+
+
+def test_a_wheel_s_terms_are_its_own_and_no_code(tmp_path):
+    kept = {"w-1.dist-info/licenses/LICENSE": "terms", "w-1.dist-info/NOTICE.txt": "thanks"}
+    others = ("LICENSE", "w/x.dist-info/LICENSE", "w-1.dist-info/LICENSES/evil.py", "w-1.dist-info/LICENSE.py")
+    with zipfile.ZipFile(tmp_path / "w.whl", "w") as archive:
+        for name, content in kept.items():
+            archive.writestr(name, content)
+        for name in (*others, "w-1.dist-info/LICENSES/", "w-1.dist-info/LICENSES/config.json"):
+            archive.writestr(name, "other")
+        assert wheel.terms(archive) == {"LICENSE": b"terms", "NOTICE.txt": b"thanks"}
