@@ -50,6 +50,8 @@ class Chat:
     """
 
     def __init__(self, package: Path, max_new_tokens: int, key: Path | None = None) -> None:
+        if _whole_characters(str(package)) != str(package):
+            raise UserError(f"the runtime cannot open {shown(package)}, whose name is not in UTF-8: rename it")
         self.package = package
         self.max_new_tokens = max_new_tokens
         self.manifest, _ = open_package(package, BESIDE)

@@ -267,6 +267,11 @@ def test_a_folder_that_is_no_package_is_refused(tmp_path):
     assert "Traceback" not in result.stderr
 
 
+def test_a_folder_whose_name_is_not_in_utf_8_is_refused(package):
+    renamed = package.rename(os.fsdecode(bytes(package) + b"\xff"))
+    assert_refused(app(renamed, QUESTION), f"cannot open '{package}\\udcff', whose name is not in UTF-8")
+
+
 def test_a_question_longer_than_the_context_is_refused(package):
     result = app(package, "x" * 5000)
     assert result.returncode == 1
