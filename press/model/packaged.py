@@ -115,10 +115,10 @@ def open_package(folder: Path, beside: Collection[str] = ()) -> tuple[dict, dict
         listed = manifest.get("files")
         if not isinstance(listed, dict) or not isinstance(manifest.get("base_sha256"), str):
             raise UserError(f"{folder / MANIFEST} is damaged: {AGAIN}")
-        wrong = dict.fromkeys(listed.keys() - present.keys(), "missing")
-        wrong |= dict.fromkeys(present.keys() - listed.keys() - {MANIFEST, *beside}, "not in the manifest")
-        for name in sorted(wrong):
-            raise UserError(f"{shown(folder / name)} is {wrong[name]}: {AGAIN}")
+        wrong = dict.fromkeys(sorted(listed.keys() - present.keys()), "missing")
+        wrong |= dict.fromkeys(sorted(present.keys() - listed.keys() - {MANIFEST, *beside}), "not in the manifest")
+        for name, what in wrong.items():
+            raise UserError(f"{shown(folder / name)} is {what}: {AGAIN}")
         digests = {name: sha256(path) for name, path in present.items()}
     except OSError as error:
         raise UserError(f"{shown(error.filename)} cannot be read ({error.strerror}): {AGAIN}") from error
@@ -131,15 +131,15 @@ def open_package(folder: Path, beside: Collection[str] = ()) -> tuple[dict, dict
 
 
 def plain_files(folder: Path) -> dict[str, Path]:
-    """Return the files below a folder by their relative POSIX paths, sorted.
+    """Return the files below a folder by their relative POSIX paths, sorted, and empty folders by theirs and a slash.
 
-    :raises UserError: for anything else that is there, such as a link, a pipe or an empty folder
+    :raises UserError: for anything else that is there, such as a link or a pipe
     """
     found = {}
     for parent, folders, names in os.walk(folder, onerror=_failed):
         here = Path(parent)
         if here != folder and not folders and not names:
-            raise UserError(f"{shown(here)} is an empty folder, but a package has plain files only: {AGAIN}")
+            found[f"{here.relative_to(folder).as_posix()}/"] = here
         for name in folders + names:
             path = here / name
             # Windows has links to folders of another kind, too.

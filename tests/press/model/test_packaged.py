@@ -71,10 +71,10 @@ def test_files_beside_are_those_that_are_named(package):
     assert "README.md" in packaged.open_package(package, ["README.md"])[1]
 
 
-@pytest.mark.parametrize(("name", "what"), [("model.onnx", "missing"), ("manifest.json", "missing")])
-def test_a_missing_file_is_named(package, name, what):
+@pytest.mark.parametrize("name", ["model.onnx", "adapters/travel/adapter.onnx_adapter", "manifest.json"])
+def test_a_missing_file_is_named(package, name):
     (package / name).unlink()
-    assert refused(package).startswith(f"{package / name} is {what}: ")
+    assert refused(package).startswith(f"{package / name} is missing: ")
 
 
 def test_a_changed_byte_is_named(package):
@@ -119,7 +119,7 @@ def bind(path: Path) -> None:
         (lambda path: path.with_name("dangling").symlink_to("nowhere"), "dangling", "is a link"),
         (lambda path: os.mkfifo(path.with_name("pipe")), "pipe", "is no plain file"),
         (bind, "socket", "is no plain file"),
-        (lambda path: path.with_name("empty").mkdir(), "empty", "is an empty folder"),
+        (lambda path: path.with_name("empty").mkdir(), "empty", "is not in the manifest"),
     ],
 )
 def test_nothing_but_plain_files_may_be_there(package, change: Callable[[Path], None], name, what):
@@ -157,7 +157,7 @@ def test_a_manifest_that_is_not_in_utf_8_or_a_folder(package):
     assert "manifest.json is damaged" in refused(package)
     (package / "manifest.json").unlink()
     (package / "manifest.json").mkdir()
-    assert "manifest.json is an empty folder" in refused(package)
+    assert "manifest.json is missing" in refused(package)
     (package / "manifest.json/more").write_text("", encoding="utf-8")
     assert "manifest.json is missing" in refused(package)
 
