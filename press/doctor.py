@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import packages, paths, shell
+from press.core import cache, packages, paths, shell
 from press.core.errors import UserError
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
@@ -148,6 +148,12 @@ def git() -> Iterable[Row]:
         yield Row("git", f"{head}, clean")
 
 
+def links() -> Iterable[Row]:
+    """How DVC puts outputs from its cache into the workspace."""
+    cache.check_links()
+    yield Row("DVC cache", "its files are copied into the workspace, not linked")
+
+
 def pipeline() -> Iterable[Row]:
     """Whether the outputs are those of the working tree."""
     import dvc  # noqa: F401 - not there, `python -m dvc` would say less clearly what is missing
@@ -187,6 +193,7 @@ CHECKS: dict[str, Callable[[], Iterable[Row]]] = {
     "memory": memory,
     "params.yaml": parameters,
     "git": git,
+    "DVC cache": links,
     "pipeline": pipeline,
     "remote": remote,
 }

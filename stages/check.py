@@ -8,7 +8,7 @@ out: reports/environment/STAGE.txt, the locked packages that a stage uses, on wh
 
 from pathlib import Path
 
-from press.core import arithmetic, cli, code, files, libraries, machine, packages, paths
+from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths
 from press.model import device
 from press.params import checks, settings
 from press.quality import tasks
@@ -40,6 +40,7 @@ def main() -> None:
     params = settings.load()
     arithmetic.check(params.arithmetic, machine.instruction_sets())
     device.check(params)
+    cache.check_links()
     checks.check_files(params)
     checks.check_gates(params)
     tasks.check(params.evaluate.tasks)

@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import onnx
 import pytest
 from projects import ROOT, Project
 
-from app import Chat
+from app import Chat, UserError
 from press.core import files
+from press.release import signature
+from press.release.settings import Signing
 
 pytestmark = pytest.mark.integration
 QUESTION = "what is the best thing to see in chicago"
@@ -24,6 +27,22 @@ QUESTION = "what is the best thing to see in chicago"
 def package(built: Project, tmp_path: Path) -> Path:
     """The package alone, in a folder without the pipeline."""
     return Path(shutil.copytree(built.folder / "packages/cpu", tmp_path / "package"))
+
+
+def list_files(package: Path) -> None:
+    """Write into the manifest what is there, as who makes a package could."""
+    path = package / "manifest.json"
+    manifest = files.read_json(path)
+    path.unlink()
+    files.write_json(path, manifest | {"files": files.digests(package)})
+
+
+def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
 
 
 def app(package: Path, *words: str, typed: str = "") -> subprocess.CompletedProcess:
@@ -67,17 +86,171 @@ def test_the_end_of_the_input_ends_the_chat(package):
 def test_an_adapter_of_another_base_is_refused(package):
     manifest = package / "adapters/travel/adapter.json"
     files.write_json(manifest, files.read_json(manifest) | {"base_sha256": "0" * 64})
+    list_files(package)
     result = app(package, "--adapter", "travel", QUESTION)
-    assert (result.returncode, result.stdout) == (1, "")
-    assert result.stderr.startswith("error: the adapter 'travel' was trained on another base model (000000000000)")
+    assert_refused(result, "error: the adapter 'travel' was trained on another base model (000000000000)")
 
 
-def test_a_damaged_adapter_is_refused(package):
-    adapter = package / "adapters/travel/adapter.onnx_adapter"
-    adapter.write_bytes(adapter.read_bytes()[:-100])
+@pytest.mark.parametrize("name", ["adapters/travel/adapter.onnx_adapter", "model.onnx", "tokenizer.json"])
+def test_a_damaged_file_is_refused(package, name):
+    path = package / name
+    path.write_bytes(path.read_bytes()[:-100])
+    assert_refused(app(package, "--adapter", "travel", QUESTION), f"{path} is damaged", "copy the package again")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("adapters/travel/adapter.onnx_adapter", "the adapter 'travel' cannot be loaded ("),
+        ("model.onnx", "cannot be loaded ("),
+        ("tokenizer.json", "the tokenizer of "),
+        ("tokenizer_config.json", "tokenizer_config.json is damaged"),
+    ],
+)
+def test_a_damaged_file_that_the_manifest_names_so_is_refused(package, name, sentence):
+    (package / name).write_bytes(b"no such thing")
+    list_files(package)
+    assert_refused(app(package, "--adapter", "travel", QUESTION), sentence)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "genai_config.json", "adapters/travel/adapter.json"])
+@pytest.mark.parametrize("content", [b"[]", b"{}", b"[" * 100_000 + b"]" * 100_000, b'{"template": "\xff{response}"}'])
+def test_json_of_another_form_is_refused(package, name, content):
+    (package / name).write_bytes(content)
+    if name != "manifest.json":
+        list_files(package)
     result = app(package, "--adapter", "travel", QUESTION)
-    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
-    assert "missing or damaged" in result.stderr
+    assert_refused(result, "another base model" if (name, content) == ("adapters/travel/adapter.json", b"{}") else name)
+
+
+@pytest.mark.parametrize(
+    "template", [None, ["{prompt}{response}"], "{prompt}", "{a}{response}{response}", "{a {response}"]
+)
+def test_an_adapter_s_template_of_another_form_is_refused(package, template):
+    manifest = package / "adapters/travel/adapter.json"
+    files.write_json(manifest, files.read_json(manifest) | {"template": template})
+    list_files(package)
+    assert_refused(app(package, "--adapter", "travel", QUESTION), f"{manifest} is damaged")
+
+
+def test_an_adapter_s_template_is_filled_and_not_executed(package):
+    manifest = package / "adapters/travel/adapter.json"
+    template = "{{a}} {prompt} {b.__class__} {c!r:>99999999999}{response}"
+    files.write_json(manifest, files.read_json(manifest) | {"template": template})
+    list_files(package)
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    assert chat.tokenizer.decode(chat.prompt("hi")) == "{a} hi hi hi"
+
+
+def test_a_package_that_names_code_is_refused_before_it_is_loaded(package):
+    """By the manifest's own word, too."""
+    config = files.read_json(package / "genai_config.json")
+    config["model"]["decoder"]["session_options"]["custom_ops_library"] = "model.onnx"
+    files.write_json(package / "genai_config.json", config)
+    assert_refused(app(package, QUESTION), "genai_config.json is damaged")
+    list_files(package)
+    assert_refused(app(package, QUESTION), "sets model.decoder.session_options.custom_ops_library")
+
+
+@pytest.mark.parametrize("place", ["../outside.data", "/tmp/outside.data"])
+def test_weights_outside_of_the_package_are_refused(package, place):
+    """ONNX Runtime does so itself."""
+    graph = onnx.load(package / "model.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = place
+    (package / "model.onnx").write_bytes(graph.SerializeToString())
+    (package / "model.onnx.data").rename(package.parent / "outside.data")
+    list_files(package)
+    assert_refused(app(package, QUESTION), "cannot be loaded (External data path validation failed")
+
+
+def test_a_linked_file_is_refused(package):
+    (package / "model.onnx").rename(package.parent / "model.onnx")
+    (package / "model.onnx").symlink_to("../model.onnx")
+    assert_refused(app(package, QUESTION), f"{package}/model.onnx is a link")
+
+
+def test_a_signature_is_checked_with_a_key(package, tmp_path):
+    signing = Signing.model_validate(
+        {
+            "required": True,
+            "mode": "key",
+            "key": {"private": str(tmp_path / "a.pem"), "public": str(tmp_path / "a.pub")},
+            "certificate": {"private": "", "certificate": "", "chain": []},
+            "sigstore": {"identity": "", "issuer": ""},
+        }
+    )
+    other = signing.model_copy(
+        update={
+            "key": signing.key.model_copy(
+                update={"private": str(tmp_path / "b.pem"), "public": str(tmp_path / "b.pub")}
+            )
+        }
+    )
+    for keys in (signing, other):
+        signature.make_key(keys)
+    assert_refused(app(package, "--key", signing.key.public, QUESTION), "is not signed")
+    signature.sign(package, signing)
+    assert app(package, QUESTION).returncode == 0
+    assert app(package, "--key", signing.key.public, QUESTION).returncode == 0
+    assert_refused(app(package, "--key", other.key.public, QUESTION), f"does not hold for {tmp_path}/b.pub")
+    (package / "LICENSE").write_text("other terms", encoding="utf-8")
+    list_files(package)
+    assert_refused(app(package, "--key", signing.key.public, QUESTION), "the signature of ")
+
+
+@pytest.mark.parametrize(
+    ("template", "how"),
+    [
+        ("{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}", "crashes"),
+        ("{% for i in range(1000000) %}{% for j in range(1000000) %}{% endfor %}{% endfor %}", "takes more than 1 s"),
+        ("{{" + "(" * 1_000_000, "takes more than 1 s"),  # to be read at all
+        ("{{ raise_exception('no such role') }}", "cannot be applied (no such role"),
+        ("{% if", "cannot be applied (Invalid or unsupported"),
+    ],
+)
+def test_a_chat_template_that_does_not_end_well_is_a_sentence(package, monkeypatch, template, how):
+    (package / "chat_template.jinja").write_text(template, encoding="utf-8")
+    list_files(package)
+    monkeypatch.setattr("app.TEMPLATE_SECONDS", 1 if "takes" in how else 20)
+    with pytest.raises(UserError, match=re.escape(f"the chat template of {package} {how}")):
+        "".join(Chat(package, 4).ask("hello"))
+
+
+def test_after_a_template_that_crashes_for_a_conversation_the_chat_goes_on(package):
+    crash = "{% macro f(x) %}{{ f(x) }}{% endmacro %}{% if messages[0].content == 'crash' %}{{ f(1) }}{% endif %}hi"
+    (package / "chat_template.jinja").write_text(crash, encoding="utf-8")
+    list_files(package)
+    result = app(package, typed="crash\nhello\n/adapter travel\nhello\n")
+    assert result.returncode == 0
+    assert result.stderr.count("error: the chat template of ") == 1
+    assert result.stderr.count("tokens/s]") == 2
+
+
+@pytest.mark.parametrize("template", [None, ""])
+def test_a_model_without_a_chat_template_continues_a_text(package, template):
+    (package / "chat_template.jinja").unlink()
+    if template is not None:
+        (package / "chat_template.jinja").write_text(template, encoding="utf-8")
+    list_files(package)
+    chat = Chat(package, 4)
+    for _ in range(2):
+        assert chat.tokenizer.decode(chat.prompt("Once upon a time")) == "Once upon a time"
+        "".join(chat.ask("Once upon a time"))
+
+
+@pytest.mark.parametrize("words", [[b"caf\xe9 \xff"], []])
+def test_bytes_that_are_no_letters_are_replaced(package, words):
+    command = [sys.executable, str(ROOT / "app.py"), "--package", str(package), "--max-new-tokens", "4"]
+    for adapter in ("none", "travel"):
+        result = subprocess.run(
+            [*command, "--adapter", adapter, *words], input=b"caf\xe9 \xff\0?\n", capture_output=True, check=False
+        )
+        assert (result.returncode, b"Traceback" in result.stderr) == (0, False), result.stderr
+        assert b"tokens/s]" in result.stderr
 
 
 @pytest.mark.parametrize(("words", "part"), [(["--adapter", "other", QUESTION], "it has packing, travel")])
@@ -87,18 +260,16 @@ def test_an_unknown_adapter_is_refused_with_those_there_are(package, words, part
     assert part in result.stderr
 
 
-def test_a_damaged_model_is_refused(package):
-    (package / "model.onnx").write_bytes(b"")
-    result = app(package, QUESTION)
-    assert (result.returncode, "Traceback" in result.stderr) == (1, False)
-    assert "cannot be loaded" in result.stderr
-
-
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
     result = app(tmp_path, QUESTION)
     assert result.returncode == 1
     assert "manifest.json is missing" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_folder_whose_name_is_not_in_utf_8_is_refused(package):
+    renamed = package.rename(os.fsdecode(bytes(package) + b"\xff"))
+    assert_refused(app(renamed, QUESTION), f"cannot open '{package}\\udcff', whose name is not in UTF-8")
 
 
 def test_a_question_longer_than_the_context_is_refused(package):

@@ -13,7 +13,7 @@ import pytest
 from parity import TARGET, TOLERANCE, converted, distance, pytorch_logits, random_adapter
 from projects import ROOT
 
-from app import Chat, ChatError
+from app import Chat, UserError
 from bench import target_table, tested_table
 from passes import merge_adapter
 from press.core import files, paths
@@ -201,7 +201,7 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     package = Path("package")
     shutil.copytree("models/captured/cpu", package)
     shutil.copytree(result, package / "adapters/travel")
-    files.write_json(package / "manifest.json", {"base_sha256": "a"})
+    files.write_json(package / "manifest.json", {"base_sha256": "a", "files": files.digests(package)})
     chat = Chat(package, 4)
     bare = "".join(chat.ask("hello"))
     chat.switch("travel")
@@ -210,8 +210,8 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     assert runtime.answer("hello\n", "travel", 4)[0].startswith(answered)
     assert answered != bare
     (package / "adapters/travel/model.onnx").write_bytes(b"")
-    with pytest.raises(ChatError, match=r"adapters/travel/model\.onnx is missing or damaged"):
-        Chat(package, 4).switch("travel")
+    with pytest.raises(UserError, match=r"adapters/travel/model\.onnx is damaged"):
+        Chat(package, 4)
 
 
 def test_every_provider_has_its_row_of_the_last_report():

@@ -2,11 +2,14 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 import onnxruntime_genai as og
 
 from bench.runtime import worker
+from press.core import paths
+from press.model import packaged
 
 
 class Contestant:
@@ -17,6 +20,7 @@ class Contestant:
 
         :return: {"load_s": seconds}
         """
+        packaged.runtime_config(Path(options["model"]) / paths.RUNTIME_CONFIG)
         start = time.perf_counter()
         config = og.Config(options["model"])
         session_options = {"intra_op_num_threads": options["threads"]} | options.get("session_options", {})

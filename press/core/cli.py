@@ -10,8 +10,8 @@ from pathlib import Path
 from press.core import code, environment, packages, paths
 from press.core.errors import UserError
 
-# What torch.save says instead of the system's message.
-TORCH_FULL_DISK = "inline_container.cc"
+# What torch.save says instead of the system's message: of a large file, and of one that its buffer holds.
+TORCH_FULL_DISK = ("unexpected pos", "basic_ios::clear: iostream error")
 FULL_DISK = "no space left on the disk; free some and run this again: nothing was lost"
 AGAIN = "run the same command again, it goes on from here"
 
@@ -82,7 +82,7 @@ def is_full_disk(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
-        if "No space left on device" in str(error) or TORCH_FULL_DISK in str(error):
+        if any(message in str(error) for message in ("No space left on device", *TORCH_FULL_DISK)):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from press.core import files
-from press.model import node_names, olive_run
+from press.core import files, paths
+from press.model import node_names, olive_run, packaged
 from press.params.providers import MERGED, SCALED_INPUTS
 from press.params.settings import Target
 
@@ -89,13 +89,14 @@ def _static(provider: str, checkpoint: Path, window: int) -> dict[str, dict]:
 
 
 def check_loads(model: Path, provider: str) -> None:
-    """Load a model once, since the builder can write one that does not load.
+    """Load a model once, since the builder can write one that does not load, or what a package may not have.
 
     Where its runtime is not here, onnx.checker and ONNX Runtime's CPU provider take its place.
     """
     import onnxruntime as ort
     import onnxruntime_genai as og
 
+    packaged.runtime_config(model / paths.RUNTIME_CONFIG)
     if provider in ort.get_available_providers():
         og.Model(str(model))
         return

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime_genai as og
 
-from press.core import files, paths
+from press.core import paths
+from press.model import packaged
 
 CONTEXT_MARGIN = 1
 
@@ -97,10 +98,10 @@ class Runtime:
         return self._tokenizer.decode(tokens), len(ids) + len(tokens) < longest
 
     def _load(self, folder: Path) -> Loaded:
+        described = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)["model"]
         config = og.Config(str(folder))
         options = {"intra_op_num_threads": self._threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-        described = files.read_json(folder / paths.RUNTIME_CONFIG)["model"]
         static = described["type"] == "decoder-pipeline"
         window = described["decoder"]["sliding_window"]["window_size"] if static else None
         return Loaded(og.Model(config), described["context_length"], window)

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from press.core import files, nested, paths
+from press.model import packaged
 from press.package import origin
 from press.params import settings
 
@@ -33,7 +34,10 @@ def size(target: str, params: settings.Settings) -> int:
 
 
 def gather(target: str, params: settings.Settings, building: Path) -> None:
-    """Fill the empty folder `building` with the package of a target."""
+    """Fill the empty folder `building` with the package of a target, which whoever gets it may open.
+
+    :raises UserError: if it has what a package may not have
+    """
     for name, path in members(target, params).items():
         (building / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, building / name)
@@ -45,6 +49,7 @@ def gather(target: str, params: settings.Settings, building: Path) -> None:
         "files": files.digests(building),
     }
     files.write_json(building / paths.MANIFEST, manifest)
+    packaged.open_package(building)
 
 
 def inputs(target: str, params: settings.Settings) -> dict:

@@ -14,7 +14,7 @@ import argparse
 from pathlib import Path
 
 from press.core import cli
-from press.release import bundle, publishing, registry, settings
+from press.release import bundle, package, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -59,6 +59,7 @@ def main(words: argparse.Namespace) -> None:
         case "versions":
             publishing.versions(release, words.seconds)
         case "fetch":
+            package.check_new(words.to)
             publishing.fetch(release, words.seconds, words.version, words.stage, words.to)
 
 

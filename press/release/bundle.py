@@ -10,6 +10,7 @@ from pathlib import Path
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
+from press.model import packaged
 from press.release import measured, package, provenance, signature
 from press.release.package import Package
 from press.release.settings import Release, Signing
@@ -50,6 +51,8 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
         signature does not hold; or if there is no signature where params.yaml requires one
     """
     found = package.load(folder, BESIDE)
+    if paths.PROVENANCE in found.digests:
+        packaged.read_object(folder / paths.PROVENANCE)
     commit = provenance.check(found)
     if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)

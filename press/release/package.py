@@ -1,7 +1,9 @@
 """A package, built or in a release, and what must be true of it before it is published."""
 
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,10 @@ import yaml
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
+from press.model import packaged
+
+# Folders that belong to the pipeline.
+MADE = sorted({path.parts[0] for path in (paths.BASE, paths.PREPARED, paths.PACKAGES, paths.REPORTS, paths.RELEASES)})
 
 
 @dataclass(frozen=True)
@@ -34,26 +40,32 @@ class Package:
 
 
 def load(folder: Path, beside: Collection[str] = ()) -> Package:
-    """Read a package and check that it holds exactly the files of its manifest.
+    """Read a package and check that it holds exactly the files of its manifest, and that none of them names code.
 
     :param beside: names of files that may lie beside them
-    :raises UserError: if it does not, naming the first file that is missing, damaged or not in the manifest
+    :raises UserError: if it does not, naming the first file or setting that is wrong
     """
-    path = folder / paths.MANIFEST
-    if not path.exists():
-        raise UserError(f"{path} is missing: {folder} is neither a package (`make repro` builds one) nor a release")
+    return Package(folder, *packaged.open_package(folder, beside))
+
+
+def check_new(folder: Path) -> None:
+    """Refuse a folder for a fetched package that is there, cannot be made, or is among what others fill.
+
+    :raises UserError: with what would be right
+    """
+    place = folder.resolve()
+    if os.path.lexists(folder):
+        raise UserError(f"{folder} exists: name a new folder")
+    kept = [part for part in place.parts if part.lower() in (".git", ".dvc")]
+    kept += [name for name in MADE if place.is_relative_to(Path(name).resolve())]
+    if kept:
+        raise UserError(f"{folder} is in {kept[0]}, which git, DVC or the pipeline fill: name a folder elsewhere")
+    there = next(parent for parent in place.parents if os.path.exists(parent))
     try:
-        manifest = files.read_json(path)
-        listed = manifest["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: build or fetch the package again") from error
-    digests = files.digests(folder)
-    present = {name: digest for name, digest in digests.items() if name not in (paths.MANIFEST, *beside)}
-    for name in sorted(listed.keys() | present.keys()):
-        if listed.get(name) != present.get(name):
-            what = "missing" if name not in present else "not in the manifest" if name not in listed else "damaged"
-            raise UserError(f"{folder / name} is {what}: build or fetch the package again")
-    return Package(folder, manifest, digests)
+        with tempfile.TemporaryDirectory(dir=there) as scratch:
+            files.partial(Path(scratch) / place.relative_to(there)).mkdir(parents=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made ({error.strerror}): name a folder that you may write to") from error
 
 
 def check_committed() -> None:

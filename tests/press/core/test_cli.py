@@ -130,6 +130,20 @@ def test_a_library_in_rust_that_fills_a_small_disk_gives_the_sentence(run, small
     assert run(body, "travel") == FULL_DISK
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize("numbers", [1, 10**6])
+def test_torch_that_fills_a_small_disk_gives_the_sentence(run, small_disk, numbers):
+    """As a checkpoint does: the optimizer's state is large, that of the schedule is not."""
+    (small_disk / "fill").write_bytes(bytes(os.statvfs(small_disk).f_bavail * 4096 - (numbers > 1) * 8192))
+    assert run(f"import torch\ntorch.save(torch.zeros({numbers}), '{small_disk}/a.pt')", "travel") == FULL_DISK
+
+
+@pytest.mark.integration
+def test_torch_that_cannot_write_otherwise_is_no_full_disk(run, tmp_path):
+    with pytest.raises(RuntimeError, match="Is a directory"):
+        run(f"import torch\ntorch.save(1, '{tmp_path}')", "travel")
+
+
 def test_another_system_error_is_no_full_disk(run):
     with pytest.raises(FileNotFoundError) as caught:
         run("open('/no/such/file')", "travel")

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 from parity import captured_to
 
+from press.core import files
+from press.core.errors import UserError
+from press.model import graphs
 from press.model.runtime import Runtime
 
 pytestmark = pytest.mark.integration
@@ -29,3 +32,14 @@ def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
 def test_the_context_is_the_checkpoint_s(runtime):
     assert runtime.context == 512
     assert len(runtime.logits([65] * (runtime.context - 1), None)) == runtime.context - 1
+
+
+@pytest.mark.parametrize(
+    "load",
+    [lambda model: Runtime(model, {}, threads=2), lambda model: graphs.check_loads(model, "CPUExecutionProvider")],
+)
+def test_a_model_that_names_code_is_refused_before_it_is_loaded(tmp_path, load):
+    session = {"custom_ops_library": "evil.so"}
+    files.write_json(tmp_path / "genai_config.json", {"model": {"decoder": {"session_options": session}}})
+    with pytest.raises(UserError, match=r"sets model\.decoder\.session_options\.custom_ops_library"):
+        load(tmp_path)

@@ -6,6 +6,7 @@ import pytest
 from projects import ROOT
 
 from press.core import files
+from press.core.errors import UserError
 from press.package import contents, verdict
 from press.params import settings
 
@@ -95,3 +96,10 @@ def test_what_a_package_is_built_from_changes_its_digest(params):
         other = files.digests(gathered(params, Path(name).stem))["manifest.json"]
         assert other != first
         first = other
+
+
+@pytest.mark.parametrize("name", ["models/captured/cpu", "models/converted/cpu/packing/merged"])
+def test_what_nobody_could_open_is_not_gathered(params, name):
+    files.write_json(Path(name, "genai_config.json"), {"model": {"tokenizer_dir": "/tmp"}})
+    with pytest.raises(UserError, match=r"genai_config\.json sets model\.tokenizer_dir, which is not among"):
+        gathered(params, "package")

@@ -193,6 +193,43 @@ def test_a_file_too_many_is_found_and_named(signed):
     assert_sentence(run(signed, "check", str(FOLDER)), "adapters/more.bin is not in the manifest")
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "gates.json", "provenance.json"])
+def test_a_link_to_the_same_content_is_found_and_named(release, tmp_path, name):
+    path = release.folder / FOLDER / name
+    path.rename(tmp_path / name)
+    path.symlink_to(tmp_path / name)
+    assert_sentence(run(release, "check", str(FOLDER)), f"{FOLDER / name} is a link")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "provenance.json"])
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"files": null}', "[" * 100_000, '{"a": ' + "[" * 2000 + "]" * 2000 + "}"]
+)
+def test_json_of_another_form_is_a_sentence(release, name, content):
+    path = release.folder / FOLDER / name
+    path.unlink()
+    path.write_text(content, encoding="utf-8")
+    assert_sentence(run(release, "check", str(FOLDER)), name)
+
+
+def test_a_release_that_names_code_is_refused(release):
+    """By its manifest's own word, before the provenance is read."""
+    folder = release.folder / FOLDER
+    files.write_json(
+        folder / "genai_config.json", {"model": {"decoder": {"session_options": {"custom_ops_library": "x"}}}}
+    )
+    manifest = files.read_json(folder / "manifest.json")
+    manifest["files"]["genai_config.json"] = files.sha256(folder / "genai_config.json")
+    (folder / "manifest.json").unlink()
+    files.write_json(folder / "manifest.json", manifest)
+    assert_sentence(run(release, "check", str(FOLDER)), "sets model.decoder.session_options.custom_ops_library")
+
+
+@pytest.mark.parametrize("to", [".git/x", "releases/new", "/proc/x"])
+def test_no_version_is_fetched_to_a_folder_of_others(release, to):
+    assert_sentence(run(release, "fetch", "--version", "0.1.0", "--to", to), f"{to} ")
+
+
 def test_what_another_key_signed_is_refused(signed, tmp_path):
     signed.environment["XDG_CONFIG_HOME"] = str(tmp_path / "another")
     (signed.folder / "signing.pub").unlink()

@@ -1,0 +1,237 @@
+"""Read a package that somebody else may have made, before anything of it is loaded.
+
+A package can name code: genai_config.json may name a library of operators, a provider's library or a folder elsewhere,
+and a link may lead out of the folder. So a package has plain files only, those that its manifest names, and its configs
+set only what `capture` writes.
+
+app.py has all that follows the imports, too, since it is used alone; tests/test_app_elsewhere.py holds them together.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from press.core.errors import UserError
+from press.core.paths import MANIFEST, RUNTIME_CONFIG
+
+AGAIN = "build, fetch or copy the package again"
+# What libraries take for the name of a Python class to import, or of a vocabulary that may lie elsewhere.
+FOREIGN = ("auto_map", "tiktoken_file")
+# A name that the package's maker chooses.
+ANY = "*"
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _graph_name(value: object) -> bool:
+    """Whether it names an input or output of a graph; the runtime formats the layer's number into it, as C does."""
+    return isinstance(value, str) and re.fullmatch(r"[^%]*(%d)?[^%]*", value) is not None
+
+
+def _file_name(value: object) -> bool:
+    """Whether it names a file of the same folder."""
+    return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+
+
+Allowed = Callable[[object], bool] | dict[str, "Allowed"]
+SESSION: dict[str, Allowed] = {
+    "log_id": _text,
+    "session.disable_quant_qdq": _text,
+    "session.qdq_matmulnbits_accuracy_level": _text,
+    "provider_options": {
+        "NvTensorRtRtx": {"enable_cuda_graph": _text, "multi_rotary_cache_concat_offset": _text},
+        "OpenVINO": {"device_type": _text},
+        "QNN": {"backend_type": _text},
+        "VitisAI": {},
+        "cuda": {"enable_cuda_graph": _text},
+        "dml": {"enable_graph_capture": _text},
+        "webgpu": {"enableGraphCapture": _text, "multiRotaryCacheConcatOffset": _text, "validationMode": _text},
+    },
+}
+PART: dict[str, Allowed] = {
+    "filename": _file_name,
+    "session_options": SESSION,
+    "inputs": _graph_name,
+    "outputs": _graph_name,
+    "run_on_prompt": _number,
+    "run_on_token_gen": _number,
+    "is_lm_head": _number,
+}
+DECODER: dict[str, Allowed] = {
+    "filename": _file_name,
+    "session_options": SESSION,
+    "inputs": {ANY: _graph_name},
+    "outputs": {ANY: _graph_name},
+    "pipeline": {ANY: PART},
+    "sliding_window": {
+        "alignment": _text,
+        "pad_value": _number,
+        "slide_inputs": _number,
+        "slide_key_value_cache": _number,
+        "window_size": _number,
+    },
+    **dict.fromkeys(
+        ("head_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"), _number
+    ),
+}
+TOKENS = ("bos", "eos", "pad", "sep", "bot", "eot", "bor", "eor")
+# What genai_config.json may set. A list in the file may have whatever its key may have.
+CONFIG: dict[str, Allowed] = {
+    "model": {
+        "type": _text,
+        "context_length": _number,
+        "vocab_size": _number,
+        "decoder": DECODER,
+        **dict.fromkeys((f"{name}_token_id" for name in TOKENS), _number),
+    },
+    "search": {ANY: _number},
+}
+
+
+def open_package(folder: Path, beside: Collection[str] = ()) -> tuple[dict, dict[str, str]]:
+    """Return a package's manifest and the SHA-256 of every file that is there.
+
+    :param beside: names of files that may lie beside those of the manifest
+    :raises UserError: naming the first file that is missing, damaged, not in the manifest or no plain file, or the
+        first setting that a package may not have
+    """
+    try:
+        present = plain_files(folder)
+        if MANIFEST not in present:
+            raise UserError(
+                f"{folder / MANIFEST} is missing: {folder} is neither a package (`make repro` builds one) nor a release"
+            )
+        manifest = read_object(folder / MANIFEST)
+        listed = manifest.get("files")
+        if not isinstance(listed, dict) or not isinstance(manifest.get("base_sha256"), str):
+            raise UserError(f"{folder / MANIFEST} is damaged: {AGAIN}")
+        wrong = dict.fromkeys(sorted(listed.keys() - present.keys()), "missing")
+        wrong |= dict.fromkeys(sorted(present.keys() - listed.keys() - {MANIFEST, *beside}), "not in the manifest")
+        for name, what in wrong.items():
+            raise UserError(f"{shown(folder / name)} is {what}: {AGAIN}")
+        digests = {name: sha256(path) for name, path in present.items()}
+    except OSError as error:
+        raise UserError(f"{shown(error.filename)} cannot be read ({error.strerror}): {AGAIN}") from error
+    for name in listed:
+        if listed[name] != digests[name]:
+            raise UserError(f"{shown(folder / name)} is damaged: {AGAIN}")
+    for name in listed:
+        check_config(folder / name)
+    return manifest, digests
+
+
+def plain_files(folder: Path) -> dict[str, Path]:
+    """Return the files below a folder by their relative POSIX paths, sorted, and empty folders by theirs and a slash.
+
+    :raises UserError: for anything else that is there, such as a link or a pipe
+    """
+    found = {}
+    for parent, folders, names in os.walk(folder, onerror=_failed):
+        here = Path(parent)
+        if here != folder and not folders and not names:
+            found[f"{here.relative_to(folder).as_posix()}/"] = here
+        for name in folders + names:
+            path = here / name
+            # Windows has links to folders of another kind, too.
+            if path.is_symlink() or path.resolve() != here.resolve() / name:
+                raise UserError(
+                    f"{shown(path)} is a link, but a package has plain files only: copy what it leads to in its place, "
+                    "if you trust that (DVC makes links where its cache.type says so)"
+                )
+            if name in names and not stat.S_ISREG(path.lstat().st_mode):
+                raise UserError(f"{shown(path)} is no plain file, and a package has nothing else: {AGAIN}")
+        found |= {(here / name).relative_to(folder).as_posix(): here / name for name in names}
+    return dict(sorted(found.items()))
+
+
+def _failed(error: OSError) -> None:
+    raise error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shown(path: Path | str) -> str:
+    """Return a path for a sentence, without what a terminal would take for a command."""
+    return str(path) if str(path).isprintable() else repr(str(path))
+
+
+def read_object(path: Path) -> dict:
+    """Read a JSON object in UTF-8; the libraries that read it next take another one of two equal keys.
+
+    :raises UserError: if it is not there, or anything else
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        # An escape may stand for half of a character, which no tokenizer takes.
+        json.dumps(value, ensure_ascii=False).encode()
+    except FileNotFoundError as error:
+        raise UserError(f"{shown(path)} is missing: {AGAIN}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown(path)} is damaged: {AGAIN}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{shown(path)} is damaged: {AGAIN}")
+    return value
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
+def check_config(path: Path) -> None:
+    """Refuse a config that sets what could load code or read files from elsewhere; other files are not looked at."""
+    name = path.name.lower()
+    if name == RUNTIME_CONFIG:
+        runtime_config(path)
+    elif name.endswith(("config.json", "tokenizer_module.json")):
+        for key in read_object(path).keys() & set(FOREIGN):
+            _refuse(path, key)
+
+
+def runtime_config(path: Path) -> dict:
+    """Return what genai_config.json sets, all of which a package may set.
+
+    :raises UserError: naming the first setting that it may not have
+    """
+    config = read_object(path)
+    _check_settings(config, CONFIG, path, "")
+    model = config.get("model")
+    length = model.get("context_length") if isinstance(model, dict) else None
+    if not isinstance(length, int) or length < 1:
+        raise UserError(f"{shown(path)} has no model.context_length: {AGAIN}")
+    return config
+
+
+def _check_settings(value: object, allowed: Allowed, path: Path, where: str) -> None:
+    for each in value if isinstance(value, list) else [value]:
+        if isinstance(each, dict) and isinstance(allowed, dict):
+            for key, inner in each.items():
+                setting = f"{where}.{key}".removeprefix(".")
+                if key not in allowed and ANY not in allowed:
+                    _refuse(path, setting)
+                _check_settings(inner, allowed[key if key in allowed else ANY], path, setting)
+        elif isinstance(allowed, dict) or not allowed(each):
+            _refuse(path, where, f" to {each!r}" if isinstance(each, str) else "")
+
+
+def _refuse(path: Path, setting: str, value: str = "") -> None:
+    raise UserError(
+        f"{shown(path)} sets {shown(setting)}{value}, which is not among what a package may set, since code or files "
+        "from elsewhere could be loaded by it: use only a package whose maker you trust, and tell them"
+    )
