@@ -112,7 +112,11 @@ def test_parameters_that_were_never_committed_are_refused(repository):
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("seed: [", "is not valid YAML: "), ("- seed\n", "must be a block of keys, those of params.yaml that it changes")],
+    [
+        ("seed: [", "is not valid YAML at line 1, column 8: "),
+        ("seed: 1\nseed: 2\n", "line 2: seed is there twice"),
+        ("- seed\n", "must be a block of keys, those of params.yaml that it changes"),
+    ],
 )
 def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
     Path("presets/broken.yaml").write_text(text, encoding="utf-8")

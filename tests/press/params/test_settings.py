@@ -1,7 +1,6 @@
 """Each mistake in params.yaml gives one sentence, which names the key and what would be right."""
 
 import pytest
-import yaml
 from parameters import DELETED, KEYS, PARAMS, ROOT, TRAVEL, base, changed, complaint
 
 from press.core.errors import UserError
@@ -49,9 +48,8 @@ MISTAKES = [
     ({("quantize", "symmetric"): "no"}, "quantize.symmetric is 'no', but must be true or false"),
     ({("base", "package", "version"): 0.1}, "base.package.version is 0.1, but must be text: put it in quotes"),
     (
-        {("adapters", "travel", "training", "learning_rate"): "1e-3"},
-        "adapters.travel.training.learning_rate is '1e-3', but must be a number: "
-        "write it without quotes, and 1.0e-3 rather than 1e-3",
+        {("adapters", "travel", "training", "learning_rate"): "0.001"},
+        "adapters.travel.training.learning_rate is '0.001', but must be a number: write it without quotes",
     ),
     ({("adapters", "travel", "samples"): "hi"}, "adapters.travel.samples is 'hi', but must be a list"),
     (
@@ -60,11 +58,6 @@ MISTAKES = [
     ),
     ({("quantize",): 4}, "quantize is 4, but must be a block of keys"),
     ({("adapters",): ["travel"]}, "adapters is ['travel'], but must be a block of keys"),
-    (
-        {("base", "random", "config", "born"): yaml.safe_load("2020-01-01")},
-        "base.random.config.born is datetime.date(2020, 1, 1), but must be text, a number, true, false, null, "
-        "or a list or block of these",
-    ),
     (
         {("base", "random", "config", 1): 2},
         "base.random.config has the key 1, but a key must be text: put it in quotes",
