@@ -27,7 +27,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     Path("presets").mkdir()
-    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 2}\n", encoding="utf-8")
+    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 9}\n", encoding="utf-8")
     Path("presets/seeded.yaml").write_text("seed: 7  # another\n", encoding="utf-8")
     git("init", "--quiet")
     git("add", "params.yaml")
@@ -60,11 +60,11 @@ def command(*words: str) -> subprocess.CompletedProcess:
 @pytest.mark.integration
 def test_only_the_preset_s_values_change_and_comments_stay(repository):
     expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    expected["adapters"]["travel"]["training"]["max_steps"] = 2
+    expected["adapters"]["travel"]["training"]["max_steps"] = 9
     before = lines()
     assert lay("quick") == expected
     pairs = [pair for pair in zip(before, lines(), strict=True) if pair[0] != pair[1]]
-    assert pairs == [([f"max_steps: {MAX_STEPS}", PURPOSE], ["max_steps: 2", PURPOSE])]
+    assert pairs == [([f"max_steps: {MAX_STEPS}", PURPOSE], ["max_steps: 9", PURPOSE])]
 
 
 def lines() -> list[list[str]]:

@@ -20,7 +20,7 @@ def on(device: str, provider: str) -> dict:
 
 
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
-FOLDER_NAME = "a folder name: lower-case letters, digits, - and _"
+FOLDER_NAME = "a folder name: up to 64 lower-case letters, digits, - and _"
 MISTAKES = [
     # unknown and missing keys
     ({("sed",): 1}, f"sed is not a known key, only {KEYS}"),
@@ -105,6 +105,28 @@ MISTAKES = [
         "quantize.mixed_precision.method is iqe, which gives some layers 8 bits, but quantize.bits is 8 for all: "
         "choose bits 4, or the method none",
     ),
+    *(
+        (
+            {keys: "/etc/shadow"},
+            f"{'.'.join(keys)} names /etc/shadow, which is out of the project, at /etc/shadow: copy it in, since "
+            "nobody else who builds this has it there",
+        )
+        for keys in (
+            ("adapters", "packing", "data"),
+            ("quantize", "calibration", "data"),
+            ("evaluate", "general", "data"),
+            ("evaluate", "tasks", "folder"),
+        )
+    ),
+    *(
+        (
+            {("adapters", "travel", "training", "warmup_steps"): steps},
+            f"adapters.travel.training: warmup_steps is {steps}, but max_steps is 128, so that the learning rate would "
+            "never get to its peak: choose fewer",
+        )
+        for steps in (128, 129)
+    ),
+    ({("adapters", "x" * 65): TRAVEL}, f"adapters has the key '{'x' * 65}', but a key must be {FOLDER_NAME}"),
     # devices and methods
     ({("device",): "gpu"}, "device is 'gpu', but must be 'auto', 'cpu' or 'cuda'"),
     (
@@ -229,6 +251,11 @@ MISTAKES = [
     (
         schema({"properties": {"a": {"pattern": "["}}}),
         "adapters.travel.response_schema: not a JSON Schema at $.properties.a.pattern: '[' is not a 'regex'",
+    ),
+    (
+        schema({"properties": {"a": {"$ref": "http://127.0.0.1:8099/s.json"}}}),
+        "adapters.travel.response_schema: a JSON Schema that refers to 'http://127.0.0.1:8099/s.json', which is not in "
+        "it: nothing is read from elsewhere, so copy it into $defs",
     ),
     (schema(["object"]), "adapters.travel.response_schema is ['object'], but must be a block of keys"),
 ]
