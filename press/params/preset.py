@@ -54,7 +54,11 @@ def write(text: str) -> None:
 
 
 def edited(text: str, changes: dict) -> str:
-    """Return the text of params.yaml with changes laid over, comments kept."""
+    """Return the text of params.yaml with changes laid over, comments kept.
+
+    :raises UserError: if it cannot be read as press.core.strict_yaml does
+    """
+    strict_yaml.parse(text, paths.PARAMS)
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096

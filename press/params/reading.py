@@ -11,6 +11,8 @@ from press.core.errors import UserError
 from press.params.sentences import sentence
 
 T = TypeVar("T", bound=BaseModel)
+# Mistakes that are told at once.
+SHOWN = 10
 
 
 def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, Any]:
@@ -42,13 +44,14 @@ def validated(model: type[T], found: Mapping, patterns: Mapping[str, str], path:
 
     :param patterns: what each regular expression of the model asks for, in words
     :param path: the file that has the values, for the sentences
-    :raises UserError: with one sentence for each mistake
+    :raises UserError: with one sentence for each mistake, the first ten of them
     """
     try:
         return model.model_validate(found)
     except ValidationError as error:
         wrong = [sentence(detail, model, patterns) for detail in error.errors()]
-        raise UserError("\n".join(f"{path}: {each}" for each in wrong)) from error
+        more = [f"and {len(wrong) - SHOWN} more mistakes"] if len(wrong) > SHOWN else []
+        raise UserError("\n".join(f"{path}: {each}" for each in wrong[:SHOWN] + more)) from error
 
 
 def chosen(model: type[T], patterns: Mapping[str, str]) -> T:

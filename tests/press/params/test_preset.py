@@ -125,6 +125,11 @@ def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
     assert str(caught.value).startswith(f"presets/broken.yaml {reason}")
 
 
+def test_committed_parameters_that_cannot_be_read_are_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"^params\.yaml line 2: seed is there twice"):
+        preset.edited("seed: 1\nseed: 2\n", {})
+
+
 @pytest.mark.integration
 def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository):
     Path("presets/wrong.yaml").write_text("threads: none\n", encoding="utf-8")

@@ -276,6 +276,24 @@ def test_each_mistake_has_a_line_of_its_own(tmp_path):
     ]
 
 
+def test_of_many_mistakes_the_first_are_told_and_the_rest_is_counted(tmp_path):
+    path = changed(tmp_path, {("adapters", "travel", "samples"): list(range(148))})
+    lines = complaint(path).splitlines()
+    assert len(lines) == 11
+    assert lines[-1] == f"{path}: and 138 more mistakes"
+
+
+def test_a_name_that_looks_like_a_number_is_one_in_quotes(tmp_path):
+    path = changed(tmp_path, {("adapters", "1e3"): TRAVEL, ("adapters", "123"): TRAVEL, ("adapters", "0x1f"): TRAVEL})
+    text = path.read_text(encoding="utf-8").replace("  1e3:", "  '1e3':")
+    path.write_text(text, encoding="utf-8")
+    assert {"1e3", "123", "0x1f"} < settings.load(path).adapters.keys()
+    path.write_text(text.replace("  '1e3':", "  1e3:"), encoding="utf-8")
+    assert "the key adapters.1e3 is 1e3, which not all readers of YAML take for the same" in complaint(path)
+    path.write_text(text.replace("  '123':", "  123:"), encoding="utf-8")
+    assert complaint(path) == "adapters has the key 123, but a key must be text: put it in quotes"
+
+
 def test_a_long_value_is_shown_in_short(tmp_path):
     sentence = complaint(changed(tmp_path, {("seed",): "x" * 10_000}))
     assert sentence == f"seed is '{'x' * 76}..., but must be an integer"
