@@ -12,8 +12,8 @@ REFERENCE := .venv-llmcompressor
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PRESET ?=
-TARGET ?= $(call first,targets)
-ADAPTER ?= $(call first,adapters)
+TARGET ?=
+ADAPTER ?=
 PROMPT ?= what is the best thing to see in chicago
 TESTS ?= tests
 WORKERS ?= 2
@@ -26,9 +26,12 @@ DRY_RUN ?=
 VERSION ?=
 TO ?=
 APPLY ?=
-PACKAGE ?= releases/$(TARGET)
-# The one that comes first in the file, whose order press.params does not keep.
-first = $(shell $(VENV)/bin/python -c "import yaml; print(next(iter(yaml.safe_load(open('params.yaml'))['$(1)'])))")
+PACKAGE ?=
+# Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
+# recipes get them as they stand, by the environment, and the programs that take them check them.
+GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
@@ -62,16 +65,16 @@ install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.task
 	$(INSTALL) --requirement requirements-tasks.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
-	$(if $(PRESET),python -m press.params.preset $(PRESET))
+	$(if $(PRESET),python -m press.params.preset "$$PRESET")
 	@python -m stages.check
 	dvc repro
 	@$(MAKE) --no-print-directory ask
 
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET
-	python app.py --package packages/$(TARGET) --adapter $(ADAPTER) "$(PROMPT)"
+	python -m press.ask --target="$$TARGET" --adapter="$$ADAPTER" -- "$$PROMPT"
 
 verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare with dvc.lock; STAGE=names: only these; BUILT=1: what is built here
-	python -m press.verify $(if $(BUILT),--built,$(STAGE))
+	python -m press.verify $(if $(BUILT),--built,$$STAGE)
 
 push: $(INSTALLED) ## push all outputs to the DVC remote, and read them back
 	python -m press.release.storage push
@@ -83,7 +86,7 @@ release: $(INSTALLED) ## put the package, its provenance and its signature into 
 	python -m press.release release
 
 verify-package: $(INSTALLED) ## check files, provenance and signature of PACKAGE=folder
-	@python -m press.release check "$(PACKAGE)"
+	@python -m press.release check "$$PACKAGE"
 
 signing-key: $(INSTALLED) ## make a key pair to sign releases with
 	@python -m press.release.signature
@@ -92,16 +95,16 @@ publish: $(INSTALLED) ## push, and register the release as params.yaml says; DRY
 	python -m press.release publish $(if $(DRY_RUN),--dry-run)
 
 promote: $(INSTALLED) ## give STAGE=staging|prod to VERSION=...
-	python -m press.release promote --version "$(VERSION)" --stage "$(STAGE)"
+	python -m press.release promote --version="$$VERSION" --stage="$$STAGE"
 
 versions: $(INSTALLED) ## list the published versions
 	@python -m press.release versions
 
 fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into the new folder TO=...
-	python -m press.release fetch $(if $(VERSION),--version "$(VERSION)",--stage "$(STAGE)") --to "$(TO)"
+	python -m press.release fetch $(if $(VERSION),--version="$$VERSION",--stage="$$STAGE") --to="$$TO"
 
 report: $(INSTALLED) ## write report/TARGET.html and .md about what is built; SINCE=revision says what reran since then
-	python -m press.report $(TARGET) $(if $(SINCE),--since "$(SINCE)")
+	python -m press.report $(if $(SINCE),--since="$$SINCE") "$$TARGET"
 
 doctor: ## say what is fine here and what is not, and what to do about it
 	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) -m press.doctor
@@ -110,27 +113,27 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 	python -m stages.check
 
 test: $(INSTALLED) ## run the tests but the default model's; TESTS=path runs a part of them, WORKERS=n side by side
-	python -m pytest $(SIDE_BY_SIDE) -m "unit or integration" --durations 25 $(TESTS)
+	python -m pytest $(SIDE_BY_SIDE) -m "unit or integration" --durations 25 $$TESTS
 
 test-unit: $(INSTALLED) ## run the tests that take less than a minute; TESTS and WORKERS as above
-	python -m pytest $(SIDE_BY_SIDE) -m unit $(TESTS)
+	python -m pytest $(SIDE_BY_SIDE) -m unit $$TESTS
 
 test-emulated: $(INSTALLED) ## build a tiny model on emulated processors (Debian's qemu-user), and compare the bytes
-	python -m pytest $(SIDE_BY_SIDE) -m emulated --dist load $(TESTS)
+	python -m pytest $(SIDE_BY_SIDE) -m emulated --dist load $$TESTS
 
 test-default-model: $(INSTALLED) ## after `make repro`, check the figures and bytes of what it built
-	python -m pytest -m default_model --durations 25 $(TESTS)
+	python -m pytest -m default_model --durations 25 $$TESTS
 
-SIDE_BY_SIDE = --numprocesses $(WORKERS) --dist loadscope --no-loadscope-reorder
+SIDE_BY_SIDE = --numprocesses "$$WORKERS" --dist loadscope --no-loadscope-reorder
 
 bench: $(INSTALLED) ## time the built package beside llama.cpp and transformers (12 minutes; BENCH=words are its options)
-	python -m bench.runtime $(BENCH)
+	python -m bench.runtime $$BENCH
 
 bench-arithmetic: $(INSTALLED) ## time the built pipeline's stages in portable and in native arithmetic (25 minutes; BENCH=stages)
-	python -m bench.arithmetic $(BENCH)
+	python -m bench.arithmetic $$BENCH
 
 bench-quantizers: $(INSTALLED) $(REFERENCE)/.installed ## compare the quantizers on the built base model (two hours; BENCH=words narrows it)
-	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $(BENCH)
+	python -m bench.quantizers --llm-compressor $(REFERENCE)/bin/python $$BENCH
 
 $(REFERENCE)/.installed: bench/llmcompressor.txt
 	$(PYTHON) -m venv $(REFERENCE)
@@ -139,7 +142,7 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 	touch $@
 
 search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
-	@python -m press.search $(if $(APPLY),apply "$(APPLY)")
+	@python -m press.search $(if $(APPLY),apply "$$APPLY")
 
 lint: $(INSTALLED) ## check style, format, types and the arrows between rooms
 	ruff check .
@@ -159,7 +162,7 @@ lock: $(INSTALLED) ## resolve requirements*.txt into requirements*.lock; UPGRADE
 # For all platforms and for Python from 3.11 on. What is locked stays as it is, hashes and all, as long as it fits.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
     --no-emit-index-url --custom-compile-command "make lock"
-UPGRADED = $(if $(filter all,$(UPGRADE)),--upgrade,$(addprefix --upgrade-package=,$(UPGRADE)))
+UPGRADED = $(if $(filter all,$(UPGRADE)),--upgrade,$(if $(UPGRADE),$$(printf -- '--upgrade-package=%s ' $$UPGRADE)))
 RESOLVE := $(COMPILE) requirements.txt --excludes requirements-cuda.txt --output-file requirements.lock
 # What requirements.lock has is left out of the other locks, in its version.
 BESIDE = --constraints requirements.lock $$(sed -n 's/==.*//p' requirements.lock | sed 's/^/--no-emit-package=/')

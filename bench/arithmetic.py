@@ -15,9 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
-from press.core import arithmetic, files, paths
+from press.core import arithmetic, files, paths, strict_yaml
 from press.params import settings
 
 MODES = (arithmetic.NATIVE, arithmetic.PORTABLE)
@@ -50,7 +48,7 @@ def copy_to(folder: Path, mode: str) -> None:
     # The code of this very run; what is there was written for the other mode.
     shutil.rmtree(folder / paths.CODE)
     text = (folder / paths.PARAMS).read_text(encoding="utf-8")
-    values = yaml.safe_load(text)
+    values = strict_yaml.parse(text, paths.PARAMS)
     changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)
     (folder / paths.PARAMS).write_text(changed, encoding="utf-8")
 

@@ -28,6 +28,13 @@ JARGON = (
 )
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes equal blocks out, each for itself."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
 # Another valid value of every parameter, to set it to where a stage does not name it.
 OTHERS = {
     "seed": 7,
@@ -117,7 +124,7 @@ def changed(folder: Path, changes: dict) -> Path:
         else:
             block[keys[-1]] = value
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    path.write_text(yaml.dump(values, Dumper=Dumper), encoding="utf-8")
     return path
 
 
@@ -156,5 +163,5 @@ def disguised(params: dict, named: set[str]) -> dict:
 def written(folder: Path, values: dict) -> Path:
     """Write values as params.yaml into a folder; return its path."""
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.dump(values, Dumper=Dumper, sort_keys=False), encoding="utf-8")
     return path

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from parameters import BUILD, WITHOUT, disguised
+from parameters import BUILD, WITHOUT, disguised, written
 from projects import ROOT, Project, stage
 
 from press.core import code, files
@@ -42,9 +42,7 @@ def leaves(values: dict, prefix: str = "") -> dict[str, object]:
 
 def test_every_parameter_has_another_value_here(project, tmp_path):
     params = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
-    path = tmp_path / "params.yaml"
-    path.write_text(yaml.safe_dump(disguised(params, set())), encoding="utf-8")
-    settings.load(path)
+    settings.load(written(tmp_path, disguised(params, set())))
     other = leaves(disguised(params, set()))
     given = leaves({block: params[block] for block in BUILD})
     assert set(other) == set(given)
@@ -115,7 +113,7 @@ def isolated(built: Project, recorded: dict, name: str, folder: Path) -> None:
     named = recorded.get("params", {})
     params = yaml.safe_load((built.folder / "params.yaml").read_text(encoding="utf-8"))
     named_params = set(named.get("params.yaml", {}))
-    (folder / "params.yaml").write_text(yaml.safe_dump(disguised(params, named_params)), encoding="utf-8")
+    written(folder, disguised(params, named_params))
     if recorded["cmd"].endswith("stages.check"):
         # It looks for the data files, not into them.
         (folder / "data").mkdir()

@@ -1,4 +1,4 @@
-"""The Makefile chooses an interpreter that works, and pip installs nothing but what is locked."""
+"""The Makefile chooses an interpreter that works, pip installs only what is locked, and a value is no command."""
 
 import hashlib
 import os
@@ -18,6 +18,38 @@ SHIM = "#!/bin/sh\necho 'pyenv: python3.13: command not found' >&2\nexit 127\n"
 WORKS = f'#!/bin/sh\nexec {sys.executable} "$@"\n'
 # Debian's python3 without python3-venv.
 BARE = f'#!/bin/sh\ncase "$*" in *ensurepip*) exit 1;; esac\nexec {sys.executable} "$@"\n'
+
+# Writes down what it is given.
+SAYS = "#!/bin/sh\nprintf '%s\\0' \"$@\" >> said\n"
+# Each makes the file `ran` where make or the shell takes a part of it for a command.
+COMMANDS = [
+    "`touch ran`$(shell touch ran)${shell touch ran}$$(touch ran)$$$$(touch ran)$`touch ran`$(eval $(shell touch ran))",
+    '"; touch ran; "',
+    "'; touch ran; ' | touch ran",
+    "x\ntouch ran\nall: ; touch ran\n",
+    "$(value PATH a  b\\ # c",
+]
+# Targets with a variable and the word that its program gets; None where the value is several words.
+TAKEN = [
+    ("repro", "PRESET", "{}"),
+    ("repro", "PROMPT", "{}"),
+    ("ask", "TARGET", "--target={}"),
+    ("ask", "ADAPTER", "--adapter={}"),
+    ("verify", "STAGE", None),
+    ("verify-package", "PACKAGE", "{}"),
+    ("promote", "VERSION", "--version={}"),
+    ("promote", "STAGE", "--stage={}"),
+    ("fetch-model", "VERSION", "--version={}"),
+    ("fetch-model", "STAGE", "--stage={}"),
+    ("fetch-model", "TO", "--to={}"),
+    ("report", "TARGET", "{}"),
+    ("report", "SINCE", "--since={}"),
+    ("test", "TESTS", None),
+    ("test-unit", "WORKERS", "{}"),
+    ("bench", "BENCH", None),
+    ("search", "APPLY", "{}"),
+    ("lock", "UPGRADE", None),
+]
 
 
 @pytest.fixture
@@ -103,3 +135,44 @@ def test_a_file_with_another_hash_is_refused(folder, fault):
     assert (result.returncode != 0) == fault
     assert ("DO NOT MATCH THE HASHES" in result.stderr) == fault
     assert target.exists() != fault
+
+
+def said(folder: Path, target: str, *words: str, **environment: str) -> list[str]:
+    """Run a target with programs that write down what they are given, and return that."""
+    for name in (".venv/bin/python", "bin/python", "bin/uv", "bin/dvc"):
+        program(folder / name, SAYS)
+    (folder / ".venv/.installed").touch()
+    os.utime(folder / ".venv/.installed", (2**32, 2**32))
+    (folder / "said").unlink(missing_ok=True)
+    result = make(folder, target, *words, **environment)
+    assert result.returncode == 0, result.stderr
+    return (folder / "said").read_text(encoding="utf-8").split("\0")
+
+
+@pytest.mark.parametrize("value", COMMANDS)
+@pytest.mark.parametrize(("target", "variable", "word"), TAKEN)
+def test_a_value_is_no_command_and_reaches_its_program_as_it_stands(folder, target, variable, word, value):
+    for words, environment in (([f"{variable}={value}"], {}), ([], {variable: value})):
+        given = said(folder, target, *words, **environment)
+        assert not (folder / "ran").exists()
+        if word:
+            assert word.format(value) in given
+        else:
+            assert set(value.split()) <= {each.removeprefix("--upgrade-package=") for each in given}
+
+
+@pytest.mark.parametrize("value", COMMANDS)
+@pytest.mark.parametrize(
+    ("target", "variable", "flag"), [("publish", "DRY_RUN", "--dry-run"), ("verify", "BUILT", "--built")]
+)
+def test_what_only_switches_is_no_command_either(folder, target, variable, flag, value):
+    assert flag in said(folder, target, f"{variable}={value}")
+    assert not (folder / "ran").exists()
+
+
+def test_what_is_not_given_is_no_word(folder):
+    assert said(folder, "lock")[-3:] == ["--output-file", "requirements-tasks.lock", ""]
+    assert said(folder, "lock", "UPGRADE=all")[-2:] == ["--upgrade", ""]
+    assert said(folder, "verify") == ["-m", "press.verify", ""]
+    assert said(folder, "search") == ["-m", "press.search", ""]
+    assert said(folder, "test-unit")[-5:] == ["--no-loadscope-reorder", "-m", "unit", "tests", ""]

@@ -72,3 +72,11 @@ def test_clean_removes_the_outputs_and_nothing_else(copy):
     copy.run("git", "restore", "reports")
     copy.run("dvc", "checkout")
     assert not stale(copy)
+
+
+def test_a_clone_that_git_may_give_other_line_ends_is_up_to_date(copy, tmp_path):
+    copy.run("git", "-c", "core.autocrlf=true", "clone", "--quiet", ".", str(tmp_path / "clone"))
+    clone = Project(tmp_path / "clone")
+    clone.run("dvc", "cache", "dir", "--local", str(copy.folder / ".dvc/cache"))
+    clone.run("dvc", "checkout")
+    assert not stale(clone)

@@ -16,9 +16,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import yaml
-
-from press.core import paths
+from press.core import paths, strict_yaml
 from press.core.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,8 +59,8 @@ _routes: list["torch.library.Library"] = []
 def chosen() -> str:
     """Return what params.yaml says; where it says nothing that makes sense, `check` refuses it."""
     try:
-        value = yaml.safe_load(paths.PARAMS.read_bytes())["arithmetic"]
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError):
+        value = strict_yaml.load(paths.PARAMS)["arithmetic"]
+    except (OSError, KeyError, TypeError, UserError):
         return PORTABLE
     return NATIVE if value == NATIVE else PORTABLE
 

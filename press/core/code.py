@@ -37,6 +37,7 @@ FRONT_DOOR = frozenset(
             "press/core/code.py",
             "press/core/errors.py",
             "press/core/packages.py",
+            "press/core/strict_yaml.py",
             "press/params/checks.py",
             "press/params/reading.py",
             "press/params/schema.py",

@@ -1,5 +1,6 @@
 """Where things are: each path and file name that two rooms or two stages know."""
 
+import re
 from pathlib import Path
 
 # The project's own files.
@@ -56,3 +57,17 @@ METRICS = "metrics.json"
 MANIFEST = "manifest.json"
 PROVENANCE = "provenance.json"
 SIGNATURE = "model.sig"
+
+# Where DVC keeps a file, in its cache; with `cache.type symlink` a link leads there.
+CACHED = re.compile(r"/files/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+
+
+def outside(path: Path) -> Path | None:
+    """Return where a path leads, from the project's folder, if that is not in the project; None if it is.
+
+    An absolute path is none of the project, which may lie anywhere.
+    """
+    project = Path.cwd().resolve()
+    place = (project / path).resolve()
+    within = place.is_relative_to(project) or CACHED.search(place.as_posix())
+    return None if within and not path.is_absolute() and ".." not in path.parts else place

@@ -2,7 +2,7 @@
 
 import json
 
-from jsonschema import Draft202012Validator
+from press.data import schemas
 
 # What counts as a loop: this many rounds, of this many words together.
 ROUNDS = 3
@@ -15,8 +15,7 @@ def complaint(answer: str, schema: dict) -> str | None:
         value = json.loads(answer)
     except ValueError as error:
         return f"not JSON ({error})"
-    error = next(iter(Draft202012Validator(schema).iter_errors(value)), None)
-    return error and f"breaks the response schema at {error.json_path}: {error.message}"
+    return schemas.complaint(value, schema)
 
 
 def valid(answer: str, schema: dict) -> bool:

@@ -9,10 +9,11 @@ from press.params.settings import Settings
 
 
 def check_gates(params: Settings) -> None:
-    """Refuse gates that are none."""
+    """Refuse gates that are none, or are about an adapter that is not there."""
     for gate in params.gates:
         try:
             gates.check(gate)
+            gates.check_subjects(gate, params.adapters)
         except UserError as error:
             raise UserError(f"{paths.PARAMS}: gates: {error}") from error
 

@@ -12,15 +12,23 @@ fails names the inputs whose own figures fail it.
 import ast
 import operator
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from press.core import nested
 from press.core.errors import UserError
 
-# Names with hyphens are adapters', so that a minus needs spaces around it. A number is no metric.
-METRIC = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*(?:\.[A-Za-z0-9][\w-]*)+)")
+# Names with hyphens are adapters', so that a minus needs spaces around it. A number is no metric. Neither begins inside
+# of a word, nor gives back what it took, so that thousands of letters are read once.
+METRIC = re.compile(
+    r"(?<![\w.])(?:\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*+(?:\.[A-Za-z0-9][\w-]*+)++))"
+)
 EVERY = "{adapter}"
+# What the metrics are about besides the adapters.
+SUBJECTS = ("bytes", "general", "package", "tasks")
+# Characters of a gate, and its parts: metrics, numbers, operators, signs. What reads them calls itself for each.
+LONGEST, MOST_PARTS = 1000, 200
 SHOWN = 3  # inputs that a failed gate names
 COMPARISONS: dict[type[ast.cmpop], Callable[[float, float], bool]] = {
     ast.LtE: operator.le,
@@ -51,6 +59,23 @@ def check(gate: str) -> None:
     :raises UserError: with what is wrong about it
     """
     _parse(gate.replace(EVERY, "adapter"))
+
+
+def check_subjects(gate: str, adapters: Iterable[str], besides: Iterable[str] = ()) -> None:
+    """Refuse a gate, or an expression, about what is not there.
+
+    :param besides: what it may be about besides what every evaluation has
+    :raises UserError: naming the metric, and what there is
+    """
+    names = list(adapters)
+    for name in filter(None, METRIC.findall(gate.replace(EVERY, names[0]))):
+        subject, _, rest = name.partition(".")
+        of_adapter = rest.removeprefix("adapters.").partition(".")[0] if name.startswith("bytes.adapters.") else subject
+        if of_adapter not in (*names, *SUBJECTS, *besides):
+            raise UserError(
+                f"{gate!r}: {name} is about {of_adapter!r}, but there are only the adapters {', '.join(names)}, and "
+                f"{', '.join((*SUBJECTS, *besides))}"
+            )
 
 
 def judge(
@@ -155,6 +180,10 @@ def _sides(comparison: ast.Compare, metrics: dict[str, str], values: Mapping[str
 def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
     """Return a gate's comparison, in which symbols stand for metrics, and what each symbol stands for."""
     metrics: dict[str, str] = {}
+    if len(gate) > LONGEST:
+        raise UserError(
+            f"{gate[:40]!r}... has {len(gate)} characters, but a gate may have {LONGEST}: make several of it"
+        )
 
     def symbol(match: re.Match) -> str:
         if not match["name"]:
@@ -164,8 +193,11 @@ def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
 
     try:
         comparison = ast.parse(METRIC.sub(symbol, gate).strip(), mode="eval").body
-    except (SyntaxError, ValueError) as error:
+    # What is nested too deeply ends in one of the last two.
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UserError(f"{gate!r} is not a comparison such as `bytes.captured <= 100e6`") from error
+    if sum(1 for _ in ast.walk(comparison)) > MOST_PARTS:
+        raise UserError(f"{gate!r} has more than {MOST_PARTS} parts: make several gates of it")
     if not isinstance(comparison, ast.Compare) or len(comparison.ops) != 1:
         raise UserError(f"{gate!r} must be one comparison, such as `bytes.captured <= 100e6`")
     if type(comparison.ops[0]) not in COMPARISONS:
@@ -185,7 +217,8 @@ def _check_side(gate: str, node: ast.expr, metrics: dict[str, str]) -> None:
         case ast.UnaryOp(ast.USub(), operand):
             _check_side(gate, operand, metrics)
         case ast.Constant(int() | float()) if not isinstance(node.value, bool):
-            pass
+            if abs(node.value) > sys.float_info.max:
+                raise UserError(f"{gate!r} has a number that is too large")
         case ast.Name(name) if name in metrics:
             pass
         case _:
@@ -200,7 +233,7 @@ def _value(node: ast.expr, bound: dict[str, float]) -> float:
         case ast.UnaryOp(_, operand):
             return -_value(operand, bound)
         case ast.Constant(int() | float() as number):
-            return number
+            return float(number)
         case ast.Name(name):
             return bound[name]
     raise TypeError(f"{ast.unparse(node)} is no part of a gate: _check_side lets none pass")

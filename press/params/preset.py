@@ -10,9 +10,9 @@ import io
 import sys
 from pathlib import Path
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
 
-from press.core import cli, files, nested, paths, shell
+from press.core import cli, files, nested, paths, shell, strict_yaml
 from press.core.errors import UserError
 from press.params import settings
 
@@ -54,7 +54,11 @@ def write(text: str) -> None:
 
 
 def edited(text: str, changes: dict) -> str:
-    """Return the text of params.yaml with changes laid over, comments kept."""
+    """Return the text of params.yaml with changes laid over, comments kept.
+
+    :raises UserError: if it cannot be read as press.core.strict_yaml does
+    """
+    strict_yaml.parse(text, paths.PARAMS)
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 4096
@@ -66,10 +70,8 @@ def edited(text: str, changes: dict) -> str:
 
 
 def _read(path: Path) -> dict:
-    try:
-        preset = YAML().load(path.read_text(encoding="utf-8")) or {}
-    except YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    # Read again for the comments and the style, which are laid over with the values.
+    preset = YAML().load(path) if strict_yaml.load(path) else {}
     if not isinstance(preset, dict):
         raise UserError(f"{path} must be a block of keys, those of {paths.PARAMS} that it changes")
     return preset

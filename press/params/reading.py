@@ -2,39 +2,41 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
-from press.core import nested, paths
+from press.core import nested, paths, strict_yaml
 from press.core.errors import UserError
 from press.params.sentences import sentence
 
 T = TypeVar("T", bound=BaseModel)
+# Mistakes that are told at once.
+SHOWN = 10
 
 
 def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, Any]:
     """Return the blocks of a file in YAML, each with its keys sorted.
 
     :param known: names of blocks that it should have, for the sentence where it has none
-    :raises UserError: if it is missing, not UTF-8, not YAML, or no block of keys
+    :raises UserError: if it cannot be read as press.core.strict_yaml does, or is no block of keys
     """
-    try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing: run this in the project's folder") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start + 1})") from error
-    except yaml.MarkedYAMLError as error:
-        mark = cast(yaml.Mark, error.problem_mark)
-        where = f"line {mark.line + 1}, column {mark.column + 1}"
-        raise UserError(f"{path} is not valid YAML at {where}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    found = strict_yaml.load(path)
     if not isinstance(found, dict):
         raise UserError(f"{path} must be a block of keys: {', '.join(known)}")
     return nested.in_order(found)
+
+
+def first(block: str) -> str:
+    """Return the name in a block of params.yaml, `adapters` or `targets`, that comes first in the file.
+
+    :raises UserError: if there is none
+    """
+    found = strict_yaml.load(paths.PARAMS)
+    members = found.get(block) if isinstance(found, dict) else None
+    if not isinstance(members, dict) or not members:
+        raise UserError(f"{paths.PARAMS}: {block} names nothing")
+    return str(next(iter(members)))
 
 
 def validated(model: type[T], found: Mapping, patterns: Mapping[str, str], path: Path = paths.PARAMS) -> T:
@@ -42,13 +44,14 @@ def validated(model: type[T], found: Mapping, patterns: Mapping[str, str], path:
 
     :param patterns: what each regular expression of the model asks for, in words
     :param path: the file that has the values, for the sentences
-    :raises UserError: with one sentence for each mistake
+    :raises UserError: with one sentence for each mistake, the first ten of them
     """
     try:
         return model.model_validate(found)
     except ValidationError as error:
         wrong = [sentence(detail, model, patterns) for detail in error.errors()]
-        raise UserError("\n".join(f"{path}: {each}" for each in wrong)) from error
+        more = [f"and {len(wrong) - SHOWN} more mistakes"] if len(wrong) > SHOWN else []
+        raise UserError("\n".join(f"{path}: {each}" for each in wrong[:SHOWN] + more)) from error
 
 
 def chosen(model: type[T], patterns: Mapping[str, str]) -> T:

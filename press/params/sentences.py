@@ -55,7 +55,7 @@ def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: Mapping[str
     else:
         expected = "text, a number, true, false, null, or a list or block of these"
     if kind == "float_type" and isinstance(value, str):
-        expected += ": write it without quotes, and 1.0e-3 rather than 1e-3"
+        expected += ": write it without quotes"
     return f"{key} is {_shown(value)}, but must be {expected}"
 
 

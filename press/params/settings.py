@@ -53,6 +53,21 @@ class Settings(Block):
         return adapters
 
     @model_validator(mode="after")
+    def data_is_the_project_s(self) -> "Settings":
+        named = {
+            "quantize.calibration.data": self.quantize.calibration.data,
+            "evaluate.general.data": self.evaluate.general.data,
+            "evaluate.tasks.folder": self.evaluate.tasks.folder,
+        } | {f"adapters.{name}.data": adapter.data for name, adapter in self.adapters.items()}
+        for key, path in named.items():
+            if place := paths.outside(Path(path)):
+                raise ValueError(
+                    f"{key} names {path}, which is out of the project, at {place}: copy it in, since nobody else who "
+                    "builds this has it there"
+                )
+        return self
+
+    @model_validator(mode="after")
     def graphs_take_adapters(self) -> "Settings":
         dora = [name for name, adapter in self.adapters.items() if adapter.lora.method == "dora"]
         plain = [name for name, target in self.targets.items() if target.adapters == INPUTS]

@@ -7,9 +7,15 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import datasets
+import evaluate as hf_evaluate
 import numpy as np
+from jinja2 import StrictUndefined
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
+from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.task import Task
@@ -131,13 +137,16 @@ def score(runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: di
     :raises UserError: if a task cannot be loaded, or its data is not among the files that DVC watches
     """
     scores: dict = defaultdict(lambda: defaultdict(dict))
-    with own_cache():
+    with own_cache(), closed():
         loaded = load(files)
         for rung, adapter in rungs.items():
             print(f"running {', '.join(files)} in ONNX, {rung}", flush=True)
             _seed(loaded)
             model = CapturedModel(runtime, adapter)
-            results = evaluate(model, loaded, limit=limit, bootstrap_iters=0, log_samples=False)
+            try:
+                results = evaluate(model, loaded, limit=limit, bootstrap_iters=0, log_samples=False)
+            except SecurityError as error:
+                raise UserError(f"evaluate.tasks: a template asks for what it may not have: {error}") from error
             for task, values in results["results"].items():
                 for metric, value in _metrics(values):
                     if not math.isfinite(value):
@@ -163,7 +172,8 @@ def load(files: dict[str, Path]) -> TaskDict:
     for name in files:
         try:
             check_data(name, manager.task_index[name].cfg, folder)
-            loaded = manager.load([name])
+            with closed():
+                loaded = manager.load([name])
         except UserError:
             raise
         # A task is the user's code and templates, and may fail in any way.
@@ -180,13 +190,13 @@ def load(files: dict[str, Path]) -> TaskDict:
 
 def check_data(name: str, config: dict, folder: Path) -> None:
     """Refuse a task whose data is not here, or is not among the files that DVC watches for this stage."""
-    source = config.get("dataset_path")
+    source, options = config.get("dataset_path"), config.get("dataset_kwargs") or {}
     if source is None:
         return
-    given = (config.get("dataset_kwargs") or {}).get("data_files")
+    given = [options[key] for key in ("data_files", "data_dir", "cache_dir") if options.get(key)]
     if source not in READERS:
-        given = source
-    elif not given:
+        given.append(source)
+    elif not options.get("data_files"):
         raise UserError(f"evaluate.tasks.names has {name}, but its dataset_kwargs name no data_files")
     for path in map(Path, _texts(given)):
         if not path.exists():
@@ -216,6 +226,9 @@ def _texts(value: str | list | dict) -> list[str]:
 def _check_kind(name: str, task: Task) -> None:
     if getattr(task, "UNSAFE_CODE", False):
         raise UserError(f"evaluate.tasks.names has {name}, which runs code that the model writes: leave it out")
+    unknown = [metric for metric, function in getattr(task, "_metric_fn_list", {}).items() if function is None]
+    if unknown and task.config.process_results is None:
+        raise UserError(f"evaluate.tasks.names has {name}, but lm-eval itself has no metric {unknown[0]}")
     if getattr(task, "MULTIMODAL", False):
         raise UserError(f"evaluate.tasks.names has {name}, which needs images or sound: leave it out")
 
@@ -236,6 +249,23 @@ def _metrics(values: dict) -> Iterator[tuple[str, float]]:
         metric, comma, kind = key.partition(",")
         if comma and not metric.endswith("_stderr"):
             yield (metric if kind == "none" else f"{metric}-{kind}"), round(float(value), DIGITS)
+
+
+@contextlib.contextmanager
+def closed() -> Iterator[None]:
+    """Let templates work on text alone, and no metric be looked for besides lm-eval's: DVC would see neither change."""
+    sandbox = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    before = utils.env, hf_evaluate.load
+    sandbox.filters |= utils.env.filters
+    utils.env, hf_evaluate.load = sandbox, _not_looked_for
+    try:
+        yield
+    finally:
+        utils.env, hf_evaluate.load = before
+
+
+def _not_looked_for(path: str, *_: object, **__: object) -> NoReturn:
+    raise UserError(f"no metric {path} is looked for")
 
 
 @contextlib.contextmanager

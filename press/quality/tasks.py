@@ -3,14 +3,16 @@
 lm-eval and what it needs (some 500 MB) are installed by `make install-tasks`, and imported only if a task is named.
 """
 
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from press.core import packages
 from press.core.errors import UserError
+from press.core.paths import outside
 
 if TYPE_CHECKING:
     from press.model.runtime import Runtime
@@ -20,11 +22,15 @@ BARE = "bare"
 PACKAGE = "lm-eval"
 
 
+class _Function(str):
+    """The name of a function: MODULE.FUNCTION."""
+
+
 class _Loader(yaml.SafeLoader):
     """Read a task's YAML without importing the functions that it names."""
 
 
-_Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+_Loader.add_constructor("!function", lambda loader, node: _Function(loader.construct_scalar(node)))
 
 
 def paths(params: "Tasks") -> dict[str, Path]:
@@ -33,13 +39,14 @@ def paths(params: "Tasks") -> dict[str, Path]:
 
 
 def check(params: "Tasks") -> None:
-    """Refuse tasks that are not there, or are no tasks, and a missing lm-eval.
+    """Refuse tasks that are not there, are no tasks or use what DVC does not see change, and a missing lm-eval.
 
     :raises UserError: with the first mistake
     """
     for name, path in paths(params).items():
         _check_file(name, path)
     if params.names:
+        _check_folder(Path(params.folder))
         try:
             metadata.version(PACKAGE)
         except metadata.PackageNotFoundError as error:
@@ -50,21 +57,73 @@ def check(params: "Tasks") -> None:
 
 
 def _check_file(name: str, path: Path) -> None:
-    try:
-        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError as error:
+    if not path.is_file():
         raise UserError(
             f"evaluate.tasks.names has {name}, but there is no {path}: docs/tasks.md says how to add a task"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} (evaluate.tasks.names) is not UTF-8 text") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} (evaluate.tasks.names) is not valid YAML: {' '.join(str(error).split())}") from error
+        )
+    config = _read(path)
     called = config.get("task" if "group" not in config else "group") if isinstance(config, dict) else None
     if called != name:
         raise UserError(
             f"{path} (evaluate.tasks.names) must say `task: {name}` or `group: {name}`, as it is called, not {called!r}"
         )
+
+
+def _read(path: Path) -> Any:
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} (evaluate.tasks) is not UTF-8 text") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} (evaluate.tasks) is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse tasks that run code or read files which are not in their folder, where DVC sees them change.
+
+    All YAML files that are there are read, as lm-eval does, and those that they include.
+    """
+    for path in sorted(folder.rglob("*")):
+        if place := outside(path):
+            raise UserError(f"{path} (evaluate.tasks) is a link out of the project, to {place}: copy the file in")
+    read: set[Path] = set()
+    waiting = sorted(folder.rglob("*.yaml"))
+    while waiting:
+        path = waiting.pop()
+        if path.resolve() in read:
+            continue
+        read.add(path.resolve())
+        for key, value in _values(_read(path)):
+            if isinstance(value, _Function):
+                module = value.rpartition(".")[0].replace(".", "/")
+                _check_inside(folder, path, f"{module}.py", f"the function {value}")
+            elif key == "include":
+                waiting.append(_check_inside(folder, path, str(value), f"what it includes, {value}"))
+            elif key == "use_prompt":
+                raise UserError(f"{path} (evaluate.tasks) has use_prompt: write the prompt into doc_to_text")
+
+
+def _check_inside(folder: Path, path: Path, name: str, what: str) -> Path:
+    """Return the path of a file beside a task's file; refuse one that is not in the folder of tasks."""
+    place = (path.resolve().parent / name).resolve()
+    if not (place.is_relative_to(folder.resolve()) and place.is_file()):
+        raise UserError(
+            f"{path} (evaluate.tasks): {what}, must be in a file of {folder}, since DVC sees no other change: copy it "
+            "in"
+        )
+    return place
+
+
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all values of a task's YAML that are no blocks or lists, each with its key."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _values(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each, key)
+    else:
+        yield key, value
 
 
 def rehearse(params: "Tasks") -> None:

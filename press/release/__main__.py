@@ -13,7 +13,8 @@ The blocks `publish` and `signing` of params.yaml say what, where, as which vers
 import argparse
 from pathlib import Path
 
-from press.core import cli
+from press.core import cli, paths
+from press.params import reading
 from press.release import bundle, package, publishing, registry, settings
 
 SECONDS = 1800
@@ -26,7 +27,7 @@ def _words() -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("release", help="put the package, its provenance and its signature into releases/TARGET")
     verb = verbs.add_parser("check", help="check a release's files, provenance and signature")
-    verb.add_argument("folder", type=Path)
+    verb.add_argument("folder", nargs="?", help="default: releases/TARGET of the first target")
     verb = verbs.add_parser("publish", help="push the outputs and register the release")
     verb.add_argument("--dry-run", action="store_true", help="show what would go where, and change nothing")
     verb = verbs.add_parser("promote", help="give a stage to a version")
@@ -49,7 +50,8 @@ def main(words: argparse.Namespace) -> None:
             with publishing.alone():
                 bundle.make(release)
         case "check":
-            print(*bundle.describe(*bundle.check(words.folder, release.signing)), sep="\n")
+            folder = Path(words.folder or paths.RELEASES / reading.first("targets"))
+            print(*bundle.describe(*bundle.check(folder, release.signing)), sep="\n")
         case "publish":
             with publishing.alone():
                 publishing.publish(release, words.seconds, dry_run=words.dry_run)

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from press.core import cli
-from press.params import settings
+from press.params import reading, settings
 from press.report import changes, dag, inputs, page
 
 OUTPUT = Path("report")
@@ -40,10 +40,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m press.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("target", help="name of a target in params.yaml")
+    parser.add_argument("target", nargs="?", help="name of a target in params.yaml (default: the first)")
     parser.add_argument("--since", metavar="REV", help="revision to compare dvc.lock with, to see what reran")
     words = parser.parse_args()
-    for path in report(words.target, words.since):
+    for path in report(words.target or reading.first("targets"), words.since):
         print(path)
 
 

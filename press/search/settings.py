@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from press.core import paths
 from press.core.errors import UserError
-from press.params import gates, reading, schema, settings
+from press.params import checks, gates, reading, schema, settings
 from press.params.schema import Block, Name, Positive
 from press.search import space
 from press.search.objectives import Objective
@@ -78,8 +78,7 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     if search.target not in params.targets:
         targets = ", ".join(params.targets)
         raise UserError(f"{paths.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
-    for gate in params.gates:
-        _named("gates", gates.check, gate)
+    checks.check_gates(params)
     for constraint in search.constraints:
         _named("search.constraints", gates.check, constraint)
     spec = Spec(
@@ -91,6 +90,14 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
         # A package that fails a gate cannot be published.
         constraints=[*params.gates, *search.constraints],
     )
+    about = {
+        "search.constraints": search.constraints,
+        "search.objective": [objective.expression for objective in spec.objectives],
+        "search.front": [objective.expression for objective in spec.front],
+    }
+    for key, texts in about.items():
+        for text in texts:
+            _named(key, lambda each: gates.check_subjects(each, params.adapters, [SPEED]), text)
     if spec.measures_speed and SPEED in params.adapters:
         raise UserError(
             f"{paths.PARAMS}: adapters has {SPEED!r}, whose metrics would be taken for the search's own "

@@ -170,7 +170,7 @@ def _range(key: str, spec: dict, *, is_float: bool) -> IntDistribution | FloatDi
     for name in ("low", "high"):
         value = spec.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise refuse(f"{name} must be a number" + (", written as 1.0e-3" if isinstance(value, str) else ""))
+            raise refuse(f"{name} must be a number" + (": write it without quotes" if isinstance(value, str) else ""))
     low, high, log, step = spec["low"], spec["high"], spec.get("log", False), spec.get("step")
     kind = float if is_float or isinstance(low, float) or isinstance(high, float) else int
     if low > high:

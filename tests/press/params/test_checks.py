@@ -24,6 +24,17 @@ def test_parameters_whose_files_are_there_pass(project):
     checks.check_files(settings.load(ROOT / "params.yaml"))
 
 
+def test_a_gate_about_an_adapter_that_is_not_there_is_named():
+    params = settings.load(ROOT / "params.yaml")
+    checks.check_gates(params)
+    with pytest.raises(UserError) as caught:
+        checks.check_gates(params.model_copy(update={"gates": [*params.gates, "hotel.onnx.adapter.valid >= 0.8"]}))
+    assert str(caught.value) == (
+        "params.yaml: gates: 'hotel.onnx.adapter.valid >= 0.8': hotel.onnx.adapter.valid is about 'hotel', but there "
+        "are only the adapters packing, travel, and bytes, general, package, tasks"
+    )
+
+
 @pytest.mark.parametrize("algorithm", ["rtn", "gptq"])
 def test_a_missing_calibration_text_is_named_since_the_pipeline_depends_on_it(project, algorithm):
     params = settings.load(ROOT / "params.yaml")

@@ -59,6 +59,13 @@ def test_a_gate_for_every_adapter_is_one_for_each():
         ("bytes.captured < True", "no 'True'"),
         ("captured < bytes.base", "no 'captured'"),
         ("bytes.captured < 'x'", "but no"),
+        ("bytes.captured < 1e999", "has a number that is too large"),
+        (f"bytes.captured < {'9' * 400}", "has a number that is too large"),
+        # What the parser, or what reads its tree, would call itself too often for.
+        (f"{'-' * 900}bytes.captured < 1", "has more than 200 parts: make several gates of it"),
+        (f"bytes.captured{' + 1' * 200} < 1", "has more than 200 parts: make several gates of it"),
+        (f"{'(' * 400}bytes.captured{')' * 400} < 1", "is not a comparison"),
+        (f"{'not ' * 200}bytes.captured < 1", "has more than 200 parts"),
     ],
 )
 def test_what_is_no_gate_is_refused(gate, part):
@@ -66,6 +73,45 @@ def test_what_is_no_gate_is_refused(gate, part):
         gates.check(gate)
     assert part in str(caught.value)
     assert str(caught.value).startswith(repr(gate))
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, "-" * 100_000, "1" * 100_000, "a." * 50_000, "1e" * 50_000])
+def test_a_long_gate_is_refused_and_is_read_once(text):
+    with pytest.raises(UserError) as caught:
+        gates.check(text)
+    assert str(caught.value) == (
+        f"{text[:40]!r}... has {len(text)} characters, but a gate may have 1000: make several of it"
+    )
+    # From each place on to the end, this would be thousands of millions of characters.
+    gates.METRIC.sub("", text)
+
+
+@pytest.mark.parametrize(
+    ("gate", "subject"),
+    [
+        ("hotel.onnx.adapter.loss <= 3", "hotel"),
+        ("{adapter}.onnx.adapter.loss <= hotel.onnx.bare.loss", "hotel"),
+        ("travels.onnx.adapter.loss <= 3", "travels"),
+        ("cpu.package.bytes <= 1", "cpu"),
+        ("bytes.adapters.hotel <= 1", "hotel"),
+        ("speed.decode >= 1", "speed"),
+    ],
+)
+def test_a_gate_about_what_is_not_there_is_refused(gate, subject):
+    with pytest.raises(
+        UserError, match=f"is about '{subject}', but there are only the adapters travel, packing, and b"
+    ):
+        gates.check_subjects(gate, ["travel", "packing"])
+
+
+def test_a_gate_may_be_about_all_that_is_measured():
+    for gate in (
+        "{adapter}.onnx.adapter.loss <= 0.9 * travel.onnx.bare.loss + 1e-3",
+        "bytes.adapters.{adapter} + bytes.captured <= package.bytes",
+        "general.onnx.bare.kl <= tasks.MMLU.acc.packing",
+    ):
+        gates.check_subjects(gate, ["travel", "packing"])
+    gates.check_subjects("speed.decode >= 1", ["travel"], ["speed"])
 
 
 CASES = [

@@ -27,7 +27,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     Path("presets").mkdir()
-    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 2}\n", encoding="utf-8")
+    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 9}\n", encoding="utf-8")
     Path("presets/seeded.yaml").write_text("seed: 7  # another\n", encoding="utf-8")
     git("init", "--quiet")
     git("add", "params.yaml")
@@ -60,11 +60,11 @@ def command(*words: str) -> subprocess.CompletedProcess:
 @pytest.mark.integration
 def test_only_the_preset_s_values_change_and_comments_stay(repository):
     expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    expected["adapters"]["travel"]["training"]["max_steps"] = 2
+    expected["adapters"]["travel"]["training"]["max_steps"] = 9
     before = lines()
     assert lay("quick") == expected
     pairs = [pair for pair in zip(before, lines(), strict=True) if pair[0] != pair[1]]
-    assert pairs == [([f"max_steps: {MAX_STEPS}", PURPOSE], ["max_steps: 2", PURPOSE])]
+    assert pairs == [([f"max_steps: {MAX_STEPS}", PURPOSE], ["max_steps: 9", PURPOSE])]
 
 
 def lines() -> list[list[str]]:
@@ -112,13 +112,22 @@ def test_parameters_that_were_never_committed_are_refused(repository):
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("seed: [", "is not valid YAML: "), ("- seed\n", "must be a block of keys, those of params.yaml that it changes")],
+    [
+        ("seed: [", "is not valid YAML at line 1, column 8: "),
+        ("seed: 1\nseed: 2\n", "line 2: seed is there twice"),
+        ("- seed\n", "must be a block of keys, those of params.yaml that it changes"),
+    ],
 )
 def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
     Path("presets/broken.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         preset.apply("broken")
     assert str(caught.value).startswith(f"presets/broken.yaml {reason}")
+
+
+def test_committed_parameters_that_cannot_be_read_are_refused_in_a_sentence():
+    with pytest.raises(UserError, match=r"^params\.yaml line 2: seed is there twice"):
+        preset.edited("seed: 1\nseed: 2\n", {})
 
 
 @pytest.mark.integration

@@ -239,17 +239,39 @@ def test_a_group_has_its_members(runtime, project):
     [
         ("data/tasks/missing.jsonl", "", "its data data/tasks/missing.jsonl is not here: put it into data/tasks"),
         ("data/other.jsonl", "", "its data data/other.jsonl is not in data/tasks or prepared, and DVC would"),
-        ("even", "dataset_path: EleutherAI/even\n", "its data EleutherAI/even is not here"),
+        ("data/tasks/even.jsonl", "dataset_path: EleutherAI/even\n", "its data EleutherAI/even is not here"),
+        (
+            "data/tasks/even.jsonl",
+            "dataset_path: data/tasks\ndataset_kwargs: {data_files: data/other.jsonl}\n",
+            "its data data/other.jsonl is not in data/tasks",
+        ),
+        (
+            "data/tasks/even.jsonl",
+            "dataset_kwargs: {data_files: data/tasks/even.jsonl, data_dir: data}\n",
+            "its data data is not in data/tasks",
+        ),
         ("even", "dataset_kwargs: {}\n", "its dataset_kwargs name no data_files"),
-        ("data/tasks/even.jsonl", "include: missing.yaml\n", "cannot read data/tasks/broken.yaml, or what it includes"),
         ("data/tasks/even.jsonl", "output_type: telepathy\n", "lm-eval cannot load it: Got invalid output_type"),
         ("data/tasks/even.jsonl", "test_split: train\n", "lm-eval cannot load it: "),
         ("data/tasks/even.jsonl", "doc_to_text: '{{missing}}'\n", "lm-eval cannot load it: 'missing' is undefined"),
+        (
+            "data/tasks/even.jsonl",
+            "doc_to_text: '{{question.__class__.__mro__}}'\n",
+            "lm-eval cannot load it: access to attribute '__class__' of 'str' object is unsafe",
+        ),
+        (
+            "data/tasks/even.jsonl",
+            "metric_list: [{metric: data/metric, aggregation: mean, higher_is_better: true}]\n",
+            "but lm-eval itself has no metric data/metric",
+        ),
         ("data/tasks/even.jsonl", "unsafe_code: true\n", "runs code that the model writes"),
     ],
 )
 def test_a_task_that_cannot_run_is_named(project, data, more, sentence):
     Path("data/other.jsonl").touch()
+    # Were it looked for, it would run.
+    Path("data/metric").mkdir()
+    Path("data/metric/metric.py").write_text("raise SystemExit\n", encoding="utf-8")
     # The later of two keys counts.
     write_task("broken", data, more)
     with pytest.raises(UserError) as caught:
@@ -257,6 +279,13 @@ def test_a_task_that_cannot_run_is_named(project, data, more, sentence):
     assert sentence in str(caught.value)
     assert "evaluate.tasks.names has broken" in str(caught.value)
     assert str(project) not in str(caught.value)
+
+
+def test_a_template_that_only_a_later_document_asks_too_much_of_is_named(runtime, project):
+    write_task("sly", more="doc_to_text: '{{question.__class__.__mro__ if answer else question}}'\n")
+    tasks.rehearse(named("sly"))
+    with pytest.raises(UserError, match=r"^evaluate\.tasks: a template asks for what it may not have: access to attr"):
+        tasks.run(runtime, named("sly"), [])
 
 
 def test_the_project_s_own_task_takes_its_answers_from_the_held_out_lists(project):

@@ -60,7 +60,7 @@ def test_no_stage_s_parameters_have_the_search(load):
         ({"space": {RANK: {"low": 8, "hi": 9}}}, "hi is not a known key, only low, high, log and step"),
         ({"space": {RANK: {"low": 8}}}, "high must be a number"),
         ({"space": {RANK: {"low": 1, "high": 4, "step": 0.5}}}, "step must be an integer above 0"),
-        ({"space": {EVERY_RATE: {"low": "1e-4", "high": 1.0}}}, "low must be a number, written as 1.0e-3"),
+        ({"space": {EVERY_RATE: {"low": "0.1", "high": 1.0}}}, "low must be a number: write it without quotes"),
         ({"space": {EVERY_RATE: {"low": 0, "high": 1.0, "log": True}}}, "log needs a low above 0"),
         (
             {"space": {EVERY_RATE.format(adapter="travel"): [0.1], EVERY_RATE: [0.1]}},
