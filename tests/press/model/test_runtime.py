@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from parity import captured_to
 
+from press.core.errors import UserError
 from press.model.runtime import Runtime
 
 pytestmark = pytest.mark.integration
@@ -24,6 +25,12 @@ def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
     assert ended
     assert answer == whole[: whole.index(stop) + len(stop)]
     assert runtime.answer(prompt, None, 12, ["never written"])[0] == whole
+
+
+def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):
+    for ask in (runtime.encode, lambda text: runtime.answer(text, None, 4)):
+        with pytest.raises(UserError, match=r"U\+0000"):
+            ask("a\0b")
 
 
 def test_the_context_is_the_checkpoint_s(runtime):
