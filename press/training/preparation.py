@@ -17,7 +17,9 @@ from press.training.rendering import Renderer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Mistakes that are told at once, and lines of each.
 SHOWN_ERRORS = 10
+SHOWN_LINES = 5
 
 
 @dataclass
@@ -177,6 +179,16 @@ def _is_held_out(values: dict[str, str], share: float) -> bool:
 
 def _raise(path: Path, errors: list[Reject]) -> None:
     if errors:
-        shown = [f"{path} line {error.line}: {error.reason}" for error in sorted(errors, key=lambda e: e.line)]
-        more = [f"and {len(shown) - SHOWN_ERRORS} more lines"] if len(shown) > SHOWN_ERRORS else []
+        lines: dict[str, list[int]] = {}
+        for error in sorted(errors, key=lambda error: error.line):
+            lines.setdefault(error.reason, []).append(error.line)
+        shown = [f"{path} {_numbered(of)}: {reason}" for reason, of in lines.items()]
+        more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
         raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _numbered(lines: list[int]) -> str:
+    """Return lines in words, the first ones by their numbers."""
+    some = ", ".join(map(str, lines[:SHOWN_LINES]))
+    more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {some}{more}"

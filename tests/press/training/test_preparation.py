@@ -63,12 +63,22 @@ def test_errors_of_all_kinds_are_shown_in_the_order_of_the_lines(write):
     assert [row.strip().split(":")[0] for row in complaint(write(lines)).splitlines()] == ["line 21", "line 22"]
 
 
-def test_many_errors_are_cut_to_ten_with_a_count(write):
-    rows = complaint(write([*good(20), *[b"[]"] * 14])).splitlines()
+def test_many_mistakes_are_cut_to_ten_with_a_count(write):
+    rows = complaint(write([*good(20), *[line("a", index) for index in range(14)]])).splitlines()
     assert len(rows) == 11
-    assert rows[0] == "line 21: a JSON list, not an object"
-    assert rows[-1] == "and 4 more lines"
-    assert "more" not in complaint(write([*good(20), *[b"[]"] * 10]))
+    assert rows[0] == "line 21: field 'response' is 0, not a non-empty string"
+    assert rows[-1] == "and 4 other mistakes"
+    assert "other" not in complaint(write([*good(20), *[line("a", index) for index in range(10)]]))
+
+
+def test_one_mistake_in_many_lines_is_told_once(write):
+    assert complaint(write([*good(20), *[b"[]"] * 148])) == (
+        "lines 21, 22, 23, 24, 25 and 143 more: a JSON list, not an object"
+    )
+    assert complaint(write([*good(20), b"[]", line(""), b"[]"])).splitlines() == [
+        "lines 21, 23: a JSON list, not an object",
+        " line 22: field 'prompt' is \"\", not a non-empty string",
+    ]
 
 
 def test_exact_duplicates_count_once_and_blank_lines_not_at_all(write):
@@ -122,7 +132,7 @@ def test_a_line_of_just_max_seq_len_is_not_too_long(write):
     lines = [line(f"{index:02}" + "a" * 20) for index in range(40)]
     limit = 22 + 3 + OVERHEAD
     assert lengths(prepared(write(lines, max_seq_len=limit))) == {limit}
-    assert complaint(write(lines, max_seq_len=limit - 1)).startswith("line 1: 28 tokens, more than max_seq_len 27")
+    assert complaint(write(lines, max_seq_len=limit - 1)).endswith(": 28 tokens, more than max_seq_len 27")
 
 
 def test_too_long_lines_are_skipped_and_reported(write):
