@@ -68,6 +68,8 @@ class Chat:
         self.templates: dict[str, str] = {}
         self.adapter: str | None = None
         self.turns: list[dict[str, str]] = []
+        added = json.loads((package / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
+        self.control = {token["id"]: token["content"] for token in added if token["special"]}
 
     def available(self) -> list[str]:
         """Return the names of the package's adapters."""
@@ -129,6 +131,9 @@ class Chat:
 
     def prompt(self, question: str) -> list[int]:
         """Return the prompt's token ids, with as many earlier turns as the context takes."""
+        self._check(question, "the question", "write it otherwise")
+        for turn in self.turns:
+            self._check(turn["content"], "an earlier turn", "/reset starts a new conversation")
         while True:
             ids = self.tokenizer.encode(self._text(question))
             if len(ids) < self.context:
@@ -136,6 +141,15 @@ class Chat:
             if not self.turns:
                 raise UserError(f"the question has {len(ids)} tokens, but the model's context only {self.context}")
             self.turns = self.turns[2:]
+
+    def _check(self, text: str, what: str, remedy: str) -> None:
+        """Refuse a text that the model would read as something else than what stands there."""
+        if "\0" in text:
+            raise UserError(f"{what} has the character U+0000, which would cut it off: {remedy}")
+        for token in self.tokenizer.encode(text):
+            if token in self.control:
+                name = self.control[token]
+                raise UserError(f"{what} has {name!r}, which the model would read as a control token: {remedy}")
 
     def _text(self, question: str) -> str:
         if self.adapter:
@@ -220,8 +234,8 @@ def _filled(template: str, question: str) -> str:
 
 
 def _whole_characters(text: str) -> str:
-    """Replace what a tokenizer cannot take: halves of a character, as of bytes that no letter has, and U+0000."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\0", "\ufffd")
+    """Replace what a tokenizer cannot take: halves of a character, as of bytes that no letter has."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _line(error: Exception) -> str:

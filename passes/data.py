@@ -18,14 +18,14 @@ from press.model import checkpoints
 def calibration_rows(
     path: str, model_path: str, rows: int, row_tokens: int, trust_remote_code: bool = False, **_
 ) -> list[tuple[dict[str, torch.Tensor], int]]:
-    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.data.rows.tokens does.
+    """Tokenize the lines of a JSON Lines file, join them and cut equal rows, as press.data.rows.cut does.
 
     :param trust_remote_code: whether the Python code of the model in `model_path` may run
     :return: `rows` pairs of {input_ids, attention_mask}, each int64 of shape (row_tokens,), and an unused label
-    :raises UserError: if a line has neither, or the file has too few tokens for the rows
+    :raises UserError: if a line is no passage, or the file has too few tokens for the rows
     """
     tokenizer = checkpoints.tokenizer(Path(model_path), trust_remote_code)
-    table = torch.tensor(text_rows.tokens(Path(path), tokenizer, rows, row_tokens, "quantize.calibration"))
+    table = torch.tensor(text_rows.cut(Path(path), tokenizer, rows, row_tokens, "quantize.calibration"))
     return [({"input_ids": row, "attention_mask": torch.ones_like(row)}, 0) for row in table]
 
 

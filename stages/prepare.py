@@ -8,8 +8,8 @@ out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under rep
 from pathlib import Path
 
 from press.core import cli, files, paths
-from press.data import jsonl
-from press.model import checkpoints
+from press.data import examples, jsonl
+from press.model import checkpoints, device_tokenizer
 from press.params import settings
 from press.training import preparation, preparation_report
 
@@ -21,6 +21,8 @@ def main(adapter: str) -> None:
     samples = preparation.render_samples(params)
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     result = preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE))
+    texts = samples + examples.texts(result.train + result.heldout)
+    device_tokenizer.check(device_tokenizer.before_capture(tokenizer), tokenizer, texts)
     with files.replaced(paths.PREPARED / adapter) as building:
         jsonl.write(building / paths.TRAIN, result.train)
         jsonl.write(building / paths.HELDOUT, result.heldout)
@@ -36,7 +38,10 @@ def main(adapter: str) -> None:
     with files.replaced(paths.PREPARATIONS / adapter) as building:
         preparation_report.write(result, building)
     left_out = len(result.rejects) + result.duplicates
-    print(f"{adapter}: {len(result.train)} to train, {len(result.heldout)} held out, {left_out} left out")
+    print(
+        f"{adapter}: {len(result.train)} to train, {len(result.heldout)} held out, {left_out} left out, "
+        f"{result.truncated} truncated"
+    )
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
@@ -35,7 +36,10 @@ from projects import ROOT, Project, checkout, once
 from press.core import arithmetic, environment, files
 from press.model import quantization
 from press.params import schema, settings
-from press.sources import random_model
+from press.sources import random_model, tokenizers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 pytest_plugins = ["tiers"]
 # Before NumPy, PyTorch and Olive are loaded, which read these once: as a stage's process has them.
@@ -105,6 +109,18 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         random_model.build(schema.RandomSource(config=TINY_LLAMA), 0, folder)
 
     return once(tmp_path_factory, "tiny_base", build)
+
+
+@pytest.fixture
+def starting() -> "PreTrainedTokenizerBase":
+    """A byte-level tokenizer that puts a token before every text, as Gemma's does."""
+    from tokenizers import processors
+
+    tokenizer = tokenizers.of_bytes()
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, tokenizer.bos_token_id)]
+    )
+    return tokenizer
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from projects import ROOT
 
 from bench import architecture_table, tested_table
 from press.core import files
-from press.data import jsonl
+from press.data import jsonl, tokens
 from press.model import architectures, checkpoints, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
-from press.training import finetuning, preparation
+from press.training import finetuning
 
 pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml")
@@ -64,7 +64,7 @@ def linear_modules(checkpoint: Path) -> list[str]:
 
 def trained_adapter(root: Path, checkpoint: Path) -> Path:
     """Train an adapter of rank 4 on all linear modules for two large steps."""
-    some = [preparation.tokenize(TOKENIZER, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(6)]
+    some = [tokens.example(TOKENIZER, f"question {index}\n", f"answer {index}<|im_end|>") for index in range(6)]
     folder, building = root / "prepared/tiny", root / "finetuning"
     folder.mkdir(parents=True)
     building.mkdir()

@@ -15,6 +15,8 @@ from press.core.errors import UserError
 def choose_rows(batches: Iterable[dict[str, torch.Tensor]], rows: int, row_tokens: int, seed: int) -> torch.Tensor:
     """Join the tokens of all batches, without padding, cut equal rows and choose some of them.
 
+    Rows that have just that many tokens stay whole: each begins as a text does that the model is given.
+
     :param batches: dicts of input_ids and, if there is padding, attention_mask, both of shape (rows, tokens)
     :param seed: of the choice, where there are more rows than needed
     :return: int64 of shape (rows, row_tokens)

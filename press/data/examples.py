@@ -1,5 +1,6 @@
 """Prepared examples: what `prepare` writes, and what fine-tuning and evaluation read."""
 
+from collections.abc import Iterable
 from typing import TypedDict
 
 
@@ -16,3 +17,8 @@ class Example(TypedDict):
     completion: str
     input_ids: list[int]
     prompt_tokens: int
+
+
+def texts(examples: Iterable[Example]) -> list[str]:
+    """Return what a device is given of examples, their prompts, and the prompts with what follows them."""
+    return [text for each in examples for text in (each["prompt"], each["prompt"] + each["completion"])]

@@ -23,6 +23,8 @@ def fields(template: str) -> list[str]:
 def check_template(template: str) -> None:
     """Raise ValueError unless `{response}` is the template's last field and named once."""
     names = fields(template)
+    if "\0" in template:
+        raise ValueError("template has the character U+0000, at which a device cuts a text off")
     for name in names:
         if not name.isidentifier():
             raise ValueError(f"template has the field {{{name}}}, which is not a name")
@@ -36,6 +38,22 @@ def render(template: str, values: dict[str, str]) -> tuple[str, str]:
     """Return what the model is given (all before the answer) and what it has to write (the answer, closed)."""
     before, after = template.split("{" + RESPONSE + "}")
     return before.format(**values), values[RESPONSE] + after.format()
+
+
+def literals(template: str) -> list[str]:
+    """Return a template's own texts: before, between and behind its fields."""
+    texts = [""]
+    for text, name, *_ in string.Formatter().parse(template):
+        texts[-1] += text
+        if name is not None:
+            texts.append("")
+    return texts
+
+
+def answer(template: str, completion: str) -> str:
+    """Return the answer in what a model has to write, without the template's text behind it."""
+    _, after = template.split("{" + RESPONSE + "}")
+    return completion.removesuffix(after.format())
 
 
 def given(template: str, prompt: str) -> str:

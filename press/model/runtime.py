@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime_genai as og
 
 from press.core import paths
-from press.model import packaged
+from press.model import device_tokenizer, packaged
 
 CONTEXT_MARGIN = 1
 
@@ -64,7 +64,7 @@ class Runtime:
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text."""
-        return [int(token) for token in self._tokenizer.encode(text)]
+        return device_tokenizer.encode(self._tokenizer, text)
 
     def logits(self, ids: list[int], adapter: str | None) -> np.ndarray:
         """Return the logits of a whole sequence, fp32 of shape (tokens, vocabulary)."""

@@ -7,7 +7,7 @@ from press.params import gates, schema, settings
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import MERGED
 from press.quality import vocabulary
-from press.quality.vocabulary import FIGURES, GENERAL, SHARES, STEPS
+from press.quality.vocabulary import FIGURES, GENERAL, JUDGED, SHARES, STEPS
 
 TEMPLATE = "card.md.j2"
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
@@ -43,6 +43,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         sizes=vocabulary.sizes,
         forgotten=_forgotten,
         FIGURES=FIGURES,
+        JUDGED=JUDGED,
         STEPS=STEPS,
         SHARES=SHARES,
         results=results,

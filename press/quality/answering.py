@@ -37,8 +37,8 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) ->
         row["others"] = {other: runtime.answer(row["prompt"], other, max_new_tokens)[0] for other in others}
     if schema:
         for rung in ("bare", "adapter"):
-            flags = [answers.valid(row[rung], schema) for row in table[len(adapter["samples"]) :]]
-            steps.judge(f"{name}.onnx.{rung}", flags)
+            given = [row[rung] for row in table[len(adapter["samples"]) :]]
+            steps.judge(f"{name}.onnx.{rung}", given, adapter)
     return table, cases
 
 

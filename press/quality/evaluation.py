@@ -39,7 +39,9 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
     tasks.rehearse(params.evaluate.tasks)
     captured, provider = paths.CAPTURED / target, params.target(target).provider
     with tempfile.TemporaryDirectory(dir=folder) as references:
-        steps = Ladder(heldout.read(params), Path(references))
+        texts = heldout.read(params)
+        heldout.check_tokens(captured, texts, params.base.trust_remote_code)
+        steps = Ladder(texts, Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
             most, trust = params.evaluate.max_new_tokens, params.base.trust_remote_code

@@ -6,9 +6,9 @@ from typing import cast
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import jsonl, rows, templates
+from press.data import examples, jsonl, rows, templates
 from press.data.examples import Example
-from press.model import checkpoints
+from press.model import checkpoints, device_tokenizer
 from press.params.settings import Settings
 from press.quality.ladder import GENERAL
 
@@ -31,6 +31,16 @@ def check_context(row_tokens: int) -> None:
         raise UserError(
             f"evaluate.general.row_tokens is {row_tokens}, but the base model's context is {context} tokens"
         )
+
+
+def check_tokens(model: Path, texts: Mapping[str, list[Example]], trust: bool) -> None:
+    """Refuse a captured model whose tokenizer reads a prompt or an answer otherwise than the one of the training.
+
+    :param trust: whether the base model's own Python code may run
+    """
+    device, tokenizer = device_tokenizer.of_model(model), checkpoints.tokenizer(paths.BASE, trust)
+    for name in adapters(texts):
+        device_tokenizer.check(device, tokenizer, [*about(name)["samples"], *examples.texts(texts[name])])
 
 
 def adapters(texts: Mapping[str, list[Example]]) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from press.core import nested
 from press.core.errors import UserError
-from press.data import jsonl
+from press.data import answers, jsonl, templates
 from press.data.examples import Example
 from press.quality import scoring, vocabulary
 from press.quality.scoring import Scored
@@ -55,9 +55,16 @@ class Ladder:
         score = scoring.score if reference.exists() else scoring.record
         self.rungs[name] = (text, score(logits, some, reference))
 
-    def judge(self, name: str, valid: list[bool]) -> None:
-        """Keep which of a scored rung's own answers, one to each example's prompt, satisfy the response schema."""
-        self.rungs[name][1].valid = valid
+    def judge(self, name: str, given: Iterable[str], about: Mapping) -> None:
+        """Judge a scored rung's own answers, one to each example's prompt, by the response schema and the right ones.
+
+        :param about: what `prepare` says of the adapter
+        """
+        text, scored = self.rungs[name]
+        scored.judged = [
+            answers.judge(answer, templates.answer(about["template"], example["completion"]), about["response_schema"])
+            for answer, example in zip(given, self.texts[text], strict=True)
+        ]
 
     def metrics(self) -> dict:
         """Return the scores and attributions of all rungs, nested by their names."""

@@ -24,32 +24,35 @@ class Scored:
     :param losses: -log p of the token, in nats
     :param divergences: KL divergence of the model's distribution from the reference's, in nats; none of the reference
     :param agreements: 1 where both have the same likeliest token, else 0; none of the reference
-    :param valid: whether its own answer to each example's prompt satisfies the response schema; none without one
+    :param judged: what its own answer to each example's prompt is worth, as answers.judge has it; none without a
+        response schema
     """
 
     losses: list[np.ndarray] = field(default_factory=list)
     divergences: list[np.ndarray] = field(default_factory=list)
     agreements: list[np.ndarray] = field(default_factory=list)
-    valid: list[bool] = field(default_factory=list)
+    judged: list[dict[str, bool | float]] = field(default_factory=list)
 
     def score(self) -> dict[str, float]:
-        """Return mean loss, perplexity, KL divergence and agreement over all tokens, and the share of valid answers."""
+        """Return mean loss, perplexity, KL divergence and agreement over all tokens, and means over own answers."""
         loss = _mean(np.concatenate(self.losses))
         score = {"loss": loss, "perplexity": perplexity(loss)}
         if self.divergences:
             score["kl"] = _mean(np.concatenate(self.divergences))
             score["agreement"] = _mean(np.concatenate(self.agreements))
-        if self.valid:
-            score["valid"] = sum(self.valid) / len(self.valid)
+        for figure in self.judged[0] if self.judged else ():
+            score[figure] = sum(own[figure] for own in self.judged) / len(self.judged)
         return {name: round(value, DIGITS) for name, value in score.items()}
 
     def example(self, index: int) -> dict[str, float | bool]:
-        """Return an example's own mean loss, KL divergence and agreement, and whether its answer is valid."""
+        """Return an example's own mean loss, KL divergence and agreement, and what the answer to it is worth."""
         figures = {"loss": self.losses[index]}
         if self.divergences:
             figures |= {"kl": self.divergences[index], "agreement": self.agreements[index]}
-        valid = {"valid": self.valid[index]} if self.valid else {}
-        return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | valid
+        own = self.judged[index] if self.judged else {}
+        return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | {
+            name: value if isinstance(value, bool) else round(value, DIGITS) for name, value in own.items()
+        }
 
 
 def perplexity(loss: float) -> float:

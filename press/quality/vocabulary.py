@@ -57,7 +57,12 @@ FIGURES = {
     "kl": Figure("KL", "KL divergence"),
     "agreement": Figure("top-1", "top-1 agreement"),
     "valid": Figure("valid", "valid answers"),
+    "exact": Figure("exact", "exact answers"),
+    "fields": Figure("fields", "right fields"),
 }
+
+# Those of a model's own answers, where the adapter has a response schema.
+JUDGED = ("valid", "exact", "fields")
 
 
 class Difference(NamedTuple):

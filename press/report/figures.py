@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from press.data import answers, templates
 from press.quality import vocabulary
-from press.quality.vocabulary import FIGURES, GENERAL
+from press.quality.vocabulary import FIGURES, GENERAL, JUDGED
 from press.report.inputs import Inputs
 
 ADAPTER = "adapter"
@@ -36,8 +36,8 @@ class Rung:
     # None of the base itself, to which others are compared, and where they were not measured
     kl: float | None
     agreement: float | None
-    # None without a response schema
-    valid: float | None
+    # of its own answers, by the figure's name; none without a response schema
+    judged: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Ladder:
         return any(rung.kl is not None for rung in self.rungs)
 
     @property
-    def judged(self) -> bool:
-        """Whether the models' own answers were held against a response schema."""
-        return any(rung.valid is not None for rung in self.rungs)
+    def judged(self) -> list[str]:
+        """The figures of the models' own answers; none without a response schema."""
+        return [name for name in JUDGED if any(name in rung.judged for rung in self.rungs)]
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _ladder(inputs: Inputs, text: str) -> Ladder:
             perplexity=score["perplexity"],
             kl=score.get("kl"),
             agreement=score.get("agreement"),
-            valid=score.get("valid"),
+            judged={name: score[name] for name in JUDGED if name in score},
         )
         for rung, label, score in vocabulary.ladder(inputs.metrics, text, inputs.adapters)
     ]
@@ -157,10 +157,11 @@ def tiles(inputs: Inputs) -> list[Tile]:
             note = f"bare {onnx['bare']['perplexity']:.2f}, in PyTorch {pytorch['adapter']['perplexity']:.2f}"
             label = FIGURES["perplexity"].label.capitalize()
             found.append(Tile(f"{label} of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
-            if "valid" in onnx["adapter"]:
-                valid = {rung: share(onnx[rung]["valid"]) for rung in ("bare", "adapter")}
-                label = FIGURES["valid"].label.capitalize()
-                found.append(Tile(f"{label} of {name}", valid["adapter"], f"bare {valid['bare']}"))
+            for figure in JUDGED:
+                if figure in onnx["adapter"]:
+                    label = FIGURES[figure].label.capitalize()
+                    note = f"bare {share(onnx['bare'][figure])}"
+                    found.append(Tile(f"{label} of {name}", share(onnx["adapter"][figure]), note))
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
         label, agreement = FIGURES["kl"].label, FIGURES["agreement"].label

@@ -2,24 +2,24 @@
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, jsonl, templates
+from press.data import answers, jsonl, templates, tokens
 from press.data.examples import Example
 from press.params import schema
+from press.training.rendering import Renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Mistakes that are told at once, and lines of each.
 SHOWN_ERRORS = 10
-MERGED = (
-    "the template's text before {response} merges with the answer into one token, so that the model would be given "
-    "another prompt than it was trained on: end that text with a line break or a special token, not with a space"
-)
+SHOWN_LINES = 5
 
 
 @dataclass
@@ -32,46 +32,54 @@ class Reject:
 
 @dataclass
 class Prepared:
-    """A data set after validation: examples by split, and what was left out."""
+    """A data set after validation: examples by split, and what was left out or changed.
+
+    :param duplicates: lines that say what an earlier one says
+    :param near_duplicates: lines whose prompt differs from an earlier one's in case, Unicode form or spaces alone, and
+        that are in the same split as that one
+    :param truncated: examples whose answer was cut to max_seq_len
+    """
 
     train: list[Example] = field(default_factory=list)
     heldout: list[Example] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     duplicates: int = 0
+    near_duplicates: int = 0
     truncated: int = 0
 
 
 def prepare(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> Prepared:
     """Turn an adapter's JSON Lines file into tokenized examples.
 
-    A line is held out by the hash of its own content, so that adding a line moves no other line.
+    A line is held out by the hash of its own content, so that adding a line moves no other line. Where prompts are
+    nearly the same, the first one decides for all: none is trained on that another is held out for.
 
     :raises UserError: naming the file and the lines that are wrong, or if a split would be empty
     """
     path = Path(adapter.data)
-    records, errors = _read(path, adapter)
+    _check_samples(adapter, tokenizer)
+    records, errors = _read(path, adapter, tokenizer)
     result = Prepared()
+    renderer = Renderer(adapter, tokenizer, eos_ids)
+    sides: dict[tuple[str, ...], bool] = {}
     for line, values in records.items():
-        before, completion = templates.render(adapter.template, values)
-        example = tokenize(tokenizer, before, completion)
-        if example["input_ids"][-1] not in eos_ids:
-            raise UserError(_endless(adapter.template, tokenizer, eos_ids))
-        if encode(tokenizer, before) != example["input_ids"][: example["prompt_tokens"]]:
-            errors.append(Reject(line, MERGED))
+        try:
+            example = renderer.example(values)
+            if excess := renderer.excess(example):
+                if adapter.too_long == "skip":
+                    result.rejects.append(Reject(line, excess))
+                    continue
+                if adapter.too_long == "error":
+                    raise ValueError(excess)
+                renderer.truncate(example, excess)
+                result.truncated += 1
+        except ValueError as error:
+            errors.append(Reject(line, str(error)))
             continue
-        excess = len(example["input_ids"]) - adapter.max_seq_len
-        if excess > 0:
-            reason = f"{len(example['input_ids'])} tokens, more than max_seq_len {adapter.max_seq_len}"
-            if adapter.too_long == "skip":
-                result.rejects.append(Reject(line, reason))
-                continue
-            if adapter.too_long == "error" or example["prompt_tokens"] >= adapter.max_seq_len:
-                errors.append(Reject(line, reason))
-                continue
-            example["input_ids"] = example["input_ids"][: adapter.max_seq_len]
-            result.truncated += 1
-        split = result.heldout if _is_held_out(values, adapter.heldout) else result.train
-        split.append(example)
+        prompt = tuple(_nearly(values[name]) for name in sorted(values) if name != templates.RESPONSE)
+        result.near_duplicates += prompt in sides
+        held_out = sides.setdefault(prompt, _is_held_out(values, adapter.heldout))
+        (result.heldout if held_out else result.train).append(example)
     _raise(path, errors)
     result.duplicates = len(_lines(path)) - len(records)
     if not result.train or not result.heldout:
@@ -80,18 +88,6 @@ def prepare(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_i
             "both must be at least 1: add lines or change heldout"
         )
     return result
-
-
-def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
-    """Return the token ids of a text as it stands, without tokens that a tokenizer would add."""
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def tokenize(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) -> Example:
-    """Tokenize prompt and completion as one text and mark where the prompt's tokens end."""
-    encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
-    prompt_tokens = sum(end <= len(prompt) for _, end in encoded["offset_mapping"])
-    return Example(prompt=prompt, completion=completion, input_ids=encoded["input_ids"], prompt_tokens=prompt_tokens)
 
 
 def render_samples(adapter: schema.Adapter) -> list[str]:
@@ -113,13 +109,22 @@ def check_context(name: str, max_seq_len: int) -> None:
         )
 
 
-def _read(path: Path, adapter: schema.Adapter) -> tuple[dict[int, dict[str, str]], list[Reject]]:
+def _check_samples(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> None:
+    for sample in adapter.samples:
+        if wrong := tokens.complaint(sample, tokenizer):
+            raise UserError(f"the sample {json.dumps(sample)} {wrong}")
+
+
+def _read(
+    path: Path, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase"
+) -> tuple[dict[int, dict[str, str]], list[Reject]]:
     """Return the distinct records by line number, and the lines that are wrong."""
     names = templates.fields(adapter.template)
     records, errors, seen = {}, [], {}
     for line, text in _lines(path):
         try:
             values = _parse(text, names, adapter.response_schema)
+            _check_fields(values, tokenizer)
         except ValueError as error:
             errors.append(Reject(line, str(error)))
             continue
@@ -149,13 +154,22 @@ def _parse(text: bytes, names: list[str], response_schema: dict | None) -> dict[
             raise ValueError(f"no field {name!r}, which the template names; it has {', '.join(value) or 'none'}")
         if not isinstance(value[name], str) or not value[name].strip():
             raise ValueError(f"field {name!r} is {json.dumps(value[name])}, not a non-empty string")
-        if any("\ud800" <= character <= "\udfff" for character in value[name]):
-            raise ValueError(f"field {name!r} has half of a surrogate pair, which is no character")
     if response_schema is not None:
         wrong = answers.complaint(value[templates.RESPONSE], response_schema)
         if wrong:
-            raise ValueError(f"the response is {wrong}" if wrong.startswith("not") else f"the response {wrong}")
+            raise ValueError(f"the response {wrong}" if wrong.startswith("breaks") else f"the response is {wrong}")
     return {name: value[name] for name in names}
+
+
+def _check_fields(values: dict[str, str], tokenizer: "PreTrainedTokenizerBase") -> None:
+    for name, text in values.items():
+        if wrong := tokens.complaint(text, tokenizer):
+            raise ValueError(f"field {name!r} {wrong}")
+
+
+def _nearly(text: str) -> str:
+    """Return what a text has in common with those that differ in case, Unicode form or spaces alone."""
+    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
 
 
 def _is_held_out(values: dict[str, str], share: float) -> bool:
@@ -165,14 +179,16 @@ def _is_held_out(values: dict[str, str], share: float) -> bool:
 
 def _raise(path: Path, errors: list[Reject]) -> None:
     if errors:
-        shown = [f"{path} line {error.line}: {error.reason}" for error in sorted(errors, key=lambda e: e.line)]
-        more = [f"and {len(shown) - SHOWN_ERRORS} more lines"] if len(shown) > SHOWN_ERRORS else []
+        lines: dict[str, list[int]] = {}
+        for error in sorted(errors, key=lambda error: error.line):
+            lines.setdefault(error.reason, []).append(error.line)
+        shown = [f"{path} {_numbered(of)}: {reason}" for reason, of in lines.items()]
+        more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
         raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
 
 
-def _endless(template: str, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> str:
-    marks = " or ".join(repr(mark) for mark in tokenizer.convert_ids_to_tokens(eos_ids)) or "(none)"
-    return (
-        f"the template ends with {template[-12:]!r}, so that an answer would never end: it must end with the "
-        f"base model's end-of-turn token, {marks}"
-    )
+def _numbered(lines: list[int]) -> str:
+    """Return lines in words, the first ones by their numbers."""
+    some = ", ".join(map(str, lines[:SHOWN_LINES]))
+    more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
+    return f"{'line' if len(lines) == 1 else 'lines'} {some}{more}"

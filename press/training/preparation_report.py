@@ -20,6 +20,7 @@ def write(result: Prepared, folder: Path) -> None:
         {
             "examples": {"train": len(result.train), "heldout": len(result.heldout)},
             "left_out": {"rejected": len(result.rejects), "duplicates": result.duplicates},
+            "near_duplicates": result.near_duplicates,
             "truncated": result.truncated,
             "tokens": {"min": min(lengths), "max": max(lengths), "total": sum(lengths)},
         },

@@ -22,6 +22,8 @@ TOLERANCES = {
     "adapter_conversion": 0.01,
     "agreement": 0.02,
     "valid": 0.1,
+    "exact": 0.1,
+    "fields": 0.1,
     "bare": 0.2,
     "adapter": 0.2,
 }

@@ -54,5 +54,6 @@ def test_the_packages_of_a_stage_are_all_locked(monkeypatch, stage):
 def test_a_stage_has_no_packages_that_only_another_one_uses():
     prepare = of_stage("prepare")
     assert "azure-ai-ml" not in prepare
-    assert "onnxruntime-genai" not in prepare
+    assert "peft" not in prepare
     assert "azure-ai-ml" in of_stage("fetch")
+    assert "peft" in of_stage("finetune")

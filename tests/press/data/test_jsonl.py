@@ -45,6 +45,12 @@ def test_lines_end_with_a_line_feed_a_carriage_return_or_both(tmp_path, end, las
     assert jsonl.read(path) == [{"a": 1}, {"a": 2}]
 
 
+def test_a_byte_order_mark_before_a_file_is_no_text(tmp_path):
+    path = tmp_path / "windows.jsonl"
+    path.write_text('{"a": 1}\n{"a": 2}\n', encoding="utf-8-sig")
+    assert list(jsonl.lines(path)) == [(1, b'{"a": 1}'), (2, b'{"a": 2}')]
+
+
 def test_blank_lines_are_left_out_and_counted(tmp_path):
     path = tmp_path / "blank.jsonl"
     path.write_bytes(b'\n{"a": 1}\n  \t\n\n{"a": 2}\n\n')
@@ -63,6 +69,10 @@ def test_blank_lines_are_left_out_and_counted(tmp_path):
         (b"[1]", "a JSON list, not an object"),
         (b'"a"', "a JSON str, not an object"),
         (b"null", "a JSON NoneType, not an object"),
+        (b'{"a": 1, "a": 2}', 'JSON with the name "a" twice in one object'),
+        (b'{"a": NaN}', "not JSON (NaN is no number)"),
+        (b'\xef\xbb\xbf{"a": 1}', "not JSON (it begins with a byte order mark, U+FEFF: remove it)"),
+        ('{"a": 1}'.encode("utf-16"), "not UTF-8 (byte 1)"),
     ],
 )
 def test_a_line_that_is_no_object_says_what_it_is(line, sentence):

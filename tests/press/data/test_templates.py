@@ -63,6 +63,15 @@ def test_a_field_must_be_a_name(template):
         templates.check_template(template)
 
 
+def test_a_template_with_a_null_character_is_refused():
+    with pytest.raises(ValueError, match=r"template has the character U\+0000"):
+        templates.check_template("a\0{prompt}{response}")
+
+
+def test_a_template_s_own_texts_are_those_between_its_fields():
+    assert templates.literals("{{q}} {a}{b}: {response}{{<|im_end|>") == ["{q} ", "", ": ", "{<|im_end|>"]
+
+
 def test_rendering_splits_before_the_answer_and_undoubles_braces():
     template = "{{q}} {prompt}\n{{{response}}}<|im_end|>"
     templates.check_template(template)
@@ -80,7 +89,7 @@ def test_the_parts_joined_are_the_formatted_template(drawn):
         return
     before, completion = templates.render(template, values)
     assert before + completion == template.format(**values)
-    assert completion.startswith(values[templates.RESPONSE])
+    assert templates.answer(template, completion) == values[templates.RESPONSE]
 
 
 @given(templates_with_values())

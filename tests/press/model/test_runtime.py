@@ -29,6 +29,12 @@ def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
     assert runtime.answer(prompt, None, 12, ["never written"])[0] == whole
 
 
+def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):
+    for ask in (runtime.encode, lambda text: runtime.answer(text, None, 4)):
+        with pytest.raises(UserError, match=r"U\+0000"):
+            ask("a\0b")
+
+
 def test_the_context_is_the_checkpoint_s(runtime):
     assert runtime.context == 512
     assert len(runtime.logits([65] * (runtime.context - 1), None)) == runtime.context - 1

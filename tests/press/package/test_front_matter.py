@@ -60,7 +60,7 @@ def test_the_figures_are_those_of_the_shipped_model_on_each_text(card, metrics, 
     assert values(card, "packing") == {
         (figure, f"{FIGURES[figure].label} (ONNX, {rung})"): onnx[rung][figure]
         for rung in ("bare", "adapter")
-        for figure in ("loss", "perplexity", "kl", "agreement", "valid")
+        for figure in FIGURES
     }
     models = {"bare": metrics["general"]["onnx"]["bare"]}
     models |= {name: metrics[name]["general"]["onnx"]["adapter"] for name in params.adapters}

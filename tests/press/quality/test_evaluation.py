@@ -12,9 +12,9 @@ from transformers import AutoTokenizer
 from press.core import files
 from press.core.errors import UserError
 from press.data import answers, jsonl
-from press.model import checkpoints
+from press.model import checkpoints, device_tokenizer
 from press.params import settings
-from press.quality import evaluation, ladder
+from press.quality import evaluation, ladder, vocabulary
 from press.training import preparation
 
 pytestmark = pytest.mark.integration
@@ -111,25 +111,52 @@ def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated,
     assert metrics["packing"]["ended"]["adapter"] == pytest.approx(share, abs=1e-6)
     # Noise is no JSON, and the sample has no right answer to be valid.
     assert [case["packing.onnx.adapter.valid"] for case in scored] == [False] * len(heldout)
-    assert not [name for name in answered[0] if name.endswith(".valid")]
+    assert [case["packing.onnx.adapter.fields"] for case in scored] == [0.0] * len(heldout)
+    assert not [name for name in answered[0] if name.endswith((".valid", ".exact", ".fields"))]
 
 
-def test_every_rung_s_own_answers_are_held_against_the_schema(built, params, monkeypatch, tmp_path):
-    """Noise is no JSON; but an answer of one token can be, and then every rung has its own share."""
+def test_every_rung_s_own_answers_are_held_against_the_schema_and_the_right_ones(built, params, monkeypatch, tmp_path):
+    """Noise is no JSON, so that the judge is another one here: every rung has its own shares."""
     monkeypatch.chdir(built)
     judged = []
-    monkeypatch.setattr(answers, "valid", lambda answer, schema: judged.append(answer) or len(judged) % 2 == 0)
+
+    def judge(answer: str, reference: str, schema: dict) -> dict[str, bool | float]:
+        judged.append((reference, schema))
+        return {"valid": len(judged) % 2 == 0, "exact": False, "fields": 0.25}
+
+    monkeypatch.setattr(answers, "judge", judge)
     metrics = evaluation.evaluate(TARGET, params, tmp_path)
     heldout = jsonl.read(built / "prepared/packing/heldout.jsonl")
+    assert judged == [('{"days": 2}', {"type": "object"})] * 5 * len(heldout)
     scores = metrics["packing"]["pytorch"] | {f"onnx {rung}": of for rung, of in metrics["packing"]["onnx"].items()}
-    assert "valid" not in scores.pop("head")
+    assert not set(vocabulary.JUDGED) & scores.pop("head").keys()
     assert len(scores) == 5
     assert all(0 < score["valid"] < 1 for score in scores.values())
-    assert len(judged) == 5 * len(heldout)
+    assert [(score["exact"], score["fields"]) for score in scores.values()] == [(0.0, 0.25)] * 5
     assert "valid" not in metrics["general"]["onnx"]["bare"]
     cases = [case for case in ladder.read_cases(tmp_path / "cases.jsonl") if "packing.onnx.adapter.loss" in case]
     share = sum(case["packing.pytorch.quantized.valid"] for case in cases) / len(cases)
     assert metrics["packing"]["pytorch"]["quantized"]["valid"] == pytest.approx(share, abs=1e-6)
+    assert {case["packing.pytorch.quantized.fields"] for case in cases} == {0.25}
+
+
+def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_scored(
+    built, params, monkeypatch, tmp_path
+):
+    """Wherever it stands: here it is the last."""
+    monkeypatch.chdir(built)
+    last = jsonl.read(built / "prepared/packing/heldout.jsonl")[-1]["prompt"]
+
+    real = device_tokenizer.of_model
+
+    def of_model(folder: Path) -> device_tokenizer.Encode:
+        device = real(folder)
+        return lambda text: device(text)[1:] if text == last else device(text)
+
+    monkeypatch.setattr(device_tokenizer, "of_model", of_model)
+    monkeypatch.setattr(checkpoints, "load", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(UserError, match=r"onnxruntime-genai has the token .* where transformers has the token"):
+        evaluation.evaluate(TARGET, params, tmp_path)
 
 
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):

@@ -50,6 +50,20 @@ def built(folder: Path, rungs: list[tuple[str, str]] = RUNGS) -> ladder.Ladder:
     return steps
 
 
+def test_an_adapter_that_always_gives_one_answer_is_seen(tmp_path):
+    steps = built(tmp_path / "references")
+    for example, right in zip(steps.texts["travel"], ("positive", "negative"), strict=True):
+        example["completion"] = f'"{right}"<|im_end|>'
+    about = {"template": "{prompt}\n{response}<|im_end|>", "response_schema": {"type": "string"}}
+    steps.judge("travel.onnx.adapter", ['"positive"'] * 2, about)
+    score = steps.metrics()["travel"]["onnx"]["adapter"]
+    assert (score["valid"], score["exact"], score["fields"]) == (1.0, 0.5, 0.5)
+    first, second = (
+        case for case in steps.cases({"travel": ["a", "b"], "general": ["c"] * 3}) if "travel" in case["text"]
+    )
+    assert (first["travel.onnx.adapter.exact"], second["travel.onnx.adapter.exact"]) == (True, False)
+
+
 def test_metrics_are_nested_by_name_in_the_order_of_the_rungs(tmp_path):
     metrics = built(tmp_path / "references").metrics()
     assert list(metrics) == ["travel", "general"]

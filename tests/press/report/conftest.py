@@ -11,6 +11,7 @@ from projects import ROOT, Project
 
 from press.core import files
 from press.params import settings
+from press.quality import vocabulary
 
 HOSTILE = (
     "<script>alert('x')</script> **bold** | cell `code` ![i](http://evil.example/i.png)\n\n# title @everyone </td>"
@@ -24,21 +25,21 @@ MACHINE = {"architecture": "x86_64", "vendor": "AuthenticAMD", "instruction_sets
 
 
 def score(loss: float, perplexity: float, *others: float) -> dict[str, float]:
-    """Return a score; others: KL divergence, agreement and share of valid answers."""
-    return dict(zip(("loss", "perplexity", "kl", "agreement", "valid"), (loss, perplexity, *others), strict=False))
+    """Return a score; others: KL divergence, agreement, shares of valid and of exact answers, and of right fields."""
+    return dict(zip(vocabulary.FIGURES, (loss, perplexity, *others), strict=False))
 
 
 METRICS = {
     "packing": {
         "pytorch": {
             "base": score(2.377641, 10.779444),
-            "quantized": score(2.456906, 11.668653, 0.041873, 0.893617, 0.0),
+            "quantized": score(2.456906, 11.668653, 0.041873, 0.893617, 0.0, 0.0, 0.0),
             "head": score(2.458113, 11.682743, 0.042511, 0.892473, 0.0),
-            "adapter": score(0.571318, 1.7706, 1.932617, 0.481752, 1.0),
+            "adapter": score(0.571318, 1.7706, 1.932617, 0.481752, 1.0, 0.027778, 0.411111),
         },
         "onnx": {
-            "bare": score(2.453696, 11.63126, 0.045116, 0.889151, 0.0),
-            "adapter": score(0.57194, 1.7717, 1.934805, 0.480618, 0.973684),
+            "bare": score(2.453696, 11.63126, 0.045116, 0.889151, 0.0, 0.0, 0.0),
+            "adapter": score(0.57194, 1.7717, 1.934805, 0.480618, 0.973684, 0.0, 0.405556),
         },
         "attribution": {
             "weights": 0.079265,
@@ -184,6 +185,7 @@ def write_reports(folder: Path) -> None:
         counts = {
             "examples": {"train": 512, "heldout": 62},
             "left_out": {"rejected": 3, "duplicates": 1},
+            "near_duplicates": 0,
             "truncated": 0,
             "tokens": {"min": 45, "max": 143, "total": 35414},
         }

@@ -16,10 +16,10 @@ from transformers import AutoTokenizer
 from passes import nf4
 from press.core import files
 from press.core.errors import UserError
-from press.data import jsonl
+from press.data import jsonl, tokens
 from press.model import checkpoints, device
 from press.params import settings
-from press.training import finetuning, preparation
+from press.training import finetuning
 
 pytestmark = pytest.mark.integration
 ADAPTER = settings.load(ROOT / "params.yaml").adapter("travel")
@@ -35,7 +35,7 @@ def prepared(in_root: Path, tiny_base: Path) -> Path:
     tokenizer = AutoTokenizer.from_pretrained(tiny_base)
     # Answers of unlike length, and no whole batches of them.
     answers = [f"{'very ' * index}good<|im_end|>" for index in range(10)]
-    some = [preparation.tokenize(tokenizer, f"question {index}\n", answer) for index, answer in enumerate(answers)]
+    some = [tokens.example(tokenizer, f"question {index}\n", answer) for index, answer in enumerate(answers)]
     folder = in_root / "prepared/tiny"
     folder.mkdir(parents=True)
     jsonl.write(folder / "train.jsonl", some[:7])

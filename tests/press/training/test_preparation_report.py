@@ -1,5 +1,6 @@
 """What becomes of a data set: examples with their tokens, two splits, samples and a report."""
 
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,11 @@ from hypothesis import strategies as st
 from press.core import files
 from press.core.errors import UserError
 from press.data import jsonl
+from press.model import device_tokenizer
 from press.training import preparation, preparation_report
 from stages import prepare
 
 from .data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
-
-
-@given(st.text(min_size=1), st.text(min_size=1))
-def test_the_prompt_s_tokens_end_where_the_prompt_ends(prompt, completion):
-    example = preparation.tokenize(TOKENIZER, prompt, completion)
-    assert TOKENIZER.decode(example["input_ids"][: example["prompt_tokens"]]) == prompt
-    assert TOKENIZER.decode(example["input_ids"][example["prompt_tokens"] :]) == completion
 
 
 def test_an_example_holds_the_rendered_texts_and_their_tokens(write):
@@ -45,6 +40,27 @@ def test_adding_lines_moves_no_other_line(tmp_path_factory, added, random):
     after = split(lines)
     assert before.items() <= after.items()
     assert len(after) == 12 + len(added)
+
+
+@pytest.mark.parametrize("change", ["{} ", " {}", "\u00a0{}\n"], ids=ascii)
+@pytest.mark.parametrize("form", [str, str.upper, lambda text: unicodedata.normalize("NFD", text)])
+def test_no_prompt_is_trained_on_that_is_nearly_one_of_those_held_out(write, change, form):
+    lines = [line(f"la cité n° {index}") for index in range(60)]
+    again = [line(change.format(form(f"la cité n° {index}"))) for index in range(60)]
+    once, twice = prepared(write(lines)), prepared(write([*lines, *again]))
+    assert (once.near_duplicates, twice.near_duplicates) == (0, 60)
+    assert (len(twice.train), len(twice.heldout)) == (2 * len(once.train), 2 * len(once.heldout))
+    assert twice.heldout[: len(once.heldout)] == once.heldout
+    asked = [
+        {" ".join(unicodedata.normalize("NFKC", each["prompt"]).casefold().split()) for each in split}
+        for split in (twice.train, twice.heldout)
+    ]
+    assert not asked[0] & asked[1]
+
+
+def test_prompts_that_differ_in_a_word_are_on_their_own(write):
+    lines = [*good(60), *[line(f"Question {index}, please") for index in range(60)]]
+    assert prepared(write(lines)).near_duplicates == 0
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
@@ -89,6 +105,7 @@ def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
     assert files.read_json(tmp_path / "report" / "report.json") == {
         "examples": {"train": train, "heldout": heldout},
         "left_out": {"rejected": 1, "duplicates": 1},
+        "near_duplicates": 0,
         "truncated": 0,
         "tokens": {"min": 16, "max": 44, "total": 10 * 16 + 44},
     }
@@ -101,7 +118,7 @@ def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
 
 
 def test_examples_are_read_as_they_were_written(write, tmp_path):
-    odd = "line\u2028separator \x85 \x0c é 🌍 \u0000"
+    odd = "line\u2028separator \x85 \x0c é 🌍 \u0001"
     result = prepared(write([*good(40), line(odd)]))
     both = result.train + result.heldout
     assert any(odd in each["prompt"] for each in both)
@@ -109,20 +126,42 @@ def test_examples_are_read_as_they_were_written(write, tmp_path):
     assert jsonl.read(tmp_path / "examples.jsonl") == both
 
 
-def test_the_stage_writes_splits_template_and_report(tmp_path, tiny_base, monkeypatch, capsys):
+@pytest.fixture
+def project(tmp_path, tiny_base, monkeypatch) -> Path:
+    """The working folder of the stage, with a data set and a tiny base model."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "base").symlink_to(tiny_base)
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "travel.jsonl").write_bytes(b"\n".join(good(60)))
+    return tmp_path
+
+
+def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch):
+    before_capture = device_tokenizer.before_capture
+
+    def otherwise(tokenizer) -> device_tokenizer.Encode:
+        device = before_capture(tokenizer)
+        return lambda text: device(text.replace("question 59", "question  59"))
+
+    monkeypatch.setattr(device_tokenizer, "before_capture", otherwise)
+    with pytest.raises(UserError, match=r"^the device reads .*question 59"):
+        prepare.main("travel")
+    assert not (project / "prepared").exists()
+
+
+def test_the_stage_writes_splits_template_and_report(project, capsys):
     prepare.main("travel")
-    splits = [jsonl.read(tmp_path / "prepared" / "travel" / f"{name}.jsonl") for name in ("train", "heldout")]
+    splits = [jsonl.read(project / "prepared" / "travel" / f"{name}.jsonl") for name in ("train", "heldout")]
     assert sum(map(len, splits)) == 60
-    assert capsys.readouterr().out == f"travel: {len(splits[0])} to train, {len(splits[1])} held out, 0 left out\n"
-    manifest = files.read_json(tmp_path / "prepared" / "travel" / "adapter.json")
+    assert (
+        capsys.readouterr().out
+        == f"travel: {len(splits[0])} to train, {len(splits[1])} held out, 0 left out, 0 truncated\n"
+    )
+    manifest = files.read_json(project / "prepared" / "travel" / "adapter.json")
     assert manifest["template"] == BASE.template
     assert manifest["samples"][0].startswith("<|im_start|>user\n")
     assert manifest["samples"][0].endswith("<|im_start|>assistant\n")
-    reports = {path.name for path in (tmp_path / "reports" / "prepare" / "travel").iterdir()}
+    reports = {path.name for path in (project / "reports" / "prepare" / "travel").iterdir()}
     assert reports == {"report.json", "rejects.json", "lengths.csv"}

@@ -1,0 +1,101 @@
+"""Passages from a JSON Lines file of text or chats: what is calibrated on, and the general text of the evaluation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from jinja2 import TemplateError
+
+from press.core.errors import UserError
+from press.data import jsonl, tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+NEEDED = 'it needs a "text", or the "messages" of a chat'
+
+
+def read(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[str]:
+    """Return the text of each line, with what separates it from the next.
+
+    A line is an object with a "text", or with the "messages" of a chat, which the model's own chat template turns into
+    text.
+
+    :param block: the parameters' block that names the file
+    :raises UserError: with the line that has neither, or whose text the tokenizer would not read as it stands
+    """
+    try:
+        lines = list(jsonl.lines(path))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(f"{path} is not a file: {block}.data names the text") from error
+    found = []
+    for number, line in lines:
+        try:
+            passage = jsonl.parse(line)
+            if "messages" in passage and not tokenizer.chat_template:
+                raise UserError(
+                    f"the base model has no chat template, so that it cannot be given the chats of {path} (such as "
+                    f"line {number}): choose a model that was taught to chat, or let {block}.data name a file whose "
+                    'lines have a "text"'
+                )
+            found.append(_passage(passage, tokenizer))
+        except ValueError as error:
+            raise UserError(f"{path} line {number}: {error}") from error
+    return found
+
+
+def _passage(line: dict, tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return a line's text, or raise ValueError with what is wrong."""
+    if "messages" in line:
+        return _chat(line["messages"], tokenizer)
+    text = line.get("text")
+    if not isinstance(text, str):
+        raise ValueError(f"no text: {NEEDED}")
+    if wrong := tokens.complaint(text, tokenizer):
+        raise ValueError(f"the text {wrong}")
+    return text + "\n\n"
+
+
+def _chat(messages: object, tokenizer: "PreTrainedTokenizerBase") -> str:
+    if not isinstance(messages, list) or not messages:
+        raise ValueError("messages that are no list of messages: each needs a role and a content")
+    spoken = [_message(number, message, tokenizer) for number, message in enumerate(messages, start=1)]
+    try:
+        return cast(str, tokenizer.apply_chat_template(spoken, tokenize=False))
+    except (TemplateError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"a chat that the base model's chat template does not take: {error}") from error
+
+
+def _message(number: int, message: object, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:
+    """Return a message with its content as one text."""
+    if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
+        raise ValueError(f"message {number} has no role, such as user or assistant")
+    spoken = {**message, "content": _content(number, message.get("content"))}
+    for text in _texts(spoken):
+        if wrong := tokens.complaint(text, tokenizer):
+            raise ValueError(f"message {number} {wrong}")
+    return spoken
+
+
+def _content(number: int, content: object) -> str:
+    """Return the text of a message, whose content may come in parts: [{"type": "text", "text": "…"}]."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if not isinstance(parts, list) or not parts:
+        raise ValueError(f"message {number} has no content")
+    for part in parts:
+        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise ValueError(f"message {number} has a part that is no text: only text can be calibrated on")
+    text = "".join(part["text"] for part in parts)
+    if not text.strip():
+        raise ValueError(f"message {number} has no content")
+    return text
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all texts of a JSON value, the names in it among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for each in value.items() for member in each for text in _texts(member))
+    elif isinstance(value, list):
+        yield from (text for each in value for text in _texts(each))

@@ -1,0 +1,74 @@
+"""The tokenizer of the device, onnxruntime-genai's: it has to read texts as the one that a model is trained with."""
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import onnxruntime_genai as og
+
+from press.core import files, paths
+from press.core.errors import UserError
+from press.data import tokens
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# How many characters of a text a sentence shows, and how many on either side of a place.
+SHOWN = 80
+CONTEXT = 12
+# What onnxruntime-genai wants to know of a model before it opens the tokenizer beside it.
+CONFIG = {"model": {"type": "llama", "context_length": 1, "decoder": {"filename": paths.GRAPH}}, "search": {}}
+
+Encode = Callable[[str], list[int]]
+
+
+def of_model(folder: Path) -> Encode:
+    """Return what encodes texts as a captured model's tokenizer does; the model itself is not loaded."""
+    tokenizer = og.Tokenizer(og.Config(str(folder)))
+    return lambda text: encode(tokenizer, text)
+
+
+def before_capture(tokenizer: "PreTrainedTokenizerBase") -> Encode:
+    """Return what encodes texts as the tokenizer will that a captured model gets from a checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        files.write_json(Path(folder) / paths.RUNTIME_CONFIG, CONFIG)
+        return of_model(Path(folder))
+
+
+def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
+    """Return the token ids of a text.
+
+    :raises UserError: if it has U+0000, at which onnxruntime-genai stops to read
+    """
+    if "\0" in text:
+        raise UserError(f"a text for the model has the character U+0000, which would cut it off: {text[:SHOWN]!r}")
+    return [int(token) for token in tokenizer.encode(text)]
+
+
+def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> None:
+    """Refuse a base model of which the device reads a text in other tokens than the training.
+
+    :raises UserError: with the text, and the first tokens that differ
+    """
+    for text in texts:
+        trained, read = tokens.encode(tokenizer, text), device(text)
+        if trained != read:
+            raise UserError(_difference(tokenizer, text, trained, read))
+
+
+def _difference(tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[int], read: list[int]) -> str:
+    pairs = itertools.zip_longest(trained, read)
+    place, (wanted, found) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
+    before = len(tokenizer.decode(trained[:place]))
+
+    def shown(token: int | None) -> str:
+        return "no token" if token is None else f"the token {token} ({tokenizer.decode([token])!r})"
+
+    return (
+        f"the device reads {text[:SHOWN]!r} in {len(read)} tokens, other ones than the {len(trained)} of the training: "
+        f"at {text[max(before - CONTEXT, 0) : before + CONTEXT]!r} onnxruntime-genai has {shown(found)} where "
+        f"transformers has {shown(wanted)}; choose a base model whose tokenizer both read alike"
+    )
