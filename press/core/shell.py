@@ -85,9 +85,11 @@ def _reason(errors: str) -> str:
     cannot read, or else the last line.
     """
     lines = [" ".join(line.split()) for line in errors.splitlines() if line.strip()]
-    marked = [line.removeprefix(ERROR) for line in lines if line.startswith(ERROR)]
+    marked = [number for number, line in enumerate(lines) if line.startswith(ERROR)]
     if marked:
-        return redacted(marked[-1])
+        last = lines[marked[-1]].removeprefix(ERROR)
+        # DVC names what it means by that below.
+        return redacted(" ".join([last, *lines[marked[-1] + 1 :]]) if "following" in last else last)
     if of_git := [line for line in lines if GIT.match(line)]:
         return redacted("; ".join(of_git))
     if lines and INVALID.match(lines[0]):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
-from press.release import measured, package, provenance, signature
+from press.release import measured, package, provenance, signature, workspace
 from press.release.package import Package
 from press.release.settings import Release, Signing
 
@@ -26,8 +26,8 @@ def make(release: Release) -> None:
     :raises UserError: with what keeps the package from being released
     """
     target = release.publish.target
-    package.check_committed()
-    package.check_up_to_date(but=paths.RELEASES)
+    workspace.check_committed()
+    workspace.check_up_to_date(but=paths.RELEASES)
     built = package.load(paths.PACKAGES / target)
     measured.check_gates(target)
     folder = paths.RELEASES / target

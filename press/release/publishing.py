@@ -5,7 +5,7 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
-from press.release import bundle, measured, package, storage
+from press.release import bundle, measured, package, storage, workspace
 from press.release.registry import Registry, Version
 from press.release.settings import Publish, Release
 
@@ -24,9 +24,9 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     """
     spec = release.publish
     folder = paths.RELEASES / spec.target
-    package.check_committed()
-    package.check_up_to_date()
-    package.check_artifact(spec.git.artifact, folder)
+    workspace.check_committed()
+    workspace.check_up_to_date()
+    workspace.check_artifact(spec.git.artifact, folder)
     built = package.load(paths.PACKAGES / spec.target)
     measured.check_gates(spec.target)
     released = bundle.check_released(built, spec.target, release.signing)

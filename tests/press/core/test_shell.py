@@ -38,7 +38,8 @@ def test_a_program_that_fails_gives_its_last_line_as_the_reason_and_its_output()
         ("an ERROR: in a line\nthe end\n", "the end"),
         (
             "remote: no tags today        \nremote: ask the owner\nTo /origin.git\n"
-            " ! [remote rejected] a -> a (pre-receive hook declined)\nerror: failed to push some refs to '/origin.git'\n",
+            " ! [remote rejected] a -> a (pre-receive hook declined)\n"
+            "error: failed to push some refs to '/origin.git'\n",
             "remote: no tags today; remote: ask the owner; ! [remote rejected] a -> a (pre-receive hook declined); "
             "error: failed to push some refs to '/origin.git'",
         ),
@@ -53,6 +54,7 @@ def test_a_program_that_fails_gives_its_last_line_as_the_reason_and_its_output()
             "'./dvc.lock' is invalid (possible merge conflicts). While scanning a key, in line 6, column 1",
         ),
         ("fatal: unable to access 'https://me:secret@host/x?token=y'\n", "fatal: unable to access 'https://host/x'"),
+        ("ERROR: Can't remove the following files.\npackages/cpu\n", "Can't remove the following files. packages/cpu"),
         ("ERROR: no https://me:secret@host\n", "no https://host"),
         ("no https://me:secret@host\n", "no https://host"),
         ("\n \n", shell.UNKNOWN),
