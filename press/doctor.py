@@ -16,6 +16,7 @@ from pathlib import Path
 
 from press.core import packages, paths, shell
 from press.core.errors import UserError
+from press.core.redaction import redacted
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 GB = 10**9
@@ -211,7 +212,7 @@ def main() -> int:
     width = max(len(row.check) for row in rows)
     for row in rows:
         advice = f"\n{'':{width + 7}}→ {row.advice}" if row.advice else ""
-        print(f"{row.verdict:5}  {row.check:{width}}  {row.found}{advice}")
+        print(redacted(f"{row.verdict:5}  {row.check:{width}}  {row.found}{advice}"))
     return int(any(row.verdict == WRONG for row in rows))
 
 

@@ -70,6 +70,9 @@ class AzuremlRegistry(Registry):
     def versions(self) -> list[Version]:
         return self._ask(_listed)
 
+    def check(self, package: Package) -> None:
+        """Nothing more is known before the server is asked, as `versions` has done."""
+
     def register(self, package: Package) -> None:
         properties = {DIGEST: package.digest, **provenance.sources(package.folder)}
         place = f"{FOLDER}/{_content(package.digests)}/{self.params.name}"

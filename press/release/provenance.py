@@ -8,10 +8,10 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from press.core import files, packages, paths, shell
 from press.core.errors import UserError
+from press.core.redaction import redacted
 from press.package import machines
 from press.release.package import Package
 
@@ -128,13 +128,10 @@ def _builder() -> str:
 
 
 def _origin() -> str:
-    """Return where the repository comes from, without a password that may stand in it."""
-    url = _git("config", "--default", "", "--get", "remote.origin.url")
-    parts = urlsplit(url)
-    if "://" not in url:
-        # A path of this machine says nothing to others, and an address such as git@host:path is none of RFC 3986's.
-        return url if ":" in url else "local"
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """Return where the repository comes from, without a password or token that may stand in it."""
+    url = redacted(_git("config", "--default", "", "--get", "remote.origin.url"))
+    # A path of this machine says nothing to others, and an address such as git@host:path is none of RFC 3986's.
+    return url if ":" in url else "local"
 
 
 def _git(*words: str) -> str:

@@ -25,6 +25,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     spec = release.publish
     folder = paths.RELEASES / spec.target
     workspace.check_committed()
+    workspace.check_tracked(paths.PIPELINE, paths.LOCK, Path(f"{folder}.dvc"))
     workspace.check_up_to_date()
     workspace.check_artifact(spec.git.artifact, folder)
     built = package.load(paths.PACKAGES / spec.target)
@@ -37,6 +38,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
             f"version {spec.version} is already published with another content ({there.digest[:12]}, here "
             f"{released.digest[:12]}): raise publish.{spec.registry}.version in params.yaml and commit it"
         )
+    place.check(released)
     print(f"release   {folder}, {files.size(folder) / 1e6:.1f} MB, digest {released.digest}")
     print(f"storage   {storage.describe(seconds)}")
     print(f"registry  {'already published: ' if there else ''}{place.describe(released)}", flush=True)
@@ -53,14 +55,21 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
 
 
 def promote(release: Release, seconds: float, version: str, stage: str) -> None:
-    """Give a stage to a version.
+    """Give a stage to a version, and say what holds then.
 
-    :raises UserError: if there is no such version
+    :raises UserError: if there is no such version, or another one has the stage after all
     """
     place = _registry(release.publish, seconds)
     found = _find(place, version, "")
     place.promote(found.version, stage)
-    print(f"version {found.version} is {stage} now")
+    # Somebody else may have promoted something just then.
+    holder = next((each for each in place.versions() if stage in each.stages), None)
+    if not holder or holder.version != found.version:
+        raise UserError(
+            f"{stage} is {'version ' + holder.version if holder else 'no version'} now: somebody else promoted at the "
+            "same time; run this again if it is to be another"
+        )
+    print(f"version {holder.version} is {', '.join(holder.stages)} now")
 
 
 def versions(release: Release, seconds: float) -> None:

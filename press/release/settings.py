@@ -1,5 +1,6 @@
 """The types of the blocks `publish` and `signing` of params.yaml, which say nothing about what is built."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,7 +10,9 @@ from press.core.errors import UserError
 from press.params import reading, schema, settings
 from press.params.schema import Block, Name
 
-SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
+# https://semver.org, without build metadata, which a version of an artifact must not have.
+NUMBER, IDENTIFIER = r"(0|[1-9]\d*)", r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
+SEMVER = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{IDENTIFIER}(\.{IDENTIFIER})*)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 PATTERNS = {
     **schema.PATTERNS,
@@ -65,7 +68,7 @@ class Sigstore(Block):
 class Signing(Block):
     """Who vouches for a release."""
 
-    required: bool
+    required: bool | Literal["auto"]
     mode: Literal["key", "certificate", "sigstore"]
     key: Key
     certificate: Certificate
@@ -79,6 +82,16 @@ class Signing(Block):
         if empty:
             raise ValueError(f"signing.{self.mode}.{empty[0]} is empty, but signing.mode is {self.mode}: name it")
         return self
+
+    @property
+    def why_required(self) -> str:
+        """Why a release must be signed; empty if it need not be."""
+        if self.required != "auto":
+            return "signing.required is true in params.yaml" if self.required else ""
+        if self.mode != "key":
+            return f"signing.mode is {self.mode} in params.yaml, and signing.required is not false"
+        public = Path(self.key.public)
+        return f"{public} is there to check it with, and signing.required is not false" if public.exists() else ""
 
 
 class Release(Block):

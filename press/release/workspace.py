@@ -24,11 +24,14 @@ def check_committed() -> None:
 
 def check_tracked(*needed: Path) -> None:
     """Refuse a file that HEAD does not hold: nobody else could build or fetch what it names."""
-    tracked = shell.output("git", "ls-tree", "-r", "--name-only", "--full-name", "HEAD", "--", *map(str, needed))
-    prefix = shell.output("git", "rev-parse", "--show-prefix")
-    for path in needed:
-        if f"{prefix}{path.as_posix()}" not in tracked.splitlines():
-            raise UserError(f"{path} is not in git's HEAD, and nobody else would have it: commit it, then publish")
+    tracked = shell.output("git", "ls-tree", "-r", "-z", "--name-only", "HEAD", "--", *map(str, needed)).split("\0")
+    missing = [path for path in needed if path.as_posix() not in tracked]
+    if missing:
+        released = missing[0].is_relative_to(paths.RELEASES)
+        first = "`make release` writes it, " if released else ""
+        raise UserError(
+            f"{missing[0]} is not in the commit at HEAD: {first}`git add --force {missing[0]}`, commit it, then publish"
+        )
 
 
 def check_up_to_date(but: Path | None = None) -> None:
@@ -52,6 +55,12 @@ def check_up_to_date(but: Path | None = None) -> None:
     if makers:
         raise UserError(f"{what}: `make pull` brings back what is named, then {built_anew(makers)}")
     raise UserError(f"{what}: `touch` what is in there, then `dvc repro`")
+
+
+def is_changed(folder: Path) -> bool:
+    """Whether a folder that DVC was told to track is not what its .dvc file names; not if there is none."""
+    tracked = Path(f"{folder}.dvc")
+    return tracked.exists() and bool(status(str(tracked), hashed=True))
 
 
 def built_anew(stages: Iterable[str]) -> str:

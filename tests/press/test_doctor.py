@@ -86,6 +86,15 @@ def test_a_remote_is_reached_or_not(project, url, verdict, part):
     assert part in row.found
 
 
+def test_a_password_in_the_remote_s_address_is_not_shown(project, monkeypatch, capsys):
+    project.run("dvc", "remote", "modify", "storage", "url", "https://me:secret@127.0.0.1:9/x?token=secret")
+    monkeypatch.setattr(doctor, "CHECKS", {"remote": doctor.remote})
+    doctor.main()
+    shown = capsys.readouterr().out
+    assert "127.0.0.1" in shown
+    assert "secret" not in shown
+
+
 def test_a_remote_that_is_silent_is_given_up(project, monkeypatch):
     monkeypatch.setattr(doctor, "REMOTE", "import time; time.sleep(60)")
     monkeypatch.setattr(doctor, "REMOTE_SECONDS", 0.5)
