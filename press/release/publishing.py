@@ -6,8 +6,9 @@ from pathlib import Path
 from press.core import files, locks, paths
 from press.core.errors import UserError
 from press.release import bundle, measured, package, storage, workspace
+from press.release.package import Package
 from press.release.registry import Registry, Version
-from press.release.settings import Publish, Release
+from press.release.settings import Publish, Release, Signing
 
 LOCK = Path(".dvc/tmp/publish.lock")
 
@@ -95,7 +96,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     with files.building(target) as scratch:
         try:
             place.fetch(found.version, scratch / "release")
-            checked = bundle.check(scratch / "release", release.signing)
+            checked = _checked(scratch / "release", found.version, release.signing)
             came = checked[0].digest
             if came != found.digest:
                 raise UserError(
@@ -107,6 +108,16 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
             files.remove(scratch)
             raise
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
+
+
+def _checked(folder: Path, version: str, signing: Signing) -> tuple[Package, str, str | None]:
+    try:
+        return bundle.check(folder, signing)
+    except UserError as error:
+        raise UserError(
+            f"version {version}, as it came, does not hold ({error}): `make publish` from its own commit sends what is "
+            "missing or damaged again, and removes what is too much"
+        ) from error
 
 
 def _find(place: Registry, version: str, stage: str) -> Version:

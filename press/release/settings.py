@@ -68,7 +68,7 @@ class Sigstore(Block):
 class Signing(Block):
     """Who vouches for a release."""
 
-    required: bool | Literal["auto"]
+    required: Literal["auto", True, False]
     mode: Literal["key", "certificate", "sigstore"]
     key: Key
     certificate: Certificate
