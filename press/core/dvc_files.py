@@ -37,13 +37,18 @@ def recorded() -> dict[str, dict]:
     return stages(paths.LOCK.read_text(encoding="utf-8", errors="replace")) if paths.LOCK.exists() else {}
 
 
-def remove_unreadable_rwlock() -> None:
-    """Remove the file in which DVC's processes tell each other what they read and write, if it says nothing.
+def has_unreadable_rwlock() -> bool:
+    """Whether the file in which DVC's processes tell each other what they read and write says nothing.
 
     A kill or a full disk leaves it empty, and no command of DVC's works with it.
     """
-    if RWLOCK.exists():
-        try:
-            json.loads(RWLOCK.read_bytes())
-        except ValueError:
-            RWLOCK.unlink()
+    try:
+        return RWLOCK.exists() and not isinstance(json.loads(RWLOCK.read_bytes()), dict)
+    except ValueError:
+        return True
+
+
+def remove_unreadable_rwlock() -> None:
+    """Remove that file if it says nothing: whoever wrote it has ended."""
+    if has_unreadable_rwlock():
+        RWLOCK.unlink()

@@ -40,7 +40,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
             f"{released.digest[:12]}): raise publish.{spec.registry}.version in params.yaml and commit it"
         )
     place.check(released)
-    print(f"release   {folder}, {files.size(folder) / 1e6:.1f} MB, digest {released.digest}")
+    print(f"release   {folder}, {files.readable(files.size(folder))}, digest {released.digest}")
     print(f"storage   {storage.describe(seconds)}")
     print(f"registry  {'already published: ' if there else ''}{place.describe(released)}", flush=True)
     if dry_run:

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from press.core import files, shell
+from press.core import dvc_files, files, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
 from press.release import bounded, outputs, workspace
@@ -48,7 +48,7 @@ def describe(seconds: float) -> str:
     :raises UserError: if there is no default remote, or it does not answer
     """
     name, url, count, size = _reach(seconds)
-    return f"{name} at {redacted(url)}: {count} outputs of {size / 1e6:.1f} MB, less what is there already"
+    return f"{name} at {redacted(url)}: {count} outputs of {files.readable(size)}, less what is there already"
 
 
 def _try(seconds: float) -> str | None:
@@ -144,6 +144,8 @@ def reach() -> tuple[str, str, int, int] | None:
 
 def main(verb: str, seconds: float) -> None:
     """Run one of the commands."""
+    dvc_files.remove_unreadable_rwlock()
+    dvc_files.recorded()
     if verb == "push":
         push(seconds)
         print("the remote has all outputs, each with the digest that dvc.lock names")

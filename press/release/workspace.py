@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from press.core import paths, shell
+from press.core import dvc_files, paths, shell
 from press.core.errors import UserError
 
 DEPENDENCIES, OUTPUTS = "changed deps", "changed outs"
@@ -39,6 +39,7 @@ def check_up_to_date(but: Path | None = None) -> None:
 
     :param but: a folder with outputs that may be of another state
     """
+    dvc_files.recorded()
     found = _without(but, status(hashed=True))
     if not found:
         return
@@ -85,6 +86,7 @@ def status(*names: str, hashed: bool = False) -> dict[str, list]:
     :param names: of stages or .dvc files; all by default
     :param hashed: whether to read every file, and not to trust what DVC remembers of those that it has seen
     """
+    dvc_files.remove_unreadable_rwlock()
     command = [sys.executable, "-m", "dvc", "status", "--json", *names]
     if not hashed:
         return json.loads(shell.output(*command))

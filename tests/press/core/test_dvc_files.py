@@ -27,7 +27,9 @@ def test_a_lock_without_stages_records_none(tmp_path, monkeypatch):
     assert dvc_files.recorded() == {}
 
 
-@pytest.mark.parametrize(("content", "stays"), [("", False), ("{", False), ("{}", True), ('{"write": {}}', True)])
+@pytest.mark.parametrize(
+    ("content", "stays"), [("", False), ("{", False), ("[]", False), ("{}", True), ('{"write": {}}', True)]
+)
 def test_an_rwlock_that_says_nothing_is_removed(tmp_path, monkeypatch, content, stays):
     monkeypatch.chdir(tmp_path)
     dvc_files.remove_unreadable_rwlock()

@@ -60,7 +60,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(release):
     assert result.returncode == 0, result.stderr
     head = release.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
     assert f"the git tag olive-press@v0.1.0 at {head}, pushed to origin" in result.stdout
-    assert re.search(r"storage at .*: 2 outputs of [\d.]+ MB", result.stdout)
+    assert re.search(r"storage at .*: 2 outputs of [\d.]+ kB", result.stdout)
     assert tags(release) == []
     assert not (release.folder.parent / "storage").exists()
 
@@ -204,6 +204,15 @@ def test_bytes_that_changed_under_the_same_time_are_refused(release, name, verb,
     assert "up to date" in release.run("dvc", "status").stdout
     assert_sentence(run(release, verb), *parts)
     assert tags(release) == []
+
+
+@pytest.mark.parametrize("verb", ["release", "publish"])
+def test_a_lock_with_a_merge_conflict_is_a_sentence_and_an_empty_rwlock_does_not_matter(release, verb):
+    (release.folder / ".dvc/tmp/rwlock").write_text("")
+    assert run(release, verb, *(["--dry-run"] if verb == "publish" else [])).returncode == 0
+    release.edit("dvc.lock", "stages:\n", "stages:\n<<<<<<< HEAD\n")
+    release.commit()
+    assert_sentence(run(release, verb), "dvc.lock has a merge conflict in line 3", "`git checkout --ours dvc.lock`")
 
 
 def test_a_tampered_release_is_made_anew_by_make_release(release):
