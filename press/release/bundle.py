@@ -53,7 +53,7 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     commit = provenance.check(found)
     if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
-    if why := signing.why_required:
+    if why := signature.why_required(signing):
         raise UserError(f"{folder} is not signed, but {why}: `make release` signs it")
     return found, commit, None
 
@@ -96,7 +96,7 @@ def _is_released(built: Package, target: str, signing: Signing) -> bool:
 def _sign(building: Path, signing: Signing) -> None:
     if signature.can_sign(signing):
         signature.sign(building, signing)
-    elif why := signing.why_required:
+    elif why := signature.why_required(signing):
         raise UserError(
             f"{signature.private_key(signing)} is missing, but {why}: name your key there, let `make signing-key` "
             "make a pair, or set signing.required to false"

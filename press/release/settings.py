@@ -1,6 +1,5 @@
 """The types of the blocks `publish` and `signing` of params.yaml, which say nothing about what is built."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -82,16 +81,6 @@ class Signing(Block):
         if empty:
             raise ValueError(f"signing.{self.mode}.{empty[0]} is empty, but signing.mode is {self.mode}: name it")
         return self
-
-    @property
-    def why_required(self) -> str:
-        """Why a release must be signed; empty if it need not be."""
-        if self.required != "auto":
-            return "signing.required is true in params.yaml" if self.required else ""
-        if self.mode != "key":
-            return f"signing.mode is {self.mode} in params.yaml, and signing.required is not false"
-        public = Path(self.key.public)
-        return f"{public} is there to check it with, and signing.required is not false" if public.exists() else ""
 
 
 class Release(Block):
