@@ -67,7 +67,7 @@ install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.task
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
 	$(if $(PRESET),python -m press.params.preset "$$PRESET")
 	@python -m stages.check
-	dvc repro
+	python -m press.repro
 	@$(MAKE) --no-print-directory ask
 
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET

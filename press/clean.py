@@ -3,22 +3,23 @@
 python -m press.clean
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
-
-from press.core import files, paths
+from press.core import cli, dvc_files, files
+from press.core.errors import UserError
 
 FOLDERS = ("models", "packages", "prepared", "reports")
 LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints", ".*.download")
 
 
-def outputs(lock: Path) -> list[Path]:
-    """Return the paths of all outputs that a dvc.lock names."""
-    if not lock.exists():
-        return []
-    stages = yaml.safe_load(lock.read_text(encoding="utf-8")).get("stages", {})
-    return [Path(out["path"]) for stage in stages.values() for out in stage.get("outs", [])]
+def outputs() -> list[Path]:
+    """Return the paths of all outputs that dvc.lock names.
+
+    :raises UserError: if it cannot be read
+    """
+    return [Path(out["path"]) for stage in dvc_files.recorded().values() for out in stage.get("outs", [])]
 
 
 def clean(paths: list[Path]) -> list[Path]:
@@ -34,5 +35,34 @@ def clean(paths: list[Path]) -> list[Path]:
     return removed
 
 
+@contextmanager
+def alone(paths: list[Path]) -> Iterator[None]:
+    """Hold DVC's own locks for writing outputs.
+
+    :raises UserError: if a run of DVC has one of them
+    """
+    from dvc.lock import LockError
+    from dvc.repo import Repo
+    from dvc.rwlock import rwlock
+
+    dvc_files.remove_unreadable_rwlock()
+    with Repo() as repo:
+        written, hardlink = [str(path.absolute()) for path in paths], repo.config["core"].get("hardlink_lock", False)
+        try:
+            with repo.lock, rwlock(repo.tmp_dir, repo.fs, "make clean", [], written, hardlink):
+                yield
+        except LockError as error:
+            who = " ".join(str(error).partition("\n\n")[0].split())
+            raise UserError(f"DVC is at work in this folder ({who}): wait for it or end it, then clean") from error
+
+
+def main() -> None:
+    """Clean, unless a run of DVC would have the ground taken from under its feet."""
+    named = outputs()
+    with alone(named):
+        removed = clean(named)
+    print(f"removed {len(removed)} outputs")
+
+
 if __name__ == "__main__":
-    print(f"removed {len(clean(outputs(paths.LOCK)))} outputs")
+    cli.in_sentences(main)

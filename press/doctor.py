@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from press.core import cache, packages, paths, shell
+from press.core import cache, files, packages, paths, shell
 from press.core.errors import UserError
+from press.core.redaction import redacted
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 GB = 10**9
@@ -106,7 +107,7 @@ def providers() -> Iterable[Row]:
 def disk() -> Iterable[Row]:
     """Free disk space where the project is."""
     free = shutil.disk_usage(Path()).free
-    found = f"{free / GB:.1f} GB free"
+    found = f"{files.readable(free)} free"
     advice = f"the default pipeline takes {DISK / GB:.0f} GB: free some"
     yield Row("disk", found) if free >= DISK else Row("disk", found, WRONG, advice)
 
@@ -116,7 +117,7 @@ def memory() -> Iterable[Row]:
     import psutil
 
     available = psutil.virtual_memory().available
-    found = f"{available / GB:.1f} GB available"
+    found = f"{files.readable(available)} available"
     advice = f"the default pipeline takes {MEMORY / GB:.0f} GB: end other programs"
     yield Row("memory", found) if available >= MEMORY else Row("memory", found, WRONG, advice)
 
@@ -158,6 +159,12 @@ def pipeline() -> Iterable[Row]:
     """Whether the outputs are those of the working tree."""
     import dvc  # noqa: F401 - not there, `python -m dvc` would say less clearly what is missing
 
+    from press.core import dvc_files
+
+    dvc_files.recorded()
+    if dvc_files.has_unreadable_rwlock():
+        yield Row("pipeline", f"{dvc_files.RWLOCK} is damaged", WRONG, "remove it when no run of DVC is at work")
+        return
     stale = list(json.loads(shell.output(sys.executable, "-m", "dvc", "status", "--json")))
     if stale:
         advice = "`dvc repro` builds them; `dvc pull` brings those that dvc.lock records"
@@ -218,7 +225,7 @@ def main() -> int:
     width = max(len(row.check) for row in rows)
     for row in rows:
         advice = f"\n{'':{width + 7}}→ {row.advice}" if row.advice else ""
-        print(f"{row.verdict:5}  {row.check:{width}}  {row.found}{advice}")
+        print(redacted(f"{row.verdict:5}  {row.check:{width}}  {row.found}{advice}"))
     return int(any(row.verdict == WRONG for row in rows))
 
 

@@ -1,5 +1,13 @@
 """The one exception for mistakes that a user can mend."""
 
+from press.core.redaction import redacted
+
 
 class UserError(Exception):
-    """A mistake in the input; the message is one sentence that says what is wrong and what would be right."""
+    """A mistake in the input; the message is one sentence that says what is wrong and what would be right.
+
+    It often quotes another program, whose addresses may hold a password.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redacted(message))

@@ -120,4 +120,7 @@ def check_space(folder: Path, needed: int, what: str) -> None:
 
 def readable(size: int) -> str:
     """Return a number of bytes in the unit that suits it."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
+    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= of:
+            return f"{size / of:.1f} {unit}"
+    return f"{size} B"

@@ -1,5 +1,6 @@
 """Other programs, such as git, DVC and pip, and why they failed as a sentence."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -8,8 +9,13 @@ from pathlib import Path
 from typing import Literal
 
 from press.core.errors import UserError
+from press.core.redaction import redacted
 
 ERROR = "ERROR: "
+# What git says in several lines: what a server answered, which ref it refused, and why.
+GIT = re.compile(r"remote: |! \[|error: |fatal: ")
+# DVC on a file of its own, in the first of many lines; the next one says where.
+INVALID = re.compile(r"'[^']+' is invalid")
 UNKNOWN = "no reason given"
 
 
@@ -73,7 +79,19 @@ def output(*command: str, folder: Path | None = None, environment: Mapping[str, 
 
 
 def _reason(errors: str) -> str:
-    """Return the line that says why a program failed: the last that pip and DVC mark as such, or else the last one."""
-    lines = [line.strip() for line in errors.splitlines() if line.strip()]
-    marked = [line for line in lines if line.startswith(ERROR)]
-    return (marked or lines or [UNKNOWN])[-1].removeprefix(ERROR)
+    """Return in a line why a program failed, without passwords in addresses.
+
+    That is the last line that pip and DVC mark as such, what git marks, the first two lines about a file that DVC
+    cannot read, or else the last line.
+    """
+    lines = [" ".join(line.split()) for line in errors.splitlines() if line.strip()]
+    marked = [number for number, line in enumerate(lines) if line.startswith(ERROR)]
+    if marked:
+        last = lines[marked[-1]].removeprefix(ERROR)
+        # DVC names what it means by that below.
+        return redacted(" ".join([last, *lines[marked[-1] + 1 :]]) if "following" in last else last)
+    if of_git := [line for line in lines if GIT.match(line)]:
+        return redacted("; ".join(of_git))
+    if lines and INVALID.match(lines[0]):
+        return redacted(" ".join(lines[:2]))
+    return redacted((lines or [UNKNOWN])[-1])

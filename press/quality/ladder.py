@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from press.core import nested
+from press.core import files, nested
 from press.core.errors import UserError
 from press.data import answers, jsonl, templates
 from press.data.examples import Example
@@ -45,8 +45,9 @@ class Ladder:
         free = shutil.disk_usage(self._references).free
         if needed > free:
             raise UserError(
-                f"the base model's distributions take {needed / 1e9:.1f} GB of disk while evaluate runs, but "
-                f"{free / 1e9:.1f} GB are free: free some, or lower evaluate.general.rows or adapters.*.heldout"
+                f"the base model's distributions take {files.readable(needed)} of disk while evaluate runs, but only "
+                f"{files.readable(free)} are free: free {files.readable(needed - free)} more, or lower "
+                "evaluate.general.rows or adapters.*.heldout"
             )
 
     def add(self, name: str, text: str, logits: Iterable[np.ndarray]) -> None:

@@ -5,13 +5,15 @@ just then. So files are uploaded here, over what is there, to a place that their
 registered with that place. A call may never return when a server dies: all run in a process that is ended when a call's
 time is up, and a version counts as published only once it has been downloaded and compared with what was sent: until
 then it lacks the tag `verified`. Tags are the only thing of a version that can change; `stage.prod: 3` gives it a
-stage, and the highest number holds it, so that a promotion is a single change.
+stage, and the highest number holds it, so that a promotion is a single change. The server takes all tags of a version
+at once and the last who writes wins, so that a promotion reads them again, and writes again what is lost.
 """
 
 import hashlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -45,6 +47,8 @@ ANSWER_SECONDS = 30
 # The datastore that every workspace has, and the folder of it that holds releases.
 DATASTORE, FOLDER = "workspaceblobstore", "olive-press"
 DIGEST, METRICS, VERIFIED, STAGE = "manifest_sha256", "metrics", "verified", "stage."
+# How often a promotion is written before it gives way to others.
+PROMOTIONS = 5
 OTHER_CONTENT = "Asset paths cannot be updated"
 PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/paths/(?P<folder>.+?)/?$")
 
@@ -70,6 +74,9 @@ class AzuremlRegistry(Registry):
     def versions(self) -> list[Version]:
         return self._ask(_listed)
 
+    def check(self, package: Package) -> None:
+        """Nothing more is known before the server is asked, as `versions` has done."""
+
     def register(self, package: Package) -> None:
         properties = {DIGEST: package.digest, **provenance.sources(package.folder)}
         place = f"{FOLDER}/{_content(package.digests)}/{self.params.name}"
@@ -91,7 +98,7 @@ class AzuremlRegistry(Registry):
         self._ask(_download, version, folder)
 
     def _mend(self, package: Package, held: str, came: dict[str, str]) -> None:
-        """Upload again what did not arrive whole.
+        """Upload again what did not arrive whole, and remove what is too much.
 
         :param held: names the content that the version was registered with
         :param came: the SHA-256 of each file that is there
@@ -103,8 +110,12 @@ class AzuremlRegistry(Registry):
                 "again, or raise publish.azureml.version in params.yaml and commit it"
             )
         wrong = _differing(package.digests, came)
-        print(f"{', '.join(wrong)} did not arrive whole: uploading again", flush=True)
-        self._ask(_upload_again, version, package.folder, wrong)
+        if lost := [each for each in wrong if each in package.digests]:
+            print(f"{', '.join(lost)} did not arrive whole: uploading again", flush=True)
+            self._ask(_upload_again, version, package.folder, lost)
+        if foreign := [each for each in wrong if each not in package.digests]:
+            print(f"{', '.join(foreign)} is no file of this release: removing it from there", flush=True)
+            self._ask(_remove, version, foreign)
         wrong = _differing(package.digests, self._downloaded())
         if wrong:
             raise UserError(f"{wrong[0]} is another file in {where} than here: run `make publish` again")
@@ -139,14 +150,14 @@ def _where(params: Azureml) -> str:
 def _listed(params: Azureml) -> list[Version]:
     with _workspace(params) as client:
         models = _models(client, params)
-        holders = {stage: max(models, key=lambda model: _turn(model, stage)) for stage in _stages(models)}
+        holders = _holders(models)
         return [
             Version(
                 cast(str, model.version),
                 (model.properties or {}).get(DIGEST, ""),
                 f"{_created(model):%Y-%m-%d %H:%M}",
                 _tags(model).get(METRICS, ""),
-                sorted(stage for stage, holder in holders.items() if holder is model),
+                sorted(stage for stage, holder in holders.items() if holder == model.version),
                 VERIFIED in _tags(model),
             )
             for model in models
@@ -186,10 +197,17 @@ def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
 
 
 def _promote(params: Azureml, version: str, stage: str) -> None:
-    with _workspace(params) as client:
-        turns = {model.version: _turn(model, stage) for model in _models(client, params)}
-    if not turns[version] or turns[version] < max(turns.values()):
-        _tag(params, version, {f"{STAGE}{stage}": str(max(turns.values()) + 1)})
+    for _ in range(PROMOTIONS):
+        began = time.monotonic()
+        with _workspace(params) as client:
+            models = _models(client, params)
+        if _holders(models).get(stage) == version:
+            return
+        turn = max(_turn(model, stage) for model in models) + 1
+        _tag(params, version, {f"{STAGE}{stage}": str(turn)})
+        # Who read the tags before this was written may still write: it takes them about as long as it took here.
+        time.sleep(time.monotonic() - began)
+    raise UserError(f"{stage} was given, and lost to others who write just then, {PROMOTIONS} times: run this again")
 
 
 def _download(params: Azureml, version: str, folder: Path) -> None:
@@ -211,6 +229,15 @@ def _upload_again(params: Azureml, version: str, folder: Path, names: list[str])
     with _workspace(params) as client:
         place = _place(client, params, version)
         _upload(client, place["datastore"], place["folder"], folder, names)
+
+
+def _remove(params: Azureml, version: str, names: list[str]) -> None:
+    """Remove files from the place of a version."""
+    with _workspace(params) as client:
+        place = _place(client, params, version)
+        with _container(client, place["datastore"]) as container:
+            for name in names:
+                container.delete_blob(f"{place['folder']}/{name}")
 
 
 def _upload(client: "MLClient", datastore: str, place: str, folder: Path, names: list[str]) -> None:
@@ -265,8 +292,11 @@ def _tags(model: "Model") -> dict[str, str]:
     return model.tags or {}
 
 
-def _stages(models: list["Model"]) -> set[str]:
-    return {tag.removeprefix(STAGE) for model in models for tag in _tags(model) if tag.startswith(STAGE)}
+def _holders(models: list["Model"]) -> dict[str, str]:
+    """Map each stage that was ever given to the version that has it; of two with the same turn that is the older."""
+    stages = {tag.removeprefix(STAGE) for model in models for tag in _tags(model) if tag.startswith(STAGE)}
+    last = {stage: max(models, key=lambda model: _turn(model, stage)) for stage in stages}
+    return {stage: cast(str, model.version) for stage, model in last.items() if _turn(model, stage)}
 
 
 def _turn(model: "Model", stage: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from press.core import files, paths, shell
 from press.core.errors import UserError
 from press.model import packaged
-from press.release import measured, package, provenance, signature
+from press.release import measured, package, provenance, signature, workspace
 from press.release.package import Package
 from press.release.settings import Release, Signing
 
@@ -27,12 +27,12 @@ def make(release: Release) -> None:
     :raises UserError: with what keeps the package from being released
     """
     target = release.publish.target
-    package.check_committed()
-    package.check_up_to_date(but=paths.RELEASES)
+    workspace.check_committed()
+    workspace.check_up_to_date(but=paths.RELEASES)
     built = package.load(paths.PACKAGES / target)
     measured.check_gates(target)
     folder = paths.RELEASES / target
-    if not _is_released(built, target, release.signing):
+    if not _is_released(built, target, release.signing) or workspace.is_changed(folder):
         with files.replaced(folder) as building:
             shutil.copytree(built.folder, building, dirs_exist_ok=True)
             measured.join(target, building)
@@ -56,8 +56,8 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     commit = provenance.check(found)
     if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
-    if signing.required:
-        raise UserError(f"{folder} is not signed, but signing.required is true in params.yaml: `make release` signs it")
+    if why := signature.why_required(signing):
+        raise UserError(f"{folder} is not signed, but {why}: `make release` signs it")
     return found, commit, None
 
 
@@ -99,10 +99,10 @@ def _is_released(built: Package, target: str, signing: Signing) -> bool:
 def _sign(building: Path, signing: Signing) -> None:
     if signature.can_sign(signing):
         signature.sign(building, signing)
-    elif signing.required:
+    elif why := signature.why_required(signing):
         raise UserError(
-            f"{signature.private_key(signing)} is missing, but signing.required is true in params.yaml: "
-            "`make signing-key` makes a key, or name yours there"
+            f"{signature.private_key(signing)} is missing, but {why}: name your key there, let `make signing-key` "
+            "make a pair, or set signing.required to false"
         )
     else:
         print(f"not signed: there is no key {signature.private_key(signing)} (`make signing-key` makes one)")
@@ -110,3 +110,6 @@ def _sign(building: Path, signing: Signing) -> None:
 
 def _track(folder: Path) -> None:
     shell.output(sys.executable, "-m", "dvc", "add", "--quiet", str(folder))
+    # DVC ends with 0 where its cache has no room.
+    if workspace.status(f"{folder}.dvc"):
+        raise UserError(f"{folder} did not get into DVC's cache: free some of its disk, then `make release` again")

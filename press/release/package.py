@@ -1,16 +1,12 @@
-"""A package, built or in a release, and what must be true of it before it is published."""
+"""A package, built or in a release, with the digest of every file."""
 
-import json
 import os
-import sys
 import tempfile
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from press.core import files, paths, shell
+from press.core import files, paths
 from press.core.errors import UserError
 from press.model import packaged
 
@@ -66,32 +62,3 @@ def check_new(folder: Path) -> None:
             files.partial(Path(scratch) / place.relative_to(there)).mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}): name a folder that you may write to") from error
-
-
-def check_committed() -> None:
-    """Refuse a working tree that differs from HEAD: nobody else could rebuild the package."""
-    changed = shell.output("git", "status", "--porcelain").splitlines()
-    if changed:
-        raise UserError(f"{changed[0][3:]} and what else `git status` names is not committed: commit it, then publish")
-
-
-def check_up_to_date(but: Path | None = None) -> None:
-    """Refuse outputs that are not those of the code, data and parameters.
-
-    :param but: a folder with outputs that may be of another state
-    """
-    names = json.loads(shell.output(sys.executable, "-m", "dvc", "status", "--json"))
-    stale = [name for name in names if not (but and Path(name).is_relative_to(but))]
-    if stale:
-        raise UserError(f"{', '.join(stale)} not up to date: `dvc repro`, commit dvc.lock, then publish")
-
-
-def check_artifact(name: str, folder: Path) -> None:
-    """Refuse an artifact that dvc.yaml does not know, or knows as something else."""
-    artifacts = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8")).get("artifacts", {})
-    if name not in artifacts:
-        raise UserError(
-            f"dvc.yaml has no artifact {name!r}, only {', '.join(artifacts) or 'none'}: mend publish.git.artifact"
-        )
-    if Path(artifacts[name]["path"]) != folder:
-        raise UserError(f"dvc.yaml says that {name} is {artifacts[name]['path']}, but publish.target means {folder}")

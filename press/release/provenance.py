@@ -6,12 +6,13 @@ https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md, https://s
 import json
 import os
 import platform
+import re
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from press.core import files, packages, paths, shell
 from press.core.errors import UserError
+from press.core.redaction import redacted
 from press.package import machines
 from press.release.package import Package
 
@@ -21,6 +22,8 @@ BUILD = "urn:olive-press:dvc-repro:v1"
 # Of a build on somebody's own machine; a workflow of GitHub's has an address of its own.
 LOCAL_BUILDER = "urn:olive-press:local"
 BUILDERS = ("dvc", "olive-ai", "onnxruntime-genai", "torch", "transformers")
+# By SHA-1 or SHA-256.
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # Files that decide what is built, besides the code.
 RECORDED = (paths.PARAMS, paths.PIPELINE, paths.LOCK, packages.LOCK)
 
@@ -58,7 +61,7 @@ def check(release: Package) -> str:
     from in_toto_attestation.v1.statement import Statement
 
     path = release.folder / paths.PROVENANCE
-    if not path.exists():
+    if not path.is_file():
         raise UserError(f"{path} is missing: `make release` makes a release of a package")
     try:
         statement = json_format.Parse(path.read_text(encoding="utf-8"), statement_pb2.Statement())
@@ -67,7 +70,9 @@ def check(release: Package) -> str:
             raise ValueError(f"predicateType is {statement.predicate_type}, not {PREDICATE}")
         predicate = json_format.ParseDict(json_format.MessageToDict(statement.predicate), provenance_pb2.Provenance())
         commit = predicate.build_definition.resolved_dependencies[0].digest["gitCommit"]
-    except (json_format.ParseError, ValueError, IndexError) as error:
+        if not COMMIT.fullmatch(commit):
+            raise ValueError("gitCommit of its first resolved dependency is no commit's digest")
+    except (json_format.ParseError, ValueError, IndexError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no SLSA provenance ({reason}): make the release anew") from error
     present = {
@@ -128,13 +133,10 @@ def _builder() -> str:
 
 
 def _origin() -> str:
-    """Return where the repository comes from, without a password that may stand in it."""
-    url = _git("config", "--default", "", "--get", "remote.origin.url")
-    parts = urlsplit(url)
-    if "://" not in url:
-        # A path of this machine says nothing to others, and an address such as git@host:path is none of RFC 3986's.
-        return url if ":" in url else "local"
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    """Return where the repository comes from, without a password or token that may stand in it."""
+    url = redacted(_git("config", "--default", "", "--get", "remote.origin.url"))
+    # A path of this machine says nothing to others, and an address such as git@host:path is none of RFC 3986's.
+    return url if ":" in url else "local"
 
 
 def _git(*words: str) -> str:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
-from press.release import bundle, measured, package, storage
+from press.release import bundle, measured, package, storage, workspace
+from press.release.package import Package
 from press.release.registry import Registry, Version
-from press.release.settings import Publish, Release
+from press.release.settings import Publish, Release, Signing
 
 LOCK = Path(".dvc/tmp/publish.lock")
 
@@ -24,9 +25,10 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     """
     spec = release.publish
     folder = paths.RELEASES / spec.target
-    package.check_committed()
-    package.check_up_to_date()
-    package.check_artifact(spec.git.artifact, folder)
+    workspace.check_committed()
+    workspace.check_tracked(paths.PIPELINE, paths.LOCK, Path(f"{folder}.dvc"))
+    workspace.check_up_to_date()
+    workspace.check_artifact(spec.git.artifact, folder)
     built = package.load(paths.PACKAGES / spec.target)
     measured.check_gates(spec.target)
     released = bundle.check_released(built, spec.target, release.signing)
@@ -37,7 +39,8 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
             f"version {spec.version} is already published with another content ({there.digest[:12]}, here "
             f"{released.digest[:12]}): raise publish.{spec.registry}.version in params.yaml and commit it"
         )
-    print(f"release   {folder}, {files.size(folder) / 1e6:.1f} MB, digest {released.digest}")
+    place.check(released)
+    print(f"release   {folder}, {files.readable(files.size(folder))}, digest {released.digest}")
     print(f"storage   {storage.describe(seconds)}")
     print(f"registry  {'already published: ' if there else ''}{place.describe(released)}", flush=True)
     if dry_run:
@@ -53,14 +56,21 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
 
 
 def promote(release: Release, seconds: float, version: str, stage: str) -> None:
-    """Give a stage to a version.
+    """Give a stage to a version, and say what holds then.
 
-    :raises UserError: if there is no such version
+    :raises UserError: if there is no such version, or another one has the stage after all
     """
     place = _registry(release.publish, seconds)
     found = _find(place, version, "")
     place.promote(found.version, stage)
-    print(f"version {found.version} is {stage} now")
+    # Somebody else may have promoted something just then.
+    holder = next((each for each in place.versions() if stage in each.stages), None)
+    if not holder or holder.version != found.version:
+        raise UserError(
+            f"{stage} is {'version ' + holder.version if holder else 'no version'} now: somebody else promoted at the "
+            "same time; run this again if it is to be another"
+        )
+    print(f"version {holder.version} is {', '.join(holder.stages)} now")
 
 
 def versions(release: Release, seconds: float) -> None:
@@ -86,7 +96,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     with files.building(target) as scratch:
         try:
             place.fetch(found.version, scratch / "release")
-            checked = bundle.check(scratch / "release", release.signing)
+            checked = _checked(scratch / "release", found.version, release.signing)
             came = checked[0].digest
             if came != found.digest:
                 raise UserError(
@@ -98,6 +108,16 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
             files.remove(scratch)
             raise
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
+
+
+def _checked(folder: Path, version: str, signing: Signing) -> tuple[Package, str, str | None]:
+    try:
+        return bundle.check(folder, signing)
+    except UserError as error:
+        raise UserError(
+            f"version {version}, as it came, does not hold ({error}): `make publish` from its own commit sends what is "
+            "missing or damaged again, and removes what is too much"
+        ) from error
 
 
 def _find(place: Registry, version: str, stage: str) -> Version:

@@ -34,6 +34,13 @@ class Registry(ABC):
         """Return all versions, the oldest first."""
 
     @abstractmethod
+    def check(self, package: Package) -> None:
+        """Refuse what would keep `register` or `settle` from its end, before anything is sent.
+
+        `versions` comes first, which learns of what is there.
+        """
+
+    @abstractmethod
     def register(self, package: Package) -> None:
         """Register a package under the version of params.yaml, which is not registered yet."""
 

@@ -9,7 +9,9 @@ from press.core.errors import UserError
 from press.params import reading, schema, settings
 from press.params.schema import Block, Name
 
-SEMVER = r"^\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$"
+# https://semver.org, without build metadata, which a version of an artifact must not have.
+NUMBER, IDENTIFIER = r"(0|[1-9]\d*)", r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
+SEMVER = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{IDENTIFIER}(\.{IDENTIFIER})*)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 PATTERNS = {
     **schema.PATTERNS,
@@ -65,7 +67,7 @@ class Sigstore(Block):
 class Signing(Block):
     """Who vouches for a release."""
 
-    required: bool
+    required: Literal["auto", True, False]
     mode: Literal["key", "certificate", "sigstore"]
     key: Key
     certificate: Certificate

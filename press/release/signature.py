@@ -24,6 +24,16 @@ def private_key(signing: Signing) -> Path:
     return Path(named).expanduser() if named else platformdirs.user_config_path("olive-press") / "signing.pem"
 
 
+def why_required(signing: Signing) -> str:
+    """Return why a release must be signed; empty if it need not be."""
+    if signing.required != "auto":
+        return "signing.required is true in params.yaml" if signing.required else ""
+    if signing.mode != "key":
+        return f"signing.mode is {signing.mode} in params.yaml, and signing.required is not false"
+    public = Path(signing.key.public)
+    return f"{public} is there to check it with, and signing.required is not false" if public.exists() else ""
+
+
 def can_sign(signing: Signing) -> bool:
     """Whether there is something to sign with; Sigstore asks for the identity when it signs."""
     return signing.mode == "sigstore" or private_key(signing).exists()

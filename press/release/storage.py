@@ -6,30 +6,24 @@
 DVC takes a folder on the remote for whole when it sees its `.dir` object, and waits for a dead server for minutes.
 So a push has a time limit and is tried three times, and then every object that dvc.lock refers to, each member of
 each folder included, is read back from the remote and its MD5 compared. What is missing or damaged is pushed again.
+
+DVC believes what it fetches, and from then on its own cache and what it checked out. So a pull compares every object in
+the cache before it is checked out, and every output afterwards; what is wrong goes.
 """
 
 import argparse
-import hashlib
-import json
-import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-from press.core import shell
+from press.core import dvc_files, files, shell
 from press.core.errors import UserError
-from press.release import bounded
+from press.core.redaction import redacted
+from press.release import bounded, outputs, workspace
+from press.release.outputs import CACHE, REMOTE, Cached
 
-if TYPE_CHECKING:
-    from dvc.repo import Repo
-    from dvc_data.hashfile.db import HashFileDB
-
-REMOTE = "the remote"
 TRIES = 3
 REACH_SECONDS = 60
-CHUNK = 1 << 20
-READERS = 8
+SHOWN = 5
 
 
 def push(seconds: float) -> None:
@@ -54,7 +48,7 @@ def describe(seconds: float) -> str:
     :raises UserError: if there is no default remote, or it does not answer
     """
     name, url, count, size = _reach(seconds)
-    return f"{name} at {url}: {count} outputs of {size / 1e6:.1f} MB, less what is there already"
+    return f"{name} at {redacted(url)}: {count} outputs of {files.readable(size)}, less what is there already"
 
 
 def _try(seconds: float) -> str | None:
@@ -62,22 +56,63 @@ def _try(seconds: float) -> str | None:
     reason = _dvc(["push"], seconds)
     try:
         # After a failure too: what is damaged on the remote keeps DVC from pushing, until it is removed.
-        wrong = bounded.call(verify, seconds=seconds, whom=REMOTE)
+        wrong = _names(bounded.call(outputs.verify, REMOTE, seconds=seconds, whom=REMOTE))
     except UserError as error:
         return reason or str(error)
-    return reason or f"{', '.join(wrong)} not whole on the remote" if wrong else None
+    return reason or f"{wrong} not whole on the remote" if wrong else None
 
 
 def pull(seconds: float) -> None:
-    """Bring back all outputs that dvc.lock names.
+    """Bring back all outputs that dvc.lock names, each with the digest that it names.
 
-    :param seconds: time limit
-    :raises UserError: if the remote cannot be reached or has not all of them
+    :param seconds: time limit of each step
+    :raises UserError: if the remote cannot be reached or has not all of them whole; the others are brought back
     """
     _reach(seconds)
-    reason = _dvc(["pull"], seconds)
-    if reason:
-        raise UserError(f"the outputs could not be pulled: {reason}")
+    cache = bounded.Process(CACHE)
+    try:
+        _bring(cache, seconds)
+    finally:
+        cache.end()
+
+
+def _bring(cache: bounded.Process, seconds: float) -> None:
+    reason, found = _fetch(cache, seconds)
+    if _names(found):
+        # What was wrong in the cache before is fetched only now that it is gone from there.
+        reason, found = _fetch(cache, seconds)
+    sound = [out for out, wrong in found.items() if not wrong]
+    failed = _check_out(sound, seconds)
+    false = cache.call(outputs.false, seconds=seconds)
+    for out in false:
+        files.remove(Path(out.path))
+        print(f"{out.path} was not what DVC took it for, and is removed", flush=True)
+    if makers := [out.maker for out in false if not out.maker.endswith(".dvc")]:
+        print(workspace.built_anew(makers), flush=True)
+    failed = failed or _check_out([out for out in sound if out in false], seconds)
+    if wrong := _names(found):
+        raise UserError(
+            f"{wrong} missing or damaged on the remote, and not brought back: `make push` where it is whole mends the "
+            f"remote, or `dvc repro` builds it anew{f' ({reason})' if reason else ''}"
+        )
+    if failed or reason:
+        raise UserError(f"the outputs could not be pulled: {failed or reason}")
+
+
+def _fetch(cache: bounded.Process, seconds: float) -> tuple[str | None, dict[Cached, list[str]]]:
+    """Fetch into the cache and compare what is there; return why DVC failed, and what is missing or was damaged."""
+    return _dvc(["fetch"], seconds), cache.call(outputs.verify, CACHE, seconds=seconds)
+
+
+def _check_out(outs: list[Cached], seconds: float) -> str | None:
+    """Check outputs out of the cache; return why that failed."""
+    return _dvc(["checkout", *(out.path for out in outs)], seconds) if outs else None
+
+
+def _names(found: dict[Cached, list[str]]) -> str:
+    """Return the names of what is not whole."""
+    names = [name for wrong in found.values() for name in wrong]
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _reach(seconds: float) -> tuple[str, str, int, int]:
@@ -107,61 +142,10 @@ def reach() -> tuple[str, str, int, int] | None:
         return name, remote.path, len(outs), sum(out.meta.size or 0 for out in outs)
 
 
-def verify() -> list[str]:
-    """Read every object that dvc.lock refers to from the remote; return the outputs that are not whole there.
-
-    A damaged object is removed, as is the `.dir` object of a folder with a missing or damaged member, without which
-    the next push looks at each member.
-    """
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        remote = repo.cloud.get_remote_odb()
-        wrong = []
-        for path, oid in _cached(repo):
-            print(f"verifying {path}", file=sys.stderr, flush=True)
-            if not _is_whole(remote, oid):
-                wrong.append(path)
-        return wrong
-
-
-def _cached(repo: "Repo") -> Iterator[tuple[str, str]]:
-    for out in repo.index.outs:
-        if out.use_cache and out.hash_info:
-            yield os.path.relpath(out.fs_path, repo.root_dir), out.hash_info.value
-
-
-def _is_whole(remote: "HashFileDB", oid: str) -> bool:
-    content = _sound(remote, oid)
-    if content is None or not oid.endswith(".dir"):
-        return content is not None
-    members = sorted({member["md5"] for member in json.loads(content)})
-    with ThreadPoolExecutor(READERS) as readers:
-        sound = list(readers.map(lambda member: _sound(remote, member) is not None, members))
-    if not all(sound):
-        remote.fs.rm(remote.oid_to_path(oid))
-    return all(sound)
-
-
-def _sound(remote: "HashFileDB", oid: str) -> bytes | None:
-    """Return an object's content if it is a folder's list, b"" if it is a file, and None if it is not sound."""
-    path, digest, kept = remote.oid_to_path(oid), hashlib.md5(usedforsecurity=False), []
-    try:
-        with remote.fs.open(path, "rb") as file:
-            while chunk := file.read(CHUNK):
-                digest.update(chunk)
-                if oid.endswith(".dir"):
-                    kept.append(chunk)
-    except FileNotFoundError:
-        return None
-    if digest.hexdigest() != oid.removesuffix(".dir"):
-        remote.fs.rm(path)
-        return None
-    return b"".join(kept)
-
-
 def main(verb: str, seconds: float) -> None:
     """Run one of the commands."""
+    dvc_files.remove_unreadable_rwlock()
+    dvc_files.recorded()
     if verb == "push":
         push(seconds)
         print("the remote has all outputs, each with the digest that dvc.lock names")

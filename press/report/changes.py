@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-import yaml
-
-from press.core import nested, paths, shell
+from press.core import dvc_files, nested, paths, shell
 from press.core.errors import UserError
 
 
@@ -71,7 +69,7 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
     Without a revision to compare with, what is built is new.
     """
-    now = _here()
+    now = dvc_files.recorded()
     before = _stages(_show(base) if base else None)
     gone = [Change(name, State.REMOVED) for name in before if name not in names]
     return [_compared(name, before.get(name), now.get(name)) for name in names] + gone
@@ -79,20 +77,15 @@ def compare(base: str | None, names: list[str]) -> list[Change]:
 
 def output(stage: str, path: str) -> dict:
     """Return what dvc.lock says of a stage's output (its digest and bytes), or nothing if it does not know it."""
-    entry = _here().get(stage, {})
+    entry = dvc_files.recorded().get(stage, {})
     return next((out for out in entry.get("outs", []) if out["path"] == path), {})
 
 
 def agree(first: str, second: str) -> bool:
     """Whether dvc.lock says that two stages read the same of what both depend on; so it is where it lacks one."""
-    stages = _here()
+    stages = dvc_files.recorded()
     one, other = (_digests(stages.get(name, {}), "deps") for name in (first, second))
     return all(one[path] == other[path] for path in one.keys() & other.keys())
-
-
-def _here() -> dict[str, dict]:
-    """Return the stages of dvc.lock, as it is here."""
-    return _stages(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else None)
 
 
 def _compared(name: str, before: dict | None, now: dict | None) -> Change:
@@ -125,14 +118,7 @@ def _different(before: dict[str, object], now: dict[str, object]) -> tuple[str, 
 
 
 def _stages(text: str | None) -> dict[str, dict]:
-    if text is None:
-        return {}
-    try:
-        return yaml.safe_load(text).get("stages", {})
-    except (yaml.YAMLError, AttributeError) as error:
-        raise UserError(
-            f"{paths.LOCK} is no lock file of DVC: `git restore {paths.LOCK}` brings back the committed one"
-        ) from error
+    return {} if text is None else dvc_files.stages(text)
 
 
 def _show(revision: str) -> str | None:

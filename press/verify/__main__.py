@@ -21,9 +21,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
 
-import yaml
-
-from press.core import cli, environment, files, paths, shell
+from press.core import cli, dvc_files, environment, files, paths, shell
 from press.core.errors import UserError
 from press.verify import deviations, differences, measured
 
@@ -53,7 +51,7 @@ class Built:
 
     def lock(self) -> dict[str, dict]:
         """Return the stages of dvc.lock."""
-        return yaml.safe_load((self.folder / paths.LOCK).read_text(encoding="utf-8"))["stages"]
+        return dvc_files.stages((self.folder / paths.LOCK).read_text(encoding="utf-8"))
 
 
 class Clone(Built):
@@ -104,11 +102,12 @@ def committed(project: Path) -> dict[str, dict]:
     :raises UserError: if there is none
     """
     try:
-        return yaml.safe_load(_run(["git", "show", f"HEAD:./{paths.LOCK}"], project))["stages"]
+        text = _run(["git", "show", f"HEAD:./{paths.LOCK}"], project)
     except UserError as error:
         raise UserError(
             f"HEAD has no {paths.LOCK} to compare with: run `make repro` and commit {paths.LOCK}"
         ) from error
+    return dvc_files.stages(text)
 
 
 def in_order(stages: dict[str, dict]) -> list[str]:

@@ -1,11 +1,17 @@
 """`make clean` removes what the pipeline made, and nothing else."""
 
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from projects import ROOT, Project, assert_sentence
 
 from press import clean
+from press.core.errors import UserError
 
 LOCK = {
     "schema": "2.0",
@@ -46,7 +52,7 @@ def present() -> set[str]:
 
 
 def test_outputs_and_leftovers_go_and_all_else_stays(workspace):
-    removed = clean.clean(clean.outputs(Path("dvc.lock")))
+    removed = clean.clean(clean.outputs())
     assert present() == set(KEPT)
     assert len(removed) == 8
     assert not Path("models").exists()
@@ -58,17 +64,49 @@ def test_a_user_s_file_beside_the_outputs_stays(workspace):
     for name in mine:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).touch()
-    clean.clean(clean.outputs(Path("dvc.lock")))
+    clean.clean(clean.outputs())
     assert present() == {*KEPT, *mine}
 
 
 def test_cleaning_twice_removes_nothing_more(workspace):
-    paths = clean.outputs(Path("dvc.lock"))
+    paths = clean.outputs()
     clean.clean(paths)
     assert clean.clean(paths) == []
 
 
 def test_without_a_lock_only_leftovers_of_a_first_run_are_removed(workspace):
     Path("dvc.lock").unlink()
-    clean.clean(clean.outputs(Path("dvc.lock")))
+    clean.clean(clean.outputs())
     assert present() == {*OUTPUTS, *KEPT} - {"dvc.lock"}
+
+
+def test_a_lock_with_a_merge_conflict_is_a_sentence_and_nothing_is_removed(workspace):
+    text = Path("dvc.lock").read_text(encoding="utf-8")
+    Path("dvc.lock").write_text(text.replace("stages:\n", "stages:\n<<<<<<< HEAD\n"), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^dvc\.lock has a merge conflict in line 3: `git checkout --ours dvc\.lock`"):
+        clean.main()
+    assert set(OUTPUTS) <= present()
+
+
+@pytest.mark.integration
+def test_beside_a_run_of_dvc_nothing_is_removed_and_after_it_everything(tmp_path):
+    project = Project(tmp_path)
+    wait = "touch out; test -e go || sleep 600"
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": wait, "outs": ["out"]}}}))
+    project.environment["PYTHONPATH"] = str(ROOT)
+    (tmp_path / "go").touch()
+    project.run("dvc", "init", "--quiet", "--no-scm")
+    project.run("dvc", "repro", "--quiet")
+    (tmp_path / "go").unlink()
+    running = project.start("dvc", "repro", "--force", start_new_session=True)
+    while "write" not in (tmp_path / ".dvc/tmp/rwlock").read_text():
+        assert running.poll() is None
+        time.sleep(0.05)
+    refused = project.run(sys.executable, "-m", "press.clean", check=False)
+    assert_sentence(refused, "DVC is at work in this folder", f"(PID {running.pid})", "wait for it or end it")
+    os.killpg(running.pid, signal.SIGKILL)
+    running.communicate()
+    (tmp_path / ".dvc/tmp/rwlock").write_text("")
+    (tmp_path / "out").touch()
+    assert project.run(sys.executable, "-m", "press.clean").stdout == "removed 1 outputs\n"
+    assert not (tmp_path / "out").exists()

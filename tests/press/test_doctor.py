@@ -48,6 +48,7 @@ def test_all_is_said_to_be_fine_where_it_is(project):
         ("params.yaml", "data/travel.jsonl", "data/none.jsonl", "params.yaml", "data/none.jsonl, which is not a file"),
         ("params.yaml", "packing.ended.adapter >=", "packing.ended.adapter ==", "params.yaml", "must compare by"),
         (".dvc/config", "[core]", "[core", "pipeline", "onfig"),
+        ("dvc.yaml", "stages:\n", "stages:\n<<<<<<< HEAD\n", "pipeline", "'./dvc.yaml' is invalid"),
     ],
 )
 def test_what_is_wrong_is_found_with_what_to_do(project, file, old, new, check, part):
@@ -56,6 +57,14 @@ def test_what_is_wrong_is_found_with_what_to_do(project, file, old, new, check, 
     assert row.verdict == doctor.WRONG
     assert part in row.found
     assert row.advice
+
+
+def test_a_lock_with_a_merge_conflict_and_a_damaged_rwlock_are_named(project):
+    (project.folder / ".dvc/tmp").mkdir(exist_ok=True)
+    (project.folder / ".dvc/tmp/rwlock").touch()
+    assert rows("pipeline")["pipeline"].found == ".dvc/tmp/rwlock is damaged"
+    (project.folder / "dvc.lock").write_text("schema: '2.0'\nstages:\n<<<<<<< HEAD\n  a: {cmd: x}\n")
+    assert "dvc.lock has a merge conflict in line 3" in rows("pipeline")["pipeline"].found
 
 
 def test_a_changed_file_and_a_stale_pipeline_are_notes(project):
@@ -84,6 +93,15 @@ def test_a_remote_is_reached_or_not(project, url, verdict, part):
     row = rows("remote")["remote"]
     assert row.verdict == verdict, row
     assert part in row.found
+
+
+def test_a_password_in_the_remote_s_address_is_not_shown(project, monkeypatch, capsys):
+    project.run("dvc", "remote", "modify", "storage", "url", "https://me:secret@127.0.0.1:9/x?token=secret")
+    monkeypatch.setattr(doctor, "CHECKS", {"remote": doctor.remote})
+    doctor.main()
+    shown = capsys.readouterr().out
+    assert "127.0.0.1" in shown
+    assert "secret" not in shown
 
 
 def test_a_remote_that_is_silent_is_given_up(project, monkeypatch):

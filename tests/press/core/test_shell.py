@@ -36,11 +36,32 @@ def test_a_program_that_fails_gives_its_last_line_as_the_reason_and_its_output()
         ("ERROR: first\nnote\nERROR: last\nthe end\n", "last"),
         ("  ERROR: indented\nthe end\n", "indented"),
         ("an ERROR: in a line\nthe end\n", "the end"),
+        (
+            "remote: no tags today        \nremote: ask the owner\nTo /origin.git\n"
+            " ! [remote rejected] a -> a (pre-receive hook declined)\n"
+            "error: failed to push some refs to '/origin.git'\n",
+            "remote: no tags today; remote: ask the owner; ! [remote rejected] a -> a (pre-receive hook declined); "
+            "error: failed to push some refs to '/origin.git'",
+        ),
+        (
+            " ! [rejected]        a -> a (already exists)\nerror: failed to push some refs\n"
+            "hint: Updates were rejected because the tag already exists in the remote.\n",
+            "! [rejected] a -> a (already exists); error: failed to push some refs",
+        ),
+        (
+            "'./dvc.lock' is invalid (possible merge conflicts).\n\nWhile scanning a key, in line 6, column 1\n"
+            "  6 <<<<<<< HEAD\n\nCould not find ':', in line 7\n  7 │   - path: press\n",
+            "'./dvc.lock' is invalid (possible merge conflicts). While scanning a key, in line 6, column 1",
+        ),
+        ("fatal: unable to access 'https://me:secret@host/x?token=y'\n", "fatal: unable to access 'https://host/x'"),
+        ("ERROR: Can't remove the following files.\npackages/cpu\n", "Can't remove the following files. packages/cpu"),
+        ("ERROR: no https://me:secret@host\n", "no https://host"),
+        ("no https://me:secret@host\n", "no https://host"),
         ("\n \n", shell.UNKNOWN),
         ("", shell.UNKNOWN),
     ],
 )
-def test_the_reason_is_the_last_line_that_is_marked_as_an_error_or_else_the_last_one(errors, reason):
+def test_the_reason_is_what_is_marked_as_an_error_or_else_the_last_line_and_tells_no_password(errors, reason):
     assert failing(errors).reason == reason
 
 

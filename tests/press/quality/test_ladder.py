@@ -1,6 +1,7 @@
 """The ladder: what its rungs are called, what each step costs, and which inputs stand behind a figure."""
 
 import csv
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -154,7 +155,9 @@ def test_a_full_disk_is_refused_before_anything_is_scored(tmp_path, monkeypatch)
     steps = built(tmp_path / "references", [])
     steps.check_disk(VOCABULARY)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 0, 5 * 10**8))
-    # 22 scored tokens of 10**7 floats.
-    with pytest.raises(UserError, match=r"take 0\.9 GB of disk while evaluate runs, but 0\.5 GB are free"):
-        steps.check_disk(10**7)
+    # 22 scored tokens of 10**7 floats, and of 10**3.
+    for vocabulary, free, sizes in ((10**7, 5 * 10**8, ("880.0 MB", "500.0 MB")), (10**3, 500, ("88.0 kB", "500 B"))):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage(10**12, 0, free))
+        taken = f"take {sizes[0]} of disk while evaluate runs, but only {sizes[1]} are free"
+        with pytest.raises(UserError, match=re.escape(taken)):
+            steps.check_disk(vocabulary)

@@ -1,6 +1,7 @@
 """A small project with a package and its figures, as the pipeline would build them, with a git remote of its own."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -127,6 +128,17 @@ def release_again(project: Project) -> None:
     result = run(project, "release")
     assert result.returncode == 0, result.stderr
     project.commit()
+
+
+def change_unseen(project: Project, name: str) -> None:
+    """Change a byte of a file, but neither its size nor its times, after DVC has seen it."""
+    project.run("dvc", "status", "--quiet")
+    path = project.folder / name
+    status, content = path.stat(), path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    project.run("dvc", "status", "--quiet")
 
 
 def clone(project: Project, folder: Path) -> Project:

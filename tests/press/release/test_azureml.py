@@ -1,11 +1,13 @@
 """A release in an Azure ML workspace: the real SDK, Azurite's blobs, and a resource manager on loopback."""
 
+import itertools
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +139,55 @@ def test_a_blob_deleted_on_the_server_is_found_and_mended(release, azure):
     assert "adapters/travel/adapter.onnx_adapter did not arrive whole: uploading again" in published(release).stdout
     assert azure.storage.read(name) == content
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+
+
+def test_a_file_too_many_on_the_server_is_found_and_removed(release, azure):
+    published(release)
+    before = azure.storage.blobs()
+    folder = blob(azure, "model.onnx").removesuffix("model.onnx")
+    for name in ("more.bin", "adapters/more.bin"):
+        azure.storage.container.upload_blob(f"{folder}{name}", b"x")
+    refused = run(release, "fetch", "--version", "1", "--to", "fetched")
+    assert_sentence(
+        refused, "version 1, as it came, does not hold", "more.bin is not in the manifest", "`make publish`"
+    )
+    assert "adapters/more.bin, more.bin is no file of this release: removing it from there" in published(release).stdout
+    assert azure.storage.blobs() == before
+    assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+
+
+def test_two_promotions_of_a_version_at_once_both_hold(release, azure):
+    published(release)
+    both_have_read, writes = threading.Barrier(2), itertools.count()
+
+    def write(azure, request) -> Reply:
+        if next(writes) < both_have_read.parties:
+            both_have_read.wait(60)
+        return workspace.put_version(azure, request)
+
+    fail(azure, "PUT", VERSION, write)
+    words = ["python", "-m", "press.release", "promote", "--version", "1", "--stage"]
+    clone = release.copy_to(release.folder.parent / "clone")
+    clone.environment = release.environment
+    both = {stage: each.start(*words, stage) for stage, each in (("prod", release), ("staging", clone))}
+    for stage, process in both.items():
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+        assert stage in output.partition(" is ")[2]
+    assert {tag for tag in model(azure)["tags"] if tag.startswith("stage.")} == {"stage.prod", "stage.staging"}
+
+
+def test_a_promotion_that_others_keep_undoing_says_so(release, azure):
+    published(release)
+
+    def forget(azure, request) -> Reply:
+        reply, there = workspace.put_version(azure, request), model(azure)["tags"]
+        there.pop("stage.prod", None)
+        return reply
+
+    fail(azure, "PUT", VERSION, forget)
+    refused = run(release, "promote", "--version", "1", "--stage", "prod")
+    assert_sentence(refused, "prod was given, and lost to others", "run this again")
 
 
 def test_an_upload_that_ended_half_way_is_completed_by_the_next(release, azure):

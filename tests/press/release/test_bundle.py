@@ -16,6 +16,9 @@ from in_toto_attestation.v1 import statement_pb2
 from projects import Project, assert_sentence
 
 from press.core import files
+from press.core.errors import UserError
+from press.release import bundle, package, provenance
+from press.release.package import Package
 
 from .conftest import FIGURES, measure, run
 
@@ -132,6 +135,7 @@ def test_figures_that_are_not_up_to_date_are_not_released(release):
     ("url", "shown"),
     [
         ("https://somebody:secret@example.com/team/project.git", "git+https://example.com/team/project.git"),
+        ("https://example.com/project.git?token=secret#x=y", "git+https://example.com/project.git"),
         ("git@example.com:team/project.git", "git+git@example.com:team/project.git"),
         ("/srv/project.git", "git+local"),
     ],
@@ -172,7 +176,7 @@ def test_a_changed_byte_is_found_and_named(signed, name):
     damage(signed.folder / FOLDER / name)
     assert_sentence(run(signed, "check", str(FOLDER)), name if name != "model.sig" else f"the signature of {FOLDER}")
     refused = run(signed, "publish")
-    assert_sentence(refused, "not up to date")
+    assert_sentence(refused, "releases/cpu is not what releases/cpu.dvc names: `make release`")
     assert signed.run("git", "tag", "--list").stdout == ""
 
 
@@ -248,6 +252,21 @@ def test_an_unsigned_release_is_refused_where_signatures_are_required(release):
     assert run(release, "publish").returncode == 0
 
 
+def test_a_public_key_that_is_there_asks_for_a_signature_unless_that_is_switched_off_by_name(signed):
+    set_signing(signed, required="auto")
+    path = signed.folder / FOLDER / "model.sig"
+    path.unlink()
+    signed.run("dvc", "add", "--quiet", str(FOLDER))
+    signed.commit()
+    for words in (["publish"], ["check", str(FOLDER)]):
+        assert_sentence(run(signed, *words), "releases/cpu is not signed, but signing.pub is there to check it with")
+    signed.environment["XDG_CONFIG_HOME"] = str(signed.folder.parent / "nobody")
+    assert_sentence(run(signed, "release"), "signing.pem is missing, but signing.pub is there")
+    set_signing(signed, required=False)
+    assert "signature   none" in run(signed, "check", str(FOLDER)).stdout
+    assert run(signed, "publish").returncode == 0
+
+
 def test_a_release_that_is_missing_or_of_another_package_is_not_published(release):
     (release.folder / "content.txt").write_text("other weights\n", encoding="utf-8")
     release.run("dvc", "repro", "--quiet")
@@ -256,7 +275,7 @@ def test_a_release_that_is_missing_or_of_another_package_is_not_published(releas
     release.run("git", "rm", "--quiet", "releases/cpu.dvc")
     shutil.rmtree(release.folder / FOLDER)
     release.commit()
-    assert_sentence(run(release, "publish"), "releases/cpu is missing", "`make release`")
+    assert_sentence(run(release, "publish"), "releases/cpu.dvc is not in the commit at HEAD", "`make release`")
 
 
 def test_what_is_no_provenance_is_refused(release):
@@ -266,6 +285,24 @@ def test_what_is_no_provenance_is_refused(release):
         path.unlink()
         files.write_json(path, statement | change)
         assert_sentence(run(release, "check", str(FOLDER)), "provenance.json is no SLSA provenance")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "[" * 100_000, "\ufeff{}", '{"subject": "x"}'])
+def test_what_cannot_be_read_as_provenance_is_refused(tmp_path, text):
+    (tmp_path / "provenance.json").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"provenance\.json is no SLSA provenance"):
+        provenance.check(Package(tmp_path, {}, {}))
+
+
+@pytest.mark.parametrize("digest", [{}, {"gitCommit": ""}, {"gitCommit": "main"}, {"sha256": "0" * 64}])
+def test_a_provenance_that_names_no_commit_is_refused(release, digest):
+    folder = release.folder / FOLDER
+    statement = files.read_json(folder / "provenance.json")
+    statement["predicate"]["buildDefinition"]["resolvedDependencies"][0]["digest"] = digest
+    (folder / "provenance.json").unlink()
+    files.write_json(folder / "provenance.json", statement)
+    with pytest.raises(UserError, match="gitCommit of its first resolved dependency is no commit's digest"):
+        provenance.check(package.load(folder, bundle.BESIDE))
 
 
 def certificates(folder: Path) -> dict[str, object]:
@@ -329,6 +366,7 @@ def test_sigstore_without_a_network_is_a_sentence(release):
     ("values", "sentence"),
     [
         ({"mode": "pgp"}, "signing.mode is 'pgp'"),
+        ({"required": "always"}, "signing.required is 'always'"),
         ({"mode": "sigstore"}, "signing.sigstore.identity is empty, but signing.mode is sigstore"),
         ({"mode": "certificate"}, "signing.certificate.certificate is empty"),
         ({"key": {"private": "", "public": ""}}, "signing.key.public is empty"),

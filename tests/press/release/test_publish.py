@@ -12,9 +12,10 @@ from projects import assert_sentence
 from press.core import files
 from press.release.publishing import LOCK
 
-from .conftest import FIGURES, MEASURED, clone, measure, rebuild, release_again, run
+from .conftest import FIGURES, MEASURED, change_unseen, clone, measure, rebuild, release_again, run, storage
 
 pytestmark = pytest.mark.integration
+TAG = "olive-press@v0.1.0"
 
 
 def tags(project) -> list[str]:
@@ -59,7 +60,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(release):
     assert result.returncode == 0, result.stderr
     head = release.run("git", "rev-parse", "--short", "HEAD").stdout.strip()
     assert f"the git tag olive-press@v0.1.0 at {head}, pushed to origin" in result.stdout
-    assert re.search(r"storage at .*: 2 outputs of [\d.]+ MB", result.stdout)
+    assert re.search(r"storage at .*: 2 outputs of [\d.]+ kB", result.stdout)
     assert tags(release) == []
     assert not (release.folder.parent / "storage").exists()
 
@@ -185,6 +186,140 @@ def test_a_changed_package_is_refused(release, name):
     release.run("dvc", "commit", "--force")
     release.commit()
     assert_sentence(run(release, "publish"), f"packages/cpu/{name} is damaged")
+
+
+@pytest.mark.parametrize(
+    ("name", "verb", "parts"),
+    [
+        ("packages/cpu/model.onnx", "release", ["packages/cpu is not what dvc.lock names", "`make pull`"]),
+        ("packages/cpu/model.onnx", "publish", ["packages/cpu is not what dvc.lock names", "--downstream package`"]),
+        ("content.txt", "release", ["content.txt is not what dvc.lock names", "`touch`"]),
+        ("releases/cpu/model.onnx", "publish", ["releases/cpu is not what releases/cpu.dvc names: `make release`"]),
+    ],
+)
+def test_bytes_that_changed_under_the_same_time_are_refused(release, name, verb, parts):
+    change_unseen(release, name)
+    if name == "content.txt":
+        release.run("git", "update-index", "--assume-unchanged", name)
+    assert "up to date" in release.run("dvc", "status").stdout
+    assert_sentence(run(release, verb), *parts)
+    assert tags(release) == []
+
+
+@pytest.mark.parametrize("verb", ["release", "publish"])
+def test_a_lock_with_a_merge_conflict_is_a_sentence_and_an_empty_rwlock_does_not_matter(release, verb):
+    (release.folder / ".dvc/tmp/rwlock").write_text("")
+    assert run(release, verb, *(["--dry-run"] if verb == "publish" else [])).returncode == 0
+    release.edit("dvc.lock", "stages:\n", "stages:\n<<<<<<< HEAD\n")
+    release.commit()
+    assert_sentence(run(release, verb), "dvc.lock has a merge conflict in line 3", "`git checkout --ours dvc.lock`")
+
+
+def test_a_tampered_release_is_made_anew_by_make_release(release):
+    before = files.digests(release.folder / "releases/cpu")
+    change_unseen(release, "releases/cpu/provenance.json")
+    release_again(release)
+    assert files.digests(release.folder / "releases/cpu").keys() == before.keys()
+    assert run(release, "publish").returncode == 0
+
+
+@pytest.mark.parametrize("how", ["ignored", "removed"])
+def test_a_release_whose_dvc_file_nobody_else_would_have_is_refused(release, how):
+    if how == "ignored":
+        release.run("git", "rm", "--quiet", "--cached", "releases/cpu.dvc")
+        (release.folder / ".git/info/exclude").write_text("/releases/cpu.dvc\n")
+    else:
+        (release.folder / "releases/cpu.dvc").unlink()
+    release.commit()
+    assert_sentence(run(release, "publish"), "releases/cpu.dvc is not in the commit at HEAD", "`git add --force")
+    assert tags(release) == []
+    assert not (release.folder.parent / "storage").exists()
+
+
+def test_without_a_git_identity_nothing_is_sent(release):
+    for key in ("name", "email"):
+        release.run("git", "config", "--unset", f"user.{key}")
+    release.environment |= {"HOME": str(release.folder), "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_COUNT": "1"}
+    release.environment |= {"GIT_CONFIG_KEY_0": "user.useConfigOnly", "GIT_CONFIG_VALUE_0": "true"}
+    assert_sentence(run(release, "publish"), "git does not know who you are", "`git config user.name NAME`")
+    assert not (release.folder.parent / "storage").exists()
+    # What git takes from elsewhere counts.
+    release.environment |= {"GIT_COMMITTER_NAME": "somebody", "GIT_COMMITTER_EMAIL": "somebody@example.com"}
+    assert run(release, "publish").returncode == 0
+    assert "tagger somebody <somebody@example.com>" in release.run("git", "cat-file", "-p", TAG).stdout
+
+
+def tag_elsewhere(release, tag: str, *words: str) -> None:
+    """Put a tag on the git remote alone."""
+    release.run("git", "tag", "--force", tag, *words)
+    release.run("git", "push", "--quiet", "origin", f"refs/tags/{tag}")
+    release.run("git", "tag", "--delete", tag)
+
+
+def test_a_tag_of_that_name_that_is_no_version_is_refused_before_anything_is_sent(release):
+    tag_elsewhere(release, TAG)
+    assert_sentence(run(release, "publish"), f"{TAG} is a tag without a message", "raise publish.git.version")
+    digest = files.sha256(release.folder / "packages/cpu/manifest.json")
+    release.run("git", "push", "--quiet", "--delete", "origin", TAG)
+    tag_elsewhere(release, TAG, "HEAD~1", "--annotate", "--message", f"A tag\n\nManifest-SHA256: {digest}")
+    assert_sentence(run(release, "publish"), f"the tag {TAG} is at a commit that has no releases/cpu.dvc")
+    assert not (release.folder.parent / "storage").exists()
+
+
+def test_a_tag_with_our_digest_on_a_commit_with_another_release_is_not_published_already(release):
+    digest = files.sha256(release.folder / "packages/cpu/manifest.json")
+    release.run("git", "switch", "--quiet", "--create", "other")
+    rebuild(release, "other weights\n")
+    tag_elsewhere(release, TAG, "--annotate", "--message", f"A tag\n\nManifest-SHA256: {digest}")
+    release.run("dvc", "push", "--quiet")
+    release.run("git", "switch", "--quiet", "-")
+    release.run("dvc", "checkout", "--quiet")
+    assert_sentence(run(release, "publish"), "0.1.0 is not whole at the commit that its tag names (its commit holds")
+
+
+@pytest.mark.parametrize("tag", ["olive-press#prod#1", "olive-press#prod"])
+def test_a_stage_s_tag_without_its_version_is_none(release, tag):
+    tag_elsewhere(release, tag, "HEAD~1", "--annotate", "--message", "a tag")
+    assert run(release, "versions").stdout.splitlines() == ["version  stage  digest  metrics  date"]
+    assert_sentence(run(release, "fetch", "--stage", "prod", "--to", "fetched"), "no version that is prod, and none")
+    assert "version 0.1.0 is published" in run(release, "publish").stdout
+    assert run(release, "promote", "--version", "0.1.0", "--stage", "prod").returncode == 0
+    assert run(release, "fetch", "--stage", "prod", "--to", "fetched").returncode == 0
+
+
+def test_a_promotion_that_the_git_remote_refuses_leaves_nothing_and_a_stage_may_go_back(release):
+    run(release, "publish")
+    release.edit("params.yaml", "version: 0.1.0", "version: 0.2.0")
+    release.commit()
+    run(release, "publish")
+    for version in ("0.1.0", "0.2.0"):
+        assert run(release, "promote", "--version", version, "--stage", "prod").returncode == 0
+    hook = release.folder.parent / "origin.git/hooks/pre-receive"
+    hook.write_text("#!/bin/sh\necho 'not on a Friday' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    before = tags(release)
+    refused = run(release, "promote", "--version", "0.1.0", "--stage", "prod")
+    assert_sentence(refused, "`git push` failed", "remote: not on a Friday", "[remote rejected] olive-press#prod#3")
+    assert tags(release) == before
+    hook.unlink()
+    result = run(release, "promote", "--version", "0.1.0", "--stage", "prod")
+    assert result.stdout == "version 0.1.0 is prod now\n", result.stderr
+    assert {*tags(release)} - {*before} == {"olive-press#prod#3"}
+
+
+def test_a_password_in_an_address_is_shown_nowhere(release):
+    release.run("dvc", "remote", "modify", "storage", "url", "https://me:secret@127.0.0.1:9/x?token=secret")
+    release.run("git", "remote", "set-url", "origin", "http://me:secret@127.0.0.1:9/x.git?token=secret")
+    release.commit()
+    change_unseen(release, "releases/cpu/provenance.json")
+    assert run(release, "release").returncode == 0
+    release.commit()
+    shown = [run(release, "publish"), run(release, "versions"), storage(release, "push"), storage(release, "pull")]
+    assert "127.0.0.1" in shown[0].stderr
+    assert "secret" not in repr(shown)
+    provenance = (release.folder / "releases/cpu/provenance.json").read_text()
+    assert '"git+http://127.0.0.1:9/x.git"' in provenance
+    assert "secret" not in provenance
 
 
 def test_two_publications_at_once_are_one(release):

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 from projects import Project, assert_sentence
 
 from press.core import files
 
 from .azurite import Azurite
-from .conftest import clone, rebuild, storage
+from .conftest import change_unseen, clone, rebuild, storage
 
 pytestmark = pytest.mark.integration
 WHOLE = "the remote has all outputs"
@@ -57,7 +58,63 @@ def test_what_is_nowhere_any_more_is_a_sentence(release):
     shutil.rmtree(release.folder / ".dvc/cache")
     assert_sentence(storage(release, "push"), "the outputs are not on the remote")
     shutil.rmtree(release.folder / "packages")
-    assert_sentence(storage(release, "pull"), "could not be pulled")
+    assert_sentence(storage(release, "pull"), "missing or damaged on the remote, and not brought back", "`dvc repro`")
+
+
+def poison(project: Project, kind: str) -> dict[Path, bytes]:
+    """Change a byte of the object of packages/cpu/model.onnx on the remote, or of its folder's list; return what was
+    there before."""
+    (made,) = yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]["package"]["outs"]
+    listing = project.folder.parent / f"storage/files/md5/{made['md5'][:2]}/{made['md5'][2:]}"
+    members = {member["relpath"]: member["md5"] for member in json.loads(listing.read_bytes())}
+    path = listing if kind == ".dir" else listing.parents[1] / members["model.onnx"][:2] / members["model.onnx"][2:]
+    before = path.read_bytes()
+    # A list that still can be read, but names another file.
+    changed = before.replace(b"model.onnx", b"model.onnX") if kind == ".dir" else bytes([before[0] ^ 1]) + before[1:]
+    overwrite(path, changed)
+    return {path: before}
+
+
+@pytest.mark.parametrize(("kind", "before"), [(".dir", ""), ("member", "pull")])
+def test_what_comes_damaged_is_named_and_removed_and_all_else_comes(release, kind, before, tmp_path):
+    (release.folder / "sound.txt").write_text("sound")
+    release.run("dvc", "add", "--quiet", "sound.txt")
+    release.commit()
+    storage(release, "push")
+    good = poison(release, kind)
+    other = clone(release, tmp_path / "clone")
+    if before:
+        other.run("dvc", before, "--quiet")
+    result = storage(other, "pull")
+    name = "packages/cpu" if kind == ".dir" else "packages/cpu/model.onnx"
+    assert_sentence(result, name, "missing or damaged on the remote, and not brought back", "`make push`")
+    assert not (other.folder / "packages/cpu").exists()
+    assert (other.folder / "sound.txt").exists()
+    for path, content in good.items():
+        cached = other.folder / ".dvc/cache" / path.relative_to(release.folder.parent / "storage")
+        assert not cached.exists()
+        overwrite(path, content)
+    result = storage(other, "pull")
+    assert result.returncode == 0, result.stderr
+    assert files.digests(other.folder / "packages") == files.digests(release.folder / "packages")
+    assert "Data and pipelines are up to date" in other.run("dvc", "status").stdout
+
+
+def test_a_damaged_cache_and_a_workspace_that_dvc_takes_for_right_are_mended_by_a_pull(release):
+    storage(release, "push")
+    change_unseen(release, "packages/cpu/model.onnx")
+    result = storage(release, "pull")
+    assert result.returncode == 0, result.stderr
+    assert "packages/cpu was not what DVC took it for, and is removed" in result.stdout
+    assert "`dvc repro --force --downstream package`" in result.stdout
+    assert (release.folder / "packages/cpu/model.onnx").read_text() == "the weights\n"
+
+
+def test_what_the_user_changed_stays(release):
+    storage(release, "push")
+    overwrite(release.folder / "packages/cpu/model.onnx", b"mine")
+    assert_sentence(storage(release, "pull"), "could not be pulled", "packages/cpu")
+    assert (release.folder / "packages/cpu/model.onnx").read_bytes() == b"mine"
 
 
 def test_without_a_remote_it_says_how_to_name_one(release):
