@@ -7,6 +7,7 @@ import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
@@ -24,6 +25,8 @@ ONE, LISTED, NAMED = ("not", "if", "then", "else"), ("allOf", "anyOf", "oneOf"),
 MOST, DEEPEST = 10_000, 32
 # Of processor time, for one answer: a thousand times what the schemas of the project take.
 SECONDS = 2
+# Of processor time, from one try to end it to the next.
+AGAIN = 0.01
 
 
 # A schema, and what resolves its references; referencing does not name the type of that.
@@ -143,13 +146,16 @@ def _resolved(reference: str, resolver: Any) -> Placed:
 def _limited(seconds: float) -> Iterator[None]:
     """Raise _LateError when the process has computed for so long: a search for a pattern can be ended by a signal."""
 
-    def end(*_: Any) -> None:
-        raise _LateError
+    def end(_: int, frame: FrameType | None) -> None:
+        # Nowhere else: compiled code below referencing does not outlive an exception in what it calls.
+        if frame and frame.f_globals["__name__"].partition(".")[0] in ("jsonschema", "re"):
+            raise _LateError
 
-    before = signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    signal.signal(signal.SIGVTALRM, end)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, AGAIN)
     try:
         yield
     finally:
+        # One that is on its way must not end the process.
+        signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGVTALRM, before)
