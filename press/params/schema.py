@@ -273,6 +273,7 @@ class Tasks(Block):
 
 class Evaluate(Block):
     max_new_tokens: Positive
+    pytorch_answers: bool
     general: General
     tasks: Tasks
 

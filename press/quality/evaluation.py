@@ -44,8 +44,8 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         steps = Ladder(texts, Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
-            most, trust = params.evaluate.max_new_tokens, params.base.trust_remote_code
-            climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, trust)
+            most = params.evaluate.max_new_tokens if params.evaluate.pytorch_answers else None
+            climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, params.base.trust_remote_code)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params)

@@ -32,7 +32,9 @@ def params() -> settings.Settings:
         update={
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
-            "evaluate": given.evaluate.model_copy(update={"max_new_tokens": 4, "general": general}),
+            "evaluate": given.evaluate.model_copy(
+                update={"max_new_tokens": 4, "pytorch_answers": True, "general": general}
+            ),
         }
     )
 
@@ -162,9 +164,12 @@ def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_sco
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(built)
     cuda = params.target(TARGET).model_copy(update={"provider": "CUDAExecutionProvider", "device": "gpu"})
-    metrics = evaluation.evaluate(TARGET, params.model_copy(update={"targets": {TARGET: cuda}}), tmp_path)
+    unasked = params.evaluate.model_copy(update={"pytorch_answers": False})
+    changes = {"targets": {TARGET: cuda}, "evaluate": unasked}
+    metrics = evaluation.evaluate(TARGET, params.model_copy(update=changes), tmp_path)
     assert "note: CUDAExecutionProvider is not on this machine" in capsys.readouterr().out
     assert set(metrics["packing"]) == {"pytorch", "general", "attribution"}
+    assert not [score for score in metrics["packing"]["pytorch"].values() if "valid" in score]
     assert set(metrics["general"]["attribution"]) == {"weights", "lm_head"}
 
 
