@@ -1,7 +1,6 @@
 """Check parameters and environment before anything runs, and write down what each stage's code and libraries are.
 
-in:  params.yaml as a whole, requirements.lock and, if lm-eval's tasks are named, requirements-tasks.lock, the project's
-     Python files and passes/olive.json
+in:  params.yaml as a whole, the locks of packages, the project's Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
      reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which
 """
@@ -48,7 +47,6 @@ def main() -> None:
     unused = {} if params.evaluate.tasks.names else optional
     locked = packages.read() | {name: version for name, version in optional.items() if name not in unused}
     packages.check_installed(locked)
-    # Its self-test asks the libraries themselves.
     arithmetic.begin(params.arithmetic, params.threads)
     project = code.Project()
     write_libraries(project, locked, unused)
