@@ -15,9 +15,10 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-# To compile a decoder layer for one length of sequences takes 5 to 10 s, which all layers share, and saves about 2 ms
-# each time that one of them is passed, forward and backward.
-WORTHWHILE = 3000
+# To compile decoder layers takes about 11 s for one length of sequences, with the compiler's import, and saves 2.4 ms each
+# time that a layer is passed, forward and backward; at least twice that where activations are computed anew
+# (docs/benchmarks.md). So many passes pay for it:
+WORTHWHILE = 4600
 MULTIPLE = 8  # of tokens, for the tensor cores
 SHORTEST = 64  # below it, a pass takes the same time
 WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
@@ -67,7 +68,7 @@ def choose(model: nn.Module, widths: Sequence[int], processes: int, *, compiles:
     return Way(
         on_gpu=True,
         labelled_only=own and "logits_to_keep" in inspect.signature(model.forward).parameters,
-        lengths=lengths(widths, len(decoder_layers(model)) / processes) if compiles else [],
+        lengths=lengths(widths, len(decoder_layers(model)) * (2 if recompute else 1) / processes) if compiles else [],
         recompute=recompute,
     )
 
@@ -78,7 +79,7 @@ def lengths(widths: Sequence[int], layers: float) -> list[int]:
     They are the longest, its half, its quarter and so on; each with so many batches that compiling for it pays.
 
     :param widths: tokens of each batch
-    :param layers: passes of a layer in each
+    :param layers: passes of a layer in each; those that save twice as much count twice
     """
     longest = -(-max(widths) // MULTIPLE) * MULTIPLE
     ladder = [longest]

@@ -41,7 +41,7 @@ def finetune(
     check_target_modules(name, adapter.lora.target_modules, base)
     prepared = paths.PREPARED / name
     training = adapter.training
-    fused = arithmetic.is_portable(mode) and where == "cpu"
+    fused = where == "cuda" or arithmetic.is_portable(mode)
     trainer = {
         "type": "LoRAOnQuantized",
         "seed": seed,

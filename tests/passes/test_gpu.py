@@ -34,6 +34,15 @@ def test_a_shallow_model_needs_more_batches():
     assert gpu.lengths([256] * 2 * ENOUGH, LAYERS // 2) == [256]
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(("recompute", "expected"), [(False, []), (True, [64])])
+def test_half_as_many_steps_pay_where_activations_would_be_computed_anew(recompute, expected):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes))
+    way = gpu.choose(model, [64] * (gpu.WORTHWHILE // 4), 1, compiles=True, recompute=recompute)
+    assert way.lengths == expected
+
+
 class OfTheCheckpointsOwnCode(LlamaForCausalLM):
     """As trust_remote_code gives it."""
 

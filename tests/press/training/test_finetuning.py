@@ -186,8 +186,11 @@ def test_a_training_on_a_gpu_that_is_compiled_learns_what_one_does_that_is_not(
         files.remove(prepared / "checkpoints")
         compiled.append(train(prepared, tiny_quantized, name, "cuda", **changes, gradient_checkpointing=recompute))
     assert len({files.folder_digest(folder) for folder in compiled}) == 1
+    curves = losses(compiled[0])
+    # Of the same weights; later ones differ by what steps make of products in bf16.
+    np.testing.assert_allclose(curves["train"][0], losses(plain)["train"][0], atol=1e-3)
     for curve, expected in losses(plain).items():
-        np.testing.assert_allclose(losses(compiled[0])[curve], expected, atol=1e-3)
+        np.testing.assert_allclose(curves[curve], expected, rtol=1e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
