@@ -1,8 +1,8 @@
 """Run the pipeline's stages on a random model of exactly Phi-3.5-mini's shape; time, memory and floor of each.
 
     python -m bench.phi_shape [--device cuda] [--layers 32] [--steps 100] [--batch-size 8] [--tokens 256] [--rows 32]
-                              [--method qlora] [--checkpointing off] [--processes 2] [--stages quantize,finetune]
-                              [--keep FOLDER]
+                              [--method qlora] [--checkpointing off] [--packing on] [--processes 2]
+                              [--stages quantize,finetune] [--keep FOLDER]
 
 3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
 Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
@@ -15,15 +15,18 @@ wants it.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,6 +57,7 @@ def parameters(words: argparse.Namespace) -> settings.Settings:
     adapter = params.adapter(ADAPTER)
     training = {"max_steps": words.steps, "checkpoint_every": words.steps, "batch_size": words.batch_size}
     training |= {"processes": words.processes, "gradient_checkpointing": words.checkpointing == "on"}
+    training |= {"packing": words.packing == "on"}
     changes = {
         "max_seq_len": words.tokens,
         "too_long": "truncate",
@@ -95,10 +99,9 @@ def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
         return quantization.quantize(params.quantize, BASE, building, params.seed)
     if name == "finetune":
         resumed = building / "checkpoints"
-        result = finetuning.finetune(
-            ADAPTER, params.adapter(ADAPTER), params.seed, QUANTIZED, building, resumed, words.device
-        )
-    elif name == "capture":
+        adapter = params.adapter(ADAPTER)
+        return finetuning.finetune(ADAPTER, adapter, params.seed, QUANTIZED, building, resumed, words.device)
+    if name == "capture":
         result = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
     else:
         return conversion.convert(TARGET, ADAPTER, params, building)
@@ -109,18 +112,44 @@ def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
 def measure(name: str, words: argparse.Namespace) -> dict:
     """Run one step in this process; return its seconds and its peaks of memory in bytes."""
     start = time.perf_counter()
+    training: dict[str, float] = {}
     if name == "inputs":
         make_inputs(words)
     elif name == "rates":
         return rates(words.device)
     else:
+        if name == "finetune" and words.processes == 1:
+            watch_training(training)
         with files.building(OUTPUTS[name]) as building:
             files.publish(run_stage(name, words, building), OUTPUTS[name])
     return {
         "seconds": time.perf_counter() - start,
         "gpu": torch.cuda.max_memory_allocated() if words.device == "cuda" else 0,
         "host": peak_bytes(),
+        "training": training,
     }
+
+
+def watch_training(seconds: dict[str, float]) -> None:
+    """Let the Trainer's training be timed: all of it, and the median of what lies between the starts of two passes."""
+    import transformers
+
+    of_transformers: Any = transformers.Trainer
+    train, step = of_transformers.train, of_transformers.training_step
+    starts: list[float] = []
+
+    def timed(trainer: transformers.Trainer, **options: Any) -> Any:
+        start = time.perf_counter()
+        result = train(trainer, **options)
+        between = [later - earlier for earlier, later in itertools.pairwise(starts)]
+        seconds.update(all=time.perf_counter() - start, median=statistics.median(between))
+        return result
+
+    def noted(*arguments: Any, **options: Any) -> torch.Tensor:
+        starts.append(time.perf_counter())
+        return step(*arguments, **options)
+
+    of_transformers.train, of_transformers.training_step = timed, noted
 
 
 def rates(where: str) -> dict[str, float]:
@@ -161,7 +190,7 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
         [len(example["input_ids"]) for example in jsonl.read(Path("prepared") / ADAPTER / f"{split}.jsonl")]
         for split in ("train", "heldout")
     )
-    tokens = sum(train) / len(train) * words.batch_size * words.steps
+    tokens = words.batch_size * words.steps * (words.tokens if words.packing == "on" else sum(train) / len(train))
     # The frozen weights work forward, forward again if there are checkpoints, and backward to the inputs; once more for
     # the held-out examples.
     step = (3 if words.checkpointing == "on" else 2) * layers + 2 * head
@@ -199,6 +228,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=32, help="calibration rows of 512 tokens")
     parser.add_argument("--method", choices=["lora", "rslora", "dora", "qlora"], default="lora", help="of finetune")
     parser.add_argument("--checkpointing", choices=["on", "off"], default="on", help="gradient checkpointing")
+    parser.add_argument("--packing", choices=["on", "off"], default="off", help="rows of whole examples")
     parser.add_argument("--processes", type=int, default=1, help="of finetune, on as many GPUs")
     parser.add_argument("--stages", default=",".join(OUTPUTS), help="those to run, without a gap from the first on")
     parser.add_argument(
@@ -229,7 +259,7 @@ def report(
 ) -> None:
     """Print the table, the sizes and what the training learned."""
     print(f"finetune by {words.method}, gradient checkpointing {words.checkpointing}, ", end="")
-    print(f"processes {words.processes}; ", end="")
+    print(f"packing {words.packing}, processes {words.processes}; ", end="")
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     print(f"{name}: {rate['flops'] / 1e12:.1f} TFLOP/s, memory {rate['memory'] / 1e9:.0f} GB/s", end="")
     print(f", files {rate['files'] / 1e9:.1f} GB/s\n")
@@ -243,6 +273,10 @@ def report(
         return
     curves = files.read_json(TRAINED / "training_log.json")
     first, last = (curves["train"][index]["loss"] for index in (0, -1))
+    if training := measured["finetune"]["training"]:
+        rate = words.batch_size * words.tokens / training["median"]
+        print(f"\nTraining itself: {training['all']:.1f} s, of which a pass in the median ", end="")
+        print(f"{training['median'] * 1e3:.0f} ms: at most {rate:.0f} tokens/s")
     print(f"\nTraining loss: {first:.3f} at the first step, {last:.3f} at the last; held out {curves['heldout']}")
 
 

@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch.utils.data import Dataset
 from transformers.trainer import TRAINER_STATE_NAME, TrainerState
 
-from passes import nf4
+from passes import gpu, nf4
+from passes.batches import Collator
+from passes.packing import packed_rows
 from passes.trainer import TokenMeanTrainer, training_order
 from press.core import files
 from press.core.errors import UserError
@@ -31,10 +33,10 @@ class LoRAOnQuantized(LoRA):
     """Train a LoRA adapter on a checkpoint that Olive quantized, which Olive's own pass refuses.
 
     Every quantized linear is replaced by a frozen one with the dequantized weight in `torch_dtype`: the same
-    function. It trains on a GPU if there is one; in bfloat16, products are in bf16 and the adapter's weights stay
-    in fp32. The seed is set before the adapter is initialised, since the Trainer sets it only afterwards. Where
-    `training_args.output_dir` holds a whole checkpoint of an earlier, killed run, training goes on from there; who
-    calls the pass makes sure that it belongs to the same inputs.
+    function. It trains on a GPU if there is one, in a way of its own (`passes/gpu.py`); in bfloat16, products are in
+    bf16 and the adapter's weights stay in fp32. The seed is set before the adapter is initialised, since the Trainer
+    sets it only afterwards. Where `training_args.output_dir` holds a whole checkpoint of an earlier, killed run,
+    training goes on from there; who calls the pass makes sure that it belongs to the same inputs.
 
     A launcher such as torchrun may run it in several processes. They share each batch, of
     `per_device_train_batch_size` examples a process: the examples of a step and their loss, a mean over tokens, are
@@ -56,14 +58,20 @@ class LoRAOnQuantized(LoRA):
             "seed": PassConfigParam(
                 type_=int, default_value=42, description="Seed of the initialisation, the data order and the dropout."
             ),
+            "row_tokens": PassConfigParam(
+                type_=int | None,
+                default_value=None,
+                description="Tokens of a row that is filled with whole examples. None takes each example for a row.",
+            ),
         }
 
     def load_base_pytorch_model(self, model_handler: HfModelHandler, config: type[BasePassConfig], **kwargs):
         """Load the quantized base and dequantize it in place, on the device that the Trainer will take."""
         transformers.set_seed(config.seed)
-        model = checkpoints.load(
-            Path(model_handler.model_name_or_path), device.resolve("auto"), checkpoints.trusted(model_handler)
-        )
+        where, trust = device.resolve("auto"), checkpoints.trusted(model_handler)
+        if where == "cuda":
+            gpu.settle()
+        model = checkpoints.load(Path(model_handler.model_name_or_path), where, trust)
         dtype = self.get_torch_dtype(config.torch_dtype)
         if dtype == torch.float16:
             dtype = torch.float32
@@ -104,14 +112,25 @@ class LoRAOnQuantized(LoRA):
             tokenizer.pad_token_id = tokenizer.eos_token_id
         # Olive says that it takes no number of tokens, without which a loss is a mean over means of unlike batches.
         del model.get_base_model().accepts_loss_kwargs
-        step = arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size
+        batches = arguments.max_steps * arguments.gradient_accumulation_steps * arguments.world_size
+        count = batches * arguments.train_batch_size
+        if config.row_tokens:
+            rows = packed_rows(train, config.row_tokens, count, config.seed)
+        else:
+            rows = training_order(train, count, config.seed)
+        way = chosen_way(model, rows, arguments, config)
+        if way.lengths:
+            # The compiler computes activations anew in its own way.
+            arguments.gradient_checkpointing = False
         trainer = TokenMeanTrainer(
             model=model,
             args=arguments,
             # A list has what a data set of PyTorch has: a length, and members by their index.
-            train_dataset=cast(Dataset, training_order(train, arguments.max_steps * step, config.seed)),
+            train_dataset=cast(Dataset, rows),
             eval_dataset=cast(Dataset | None, heldout),
-            data_collator=lambda batch: self.collate_batch(batch, tokenizer),
+            data_collator=Collator(tokenizer.pad_token_id, way.lengths, way.labelled_only),
+            labelled_only=way.labelled_only,
+            compiled=bool(way.lengths),
         )
         # Each process drops out something else.
         transformers.set_seed(config.seed + arguments.process_index)
@@ -123,7 +142,8 @@ class LoRAOnQuantized(LoRA):
             set_peft_model_state_dict(model, weights)
             history = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).log_history
         else:
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with way.taken(model):
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             history = trainer.state.log_history
         curves = loss_curves(history)
         if not all(math.isfinite(point["loss"]) for points in curves.values() for point in points):
@@ -154,6 +174,25 @@ def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArg
             f"training_args.max_steps is {arguments.max_steps}, but must be at least 1: the length of the run"
         )
     return arguments
+
+
+def chosen_way(
+    model: PeftModel, rows: list[dict], arguments: transformers.TrainingArguments, config: type[BasePassConfig]
+) -> gpu.Way:
+    """Return how to train on `rows`: plainly on the CPU, where the compiler would cost more than it saves."""
+    if device.resolve("auto") == "cpu":
+        return gpu.Way()
+    size = arguments.train_batch_size
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    widths = [max(len(row["input_ids"]) for row in batch) for batch in batches]
+    return gpu.choose(
+        model.get_base_model(),
+        widths,
+        arguments.world_size,
+        # bitsandbytes' products are no operators of PyTorch.
+        compiles=config.method != "qlora",
+        recompute=bool(arguments.gradient_checkpointing),
+    )
 
 
 def last_whole_checkpoint(folder: Path, processes: int) -> Path | None:

@@ -1,12 +1,22 @@
 """Train as one process or as several, with the same result: the same batches, and means over all their tokens."""
 
-from collections.abc import Sized
+import contextlib
+from collections.abc import Iterator, Sized
 from typing import Any, cast
 
 import torch
 import transformers
 from olive.data.constants import IGNORE_INDEX
 from transformers.trainer_utils import EvalLoopOutput
+
+from passes.batches import labelled_loss
+
+
+def epochs(examples: int, seed: int) -> Iterator[list[int]]:
+    """Yield the indices of all examples in an order of chance, then in another, and so on."""
+    generator = torch.Generator().manual_seed(seed)
+    while True:
+        yield torch.randperm(examples, generator=generator).tolist()
 
 
 def training_order(examples: list[dict], count: int, seed: int) -> list[dict]:
@@ -15,10 +25,11 @@ def training_order(examples: list[dict], count: int, seed: int) -> list[dict]:
     Unlike the Trainer's own order, it has no smaller batch at the end of an epoch, which several processes would
     fill up with examples of their own choice.
     """
-    generator = torch.Generator().manual_seed(seed)
     order: list[int] = []
-    while len(order) < count:
-        order += torch.randperm(len(examples), generator=generator).tolist()
+    for epoch in epochs(len(examples), seed):
+        order += epoch
+        if len(order) >= count:
+            break
     return [examples[index] for index in order[:count]]
 
 
@@ -26,7 +37,14 @@ class TokenMeanTrainer(transformers.Trainer):
     """A Trainer whose held-out loss is the mean over all tokens that have a label, like its training loss.
 
     The Trainer's own is a mean over batches, which depends on how many there are, and so on the number of processes.
+
+    :param labelled_only: whether batches ask for the logits of labelled tokens alone
+    :param compiled: whether the model's layers are compiled, for training
     """
+
+    def __init__(self, *, labelled_only: bool = False, compiled: bool = False, **arguments: Any) -> None:
+        super().__init__(**arguments, compute_loss_func=labelled_loss if labelled_only else None)
+        self._compiled = compiled
 
     def evaluation_loop(
         self,
@@ -44,8 +62,8 @@ class TokenMeanTrainer(transformers.Trainer):
             inputs = self._prepare_inputs(batch)
             # The first token is nobody's next.
             tokens = inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum()
-            with torch.no_grad(), self.compute_loss_context_manager():
-                loss = model(**inputs).loss
+            with torch.no_grad(), self.compute_loss_context_manager(), self._uncompiled():
+                loss = self._mean_loss(model, inputs)
             sums += torch.stack([loss.double() * tokens, tokens.double()])
         loss, tokens = self.accelerator.reduce(sums).tolist()
         metrics = {f"{metric_key_prefix}_loss": loss / tokens}
@@ -53,3 +71,13 @@ class TokenMeanTrainer(transformers.Trainer):
         nothing: Any = None
         count = len(cast(Sized, dataloader.dataset))
         return EvalLoopOutput(predictions=nothing, label_ids=None, metrics=metrics, num_samples=count)
+
+    def _mean_loss(self, model: torch.nn.Module, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if self.compute_loss_func is None:
+            return model(**inputs).loss
+        labels = inputs.pop("labels")
+        return labelled_loss(model(**inputs), labels)
+
+    def _uncompiled(self) -> contextlib.AbstractContextManager:
+        """Let the few batches without gradients run as they are: they would be compiled anew."""
+        return torch.compiler.set_stance("force_eager") if self._compiled else contextlib.nullcontext()

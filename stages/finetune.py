@@ -28,7 +28,6 @@ def main(adapter: str) -> None:
         result = finetuning.finetune(adapter, chosen, params.seed, paths.QUANTIZED, building, resumed, *how)
         curves.write(result / paths.TRAINING_LOG, drawn)
         files.remove(result / paths.TRAINING_LOG)
-        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
         files.publish(result, output)
         olive_run.keep_config(building, f"finetune/{adapter}")
     machine.record(f"finetune/{adapter}", params.arithmetic, where)

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 pytest_plugins = ["tiers"]
 # Before NumPy, PyTorch and Olive are loaded, which read these once: as a stage's process has them.
 os.environ.update(environment.STAGE | arithmetic.VARIABLES)
+# Before the first product on a GPU, which may be that of another test than of the training that asks for it.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")

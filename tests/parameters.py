@@ -82,6 +82,7 @@ OTHERS = {
         "max_steps": 1,
         "batch_size": 4,
         "processes": 2,
+        "packing": True,
         "gradient_accumulation": 3,
         "gradient_checkpointing": True,
         "learning_rate": 1.0,

@@ -162,6 +162,7 @@ class Training(Block):
     max_steps: Positive
     batch_size: Positive
     processes: Positive
+    packing: bool
     gradient_accumulation: Positive
     gradient_checkpointing: bool
     learning_rate: Annotated[float, Field(gt=0)]

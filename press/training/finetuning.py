@@ -32,7 +32,7 @@ def finetune(
     mode: str = arithmetic.NATIVE,
     trust: bool = False,
 ) -> Path:
-    """Train an adapter on the prepared examples; return its folder, below `building`.
+    """Train an adapter on the prepared examples; return its folder, below `building`, with the digest of its base.
 
     :param where: cpu trains in fp32, cuda in bf16
     :param mode: of arithmetic; the portable one is the optimizer in one kernel, without square roots of MKL
@@ -43,7 +43,7 @@ def finetune(
     check_target_modules(name, adapter.lora.target_modules, base)
     prepared = paths.PREPARED / name
     training = adapter.training
-    fused = arithmetic.is_portable(mode) and where == "cpu"
+    fused = where == "cuda" or arithmetic.is_portable(mode)
     trainer = {
         "type": "LoRAOnQuantized",
         "seed": seed,
@@ -52,6 +52,7 @@ def finetune(
         "alpha": adapter.lora.alpha,
         "lora_dropout": adapter.lora.dropout,
         "target_modules": adapter.lora.target_modules,
+        "row_tokens": adapter.max_seq_len if training.packing else None,
         "torch_dtype": "bfloat16" if where == "cuda" else "float32",
         "train_data_config": _data_config("train", prepared / paths.TRAIN, training.response_only),
         "eval_data_config": _data_config("heldout", prepared / paths.HELDOUT, training.response_only),
@@ -82,12 +83,16 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, base, prepared))
+    digest = files.folder_digest(base)
+    discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, digest, prepared))
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
     if training.processes > 1:
-        return launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
-    with device.explained(knobs):
-        return olive_run.run(model, passes, building) / "adapter"
+        result = launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
+    else:
+        with device.explained(knobs):
+            result = olive_run.run(model, passes, building) / "adapter"
+    files.write_json(result / paths.BASE_DIGEST, {"base_sha256": digest})
+    return result
 
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
@@ -101,13 +106,16 @@ def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
         )
 
 
-def fingerprint(trainer: dict, mode: str, processes: int, base: Path, prepared: Path) -> str:
-    """Return a digest of all that the training depends on: parameters, base, examples, libraries and code."""
+def fingerprint(trainer: dict, mode: str, processes: int, base: str, prepared: Path) -> str:
+    """Return a digest of all that the training depends on: parameters, base, examples, libraries and code.
+
+    :param base: digest of its files
+    """
     import torch
 
     inputs = [prepared / paths.TRAIN, prepared / paths.HELDOUT, paths.ENVIRONMENT / BUILT_WITH, paths.CODE / BUILT_WITH]
     digests = [files.sha256(path) for path in inputs if path.exists()]
-    everything = [trainer, mode, processes, torch.get_num_threads(), files.folder_digest(base), digests]
+    everything = [trainer, mode, processes, torch.get_num_threads(), base, digests]
     return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()
 
 

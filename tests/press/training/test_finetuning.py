@@ -13,7 +13,7 @@ from projects import ROOT
 from safetensors.numpy import load_file
 from transformers import AutoTokenizer
 
-from passes import nf4
+from passes import gpu, nf4
 from press.core import files
 from press.core.errors import UserError
 from press.data import jsonl, tokens
@@ -162,6 +162,35 @@ def test_the_precision_of_a_gpu_trains_the_frozen_base_in_bf16_and_the_adapter_i
     assert {array.dtype for array in weights(folder).values()} == {np.dtype(np.float32)}
     curve = files.read_json(folder / "training_log.json")["train"]
     assert curve[-1]["loss"] < 0.8 * curve[0]["loss"]
+
+
+def test_packed_rows_are_trained_on_as_they_are_anywhere(prepared, tiny_quantized):
+    changes = {"packing": True, "max_steps": 30, "checkpoint_every": 30, "learning_rate": 0.01, "dropout": 0.0}
+    first = train(prepared, tiny_quantized, "first", **changes)
+    curve = losses(first)["train"]
+    assert curve[-1] < 0.8 * curve[0]
+    files.remove(prepared / "checkpoints")
+    assert files.folder_digest(train(prepared, tiny_quantized, "again", **changes)) == files.folder_digest(first)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_training_on_a_gpu_that_is_compiled_learns_what_one_does_that_is_not(
+    prepared, tiny_quantized, monkeypatch, packing
+):
+    changes = {"packing": packing, "max_steps": 8, "checkpoint_every": 8, "dropout": 0.0}
+    plain = train(prepared, tiny_quantized, "plain", "cuda", **changes)
+    monkeypatch.setattr(gpu, "WORTHWHILE", 1)
+    compiled = []
+    for name, recompute in (("kept", False), ("again", False), ("computed", True)):
+        files.remove(prepared / "checkpoints")
+        compiled.append(train(prepared, tiny_quantized, name, "cuda", **changes, gradient_checkpointing=recompute))
+    assert len({files.folder_digest(folder) for folder in compiled}) == 1
+    curves = losses(compiled[0])
+    # Of the same weights; later ones differ by what steps make of products in bf16.
+    np.testing.assert_allclose(curves["train"][0], losses(plain)["train"][0], atol=1e-3)
+    for curve, expected in losses(plain).items():
+        np.testing.assert_allclose(curves[curve], expected, rtol=1e-2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from press.core import files
 from press.training import finetuning
 
 FILES = {
@@ -26,7 +27,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fingerprint(trainer: dict = TRAINER, mode: str = "portable", processes: int = 1) -> str:
-    return finetuning.fingerprint(trainer, mode, processes, Path("base"), Path("prepared"))
+    return finetuning.fingerprint(trainer, mode, processes, files.folder_digest(Path("base")), Path("prepared"))
 
 
 @pytest.mark.parametrize("name", FILES)
