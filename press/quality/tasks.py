@@ -115,7 +115,7 @@ def _check_inside(folder: Path, path: Path, name: str, what: str) -> Path:
 
 
 def _values(config: Any) -> Iterator[tuple[str, Any]]:
-    """Yield all values of a task's YAML that are no blocks or lists, each with its key; aliases may lead in a circle."""
+    """Yield all values of a task's YAML that are no blocks or lists, each with its key; aliases may form a circle."""
     waiting: list[tuple[str, Any]] = [("", config)]
     seen: set[tuple[str, int]] = set()
     while waiting:
