@@ -86,7 +86,7 @@ release: $(INSTALLED) ## put the package, its provenance and its signature into 
 	python -m press.release release
 
 verify-package: $(INSTALLED) ## check files, provenance and signature of PACKAGE=folder
-	@python -m press.release check "$$PACKAGE"
+	@python -m press.release check -- "$$PACKAGE"
 
 signing-key: $(INSTALLED) ## make a key pair to sign releases with
 	@python -m press.release.signature
@@ -104,7 +104,7 @@ fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into th
 	python -m press.release fetch $(if $(VERSION),--version="$$VERSION",--stage="$$STAGE") --to="$$TO"
 
 report: $(INSTALLED) ## write report/TARGET.html and .md about what is built; SINCE=revision says what reran since then
-	python -m press.report $(if $(SINCE),--since="$$SINCE") "$$TARGET"
+	python -m press.report $(if $(SINCE),--since="$$SINCE") -- "$$TARGET"
 
 doctor: ## say what is fine here and what is not, and what to do about it
 	$(or $(wildcard $(VENV)/bin/python),$(PYTHON)) -m press.doctor
@@ -142,7 +142,7 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 	touch $@
 
 search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
-	@python -m press.search $(if $(APPLY),apply "$$APPLY")
+	@python -m press.search $(if $(APPLY),apply -- "$$APPLY")
 
 lint: $(INSTALLED) ## check style, format, types and the arrows between rooms
 	ruff check .

@@ -68,8 +68,7 @@ class Chat:
         self.templates: dict[str, str] = {}
         self.adapter: str | None = None
         self.turns: list[dict[str, str]] = []
-        added = json.loads((package / "tokenizer.json").read_text(encoding="utf-8"))["added_tokens"]
-        self.control = {token["id"]: token["content"] for token in added if token["special"]}
+        self.control = _control_tokens(package / "tokenizer.json")
 
     def available(self) -> list[str]:
         """Return the names of the package's adapters."""
@@ -88,19 +87,22 @@ class Chat:
         ids = self.prompt(question)
         model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
         params = og.GeneratorParams(model)
-        params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
-        generator = og.Generator(model, params)
-        if self.adapter and self.adapter not in self.merged:
-            generator.set_active_adapter(self.adapters, self.adapter)
-        generator.append_tokens(ids)
         stream = self.tokenizer.create_stream()
         answer = ""
         try:
+            params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
+            generator = og.Generator(model, params)
+            if self.adapter and self.adapter not in self.merged:
+                generator.set_active_adapter(self.adapters, self.adapter)
+            generator.append_tokens(ids)
             while not generator.is_done():
                 generator.generate_next_token()
                 piece = stream.decode(generator.get_next_tokens()[0])
                 answer += piece
                 yield piece
+        except RuntimeError as error:
+            # Such as of sizes in genai_config.json that are not the graph's, or of memory that is not there.
+            raise UserError(f"the model in {self.package} cannot answer ({_line(error)})") from error
         finally:
             self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
@@ -240,6 +242,15 @@ def _whole_characters(text: str) -> str:
 
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
+
+
+def _control_tokens(path: Path) -> dict[int, str]:
+    """Return the ids and texts of the tokens that a tokenizer reads as control tokens."""
+    try:
+        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
+        return {token["id"]: token["content"] for token in added if token["special"]}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise UserError(f"{shown(path)} is damaged: {AGAIN}") from error
 
 
 def answer(chat: Chat, question: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from press.core import cli, dvc_files, files
+from press.core import cache, cli, dvc_files, files, paths
 from press.core.errors import UserError
 
 FOLDERS = ("models", "packages", "prepared", "reports")
@@ -17,16 +17,23 @@ LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints", ".*.download")
 def outputs() -> list[Path]:
     """Return the paths of all outputs that dvc.lock names.
 
-    :raises UserError: if it cannot be read
+    :raises UserError: if it cannot be read, or names what is no output: who wrote it may not have been DVC
     """
-    return [Path(out["path"]) for stage in dvc_files.recorded().values() for out in stage.get("outs", [])]
+    found = [Path(out["path"]) for stage in dvc_files.recorded().values() for out in stage.get("outs", [])]
+    for path in found:
+        if path.parts[:1] not in {(folder,) for folder in FOLDERS} or ".." in path.parts or paths.outside(path.parent):
+            raise UserError(
+                f"{paths.LOCK} names {path}, which is not in {', '.join(FOLDERS)} of this project: `git restore "
+                f"{paths.LOCK}` brings back the committed one; nothing was removed"
+            )
+    return found
 
 
-def clean(paths: list[Path]) -> list[Path]:
+def clean(named: list[Path]) -> list[Path]:
     """Remove outputs, the leftovers beside them and the folders that this empties; return what was removed."""
-    parents = {parent for path in paths for parent in path.parents if parent != Path()}
+    parents = {parent for path in named for parent in path.parents if parent != Path()}
     leftovers = [path for folder in FOLDERS for pattern in LEFTOVERS for path in Path(folder).rglob(pattern)]
-    removed = [path for path in (*paths, *leftovers) if path.exists()]
+    removed = [path for path in (*named, *leftovers) if path.exists()]
     for path in removed:
         files.remove(path)
     for parent in sorted(parents, key=lambda path: -len(path.parts)):
@@ -36,7 +43,7 @@ def clean(paths: list[Path]) -> list[Path]:
 
 
 @contextmanager
-def alone(paths: list[Path]) -> Iterator[None]:
+def alone(named: list[Path]) -> Iterator[None]:
     """Hold DVC's own locks for writing outputs.
 
     :raises UserError: if a run of DVC has one of them
@@ -45,9 +52,10 @@ def alone(paths: list[Path]) -> Iterator[None]:
     from dvc.repo import Repo
     from dvc.rwlock import rwlock
 
+    cache.configuration()
     dvc_files.remove_unreadable_rwlock()
     with Repo() as repo:
-        written, hardlink = [str(path.absolute()) for path in paths], repo.config["core"].get("hardlink_lock", False)
+        written, hardlink = [str(path.absolute()) for path in named], repo.config["core"].get("hardlink_lock", False)
         try:
             with repo.lock, rwlock(repo.tmp_dir, repo.fs, "make clean", [], written, hardlink):
                 yield

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 def reproduce() -> None:
     """Run `dvc repro` to its end; leave with its exit code if it fails.
 
-    :raises UserError: if outputs did not get into the cache
+    :raises UserError: if dvc.lock cannot be read, or outputs did not get into the cache
     """
     from dvc import cli as dvc
 
+    dvc_files.recorded()
     dvc_files.remove_unreadable_rwlock()
     if kept := uncached(whole=True):
         print(f"putting into DVC's cache what is built already: {', '.join(kept)}", flush=True)

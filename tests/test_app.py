@@ -123,6 +123,27 @@ def test_json_of_another_form_is_refused(package, name, content):
     assert_refused(result, "another base model" if (name, content) == ("adapters/travel/adapter.json", b"{}") else name)
 
 
+@pytest.mark.parametrize("added", [None, [{"id": 256, "content": "<|im_end|>"}]])
+def test_a_tokenizer_without_its_control_tokens_is_refused(package, added):
+    tokenizer = package / "tokenizer.json"
+    files.write_json(tokenizer, files.read_json(tokenizer) | {"added_tokens": added})
+    list_files(package)
+    assert_refused(app(package, QUESTION), f"{tokenizer} is damaged")
+
+
+@pytest.mark.parametrize(("key", "value"), [("num_key_value_heads", -1), ("head_size", 32)])
+def test_a_model_of_other_sizes_than_its_graph_is_refused(package, key, value):
+    config = package / "genai_config.json"
+    settings = files.read_json(config)
+    settings["model"]["decoder"][key] = value
+    files.write_json(config, settings)
+    list_files(package)
+    result = app(package, QUESTION)
+    assert result.returncode == 1
+    # onnxruntime logs what it raises.
+    assert f"error: the model in {package} cannot answer (" in result.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "template", [None, ["{prompt}{response}"], "{prompt}", "{a}{response}{response}", "{a {response}"]
 )

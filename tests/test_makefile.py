@@ -170,6 +170,13 @@ def test_what_only_switches_is_no_command_either(folder, target, variable, flag,
     assert not (folder / "ran").exists()
 
 
+@pytest.mark.parametrize(("target", "variable"), [(t, v) for t, v, word in TAKEN if word == "{}" and t != "test-unit"])
+def test_a_value_that_begins_with_a_hyphen_is_no_option(folder, target, variable):
+    given = said(folder, target, f"{variable}=--help")
+    before = given[given.index("--help") - 1]
+    assert before == "--" or "press.params.preset" in before
+
+
 def test_what_is_not_given_is_no_word(folder):
     assert said(folder, "lock")[-3:] == ["--output-file", "requirements-tasks.lock", ""]
     assert said(folder, "lock", "UPGRADE=all")[-2:] == ["--upgrade", ""]

@@ -3,10 +3,25 @@
 .dvc/config says so before the user's own and the system's settings, but .dvc/config.local comes before it.
 """
 
+from collections.abc import Mapping
+
 from press.core.errors import UserError
 
 # Clones of blocks, or of bytes: DVC's own default.
 PLAIN = ("reflink", "copy")
+
+
+def configuration() -> Mapping:
+    """Return DVC's configuration.
+
+    :raises UserError: if it cannot be read
+    """
+    from dvc.config import Config, ConfigError
+
+    try:
+        return Config.from_cwd()
+    except ConfigError as error:
+        raise UserError(f"DVC's configuration cannot be read: {error}") from error
 
 
 def check_links() -> None:
@@ -14,12 +29,7 @@ def check_links() -> None:
 
     :raises UserError: with the setting, and what to do
     """
-    from dvc.config import Config, ConfigError
-
-    try:
-        types = Config.from_cwd()["cache"].get("type") or PLAIN
-    except ConfigError as error:
-        raise UserError(f"DVC's configuration cannot be read: {error}") from error
+    types = configuration()["cache"].get("type") or PLAIN
     links = [each for each in types if each not in PLAIN]
     if links:
         raise UserError(

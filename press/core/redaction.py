@@ -2,9 +2,9 @@
 
 import re
 
-USER = re.compile(r"(?<=://)[^/\s'\"`<>]*@")
+USER = re.compile(r"(?<=://)[^/\s\"`<>]*@")
 # Punctuation of the sentence that an address ends does not belong to it.
-QUERY = re.compile(r"(://[^\s'\"`<>?#]*)[?#][^\s'\"`<>]*[^\s'\"`<>.,:;)]")
+QUERY = re.compile(r"(://[^\s\"`<>?#]*)[?#][^\s'\"`<>]*[^\s'\"`<>.,:;)]")
 # Of an Azure connection string.
 KEY = re.compile(r"\b(AccountKey|SharedAccessSignature)=[^;\s'\"]+", re.IGNORECASE)
 

@@ -55,7 +55,7 @@ def run(
     }
     try:
         result = subprocess.run(
-            command, cwd=folder, env=environment, text=True, timeout=seconds, check=False, **streams
+            command, cwd=folder, env=environment, text=True, errors="replace", timeout=seconds, check=False, **streams
         )
     except subprocess.TimeoutExpired:
         return Ended(True, "", f"no end after {seconds:.0f} s", late=True)

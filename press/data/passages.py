@@ -2,12 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
-
-from jinja2 import TemplateError
+from typing import TYPE_CHECKING, Any
 
 from press.core.errors import UserError
-from press.data import jsonl, tokens
+from press.data import chats, jsonl, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,10 +58,7 @@ def _chat(messages: object, tokenizer: "PreTrainedTokenizerBase") -> str:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages that are no list of messages: each needs a role and a content")
     spoken = [_message(number, message, tokenizer) for number, message in enumerate(messages, start=1)]
-    try:
-        return cast(str, tokenizer.apply_chat_template(spoken, tokenize=False))
-    except (TemplateError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"a chat that the base model's chat template does not take: {error}") from error
+    return chats.text(tokenizer, spoken)
 
 
 def _message(number: int, message: object, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:

@@ -54,6 +54,8 @@ class PackageSource(Block):
     def version_is_one(cls, version: str) -> str:
         try:
             Version(version)
+            if version != version.strip():
+                raise InvalidVersion(version)
         except InvalidVersion as error:
             raise ValueError(
                 f"base.package.version is {version!r}, but must be one version as PEP 440 writes it, such as 0.1.2"

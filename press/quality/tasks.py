@@ -114,16 +114,17 @@ def _check_inside(folder: Path, path: Path, name: str, what: str) -> Path:
     return place
 
 
-def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield all values of a task's YAML that are no blocks or lists, each with its key."""
-    if isinstance(value, dict):
-        for name, each in value.items():
-            yield from _values(each, name)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _values(each, key)
-    else:
-        yield key, value
+def _values(config: Any) -> Iterator[tuple[str, Any]]:
+    """Yield all values of a task's YAML that are no blocks or lists, each with its key; aliases may form a circle."""
+    waiting: list[tuple[str, Any]] = [("", config)]
+    seen: set[tuple[str, int]] = set()
+    while waiting:
+        key, value = waiting.pop()
+        if not isinstance(value, dict | list):
+            yield key, value
+        elif (key, id(value)) not in seen:
+            seen.add((key, id(value)))
+            waiting += value.items() if isinstance(value, dict) else [(key, each) for each in value]
 
 
 def rehearse(params: "Tasks") -> None:

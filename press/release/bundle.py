@@ -31,6 +31,8 @@ def make(release: Release) -> None:
     workspace.check_up_to_date(but=paths.RELEASES)
     built = package.load(paths.PACKAGES / target)
     measured.check_gates(target)
+    if signature.can_sign(release.signing):
+        signature.check_public(release.signing)
     folder = paths.RELEASES / target
     if not _is_released(built, target, release.signing) or workspace.is_changed(folder):
         with files.replaced(folder) as building:

@@ -66,6 +66,20 @@ def sign(folder: Path, signing: Signing) -> None:
         config.sign(folder, path)
 
 
+def check_public(signing: Signing) -> None:
+    """Refuse to sign or check without the files that signatures are checked with.
+
+    :raises UserError: naming the first one that is missing
+    """
+    named = {"key": [signing.key.public], "certificate": signing.certificate.chain, "sigstore": []}[signing.mode]
+    for path in named:
+        if not Path(path).is_file():
+            raise UserError(
+                f"{path} is missing, with which signatures are checked: bring it back, or name another one in "
+                "`signing` of params.yaml"
+            )
+
+
 def check(folder: Path, signing: Signing) -> str:
     """Check a folder's signature; return in words who signed it.
 
@@ -73,6 +87,7 @@ def check(folder: Path, signing: Signing) -> str:
     """
     from model_signing.verifying import Config
 
+    check_public(signing)
     config = Config()
     with _failing(f"the signature of {folder} does not hold"):
         match signing.mode:
@@ -103,7 +118,7 @@ def _failing(what: str):
 def make_key(signing: Signing) -> tuple[Path, Path]:
     """Make a P-256 key pair; return the files of the private and the public key.
 
-    :raises UserError: if there is one: what it signed could not be checked any more
+    :raises UserError: if there is one: what it signed could not be checked any more; or if they cannot be written
     """
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -115,10 +130,18 @@ def make_key(signing: Signing) -> tuple[Path, Path]:
     key = ec.generate_private_key(ec.SECP256R1())
     pem = serialization.Encoding.PEM
     content = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    private.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(content)
-    public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+    try:
+        private.parent.mkdir(parents=True, exist_ok=True)
+        # The public one first: without the private one it can be made anew.
+        public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
+        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        public.unlink(missing_ok=True)
+        raise UserError(
+            f"{error.filename} cannot be made ({error.strerror}): let `signing.key` of params.yaml name files where "
+            "you may write"
+        ) from error
     return private, public
 
 

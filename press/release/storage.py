@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from press.core import dvc_files, files, shell
+from press.core import cli, dvc_files, files, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
 from press.release import bounded, outputs, workspace
@@ -158,7 +158,4 @@ if __name__ == "__main__":
     parser.add_argument("verb", choices=("push", "pull"))
     parser.add_argument("--seconds", type=float, default=1800, help="time limit of each step (default: 1800)")
     words = parser.parse_args()
-    try:
-        main(words.verb, words.seconds)
-    except UserError as error:
-        sys.exit(f"error: {error}")
+    cli.in_sentences(lambda: main(words.verb, words.seconds))

@@ -13,7 +13,7 @@ from press.sources import azureml, download, folder, hub, members, random_model,
 PARTS = Path("models/.base.download")
 # The key by which transformers finds a checkpoint's own Python code, in any of its configurations.
 AUTO_MAP = "auto_map"
-CONFIGURATIONS = "*config.json"
+CONFIGURATIONS = ("*config.json", "special_tokens_map.json")
 
 
 def fetch(base: schema.Base, seed: int, building: Path) -> None:
@@ -78,7 +78,7 @@ def check_no_code(checkpoint: Path) -> None:
     for path in sorted(checkpoint.iterdir()):
         if members.is_code(path.name):
             raise UserError(_untrusted(path.name))
-    for path in sorted(checkpoint.glob(CONFIGURATIONS)):
+    for path in sorted(path for pattern in CONFIGURATIONS for path in checkpoint.glob(pattern)):
         if _has_key(checkpoints.read_object(path), AUTO_MAP):
             raise UserError(_untrusted(f"{AUTO_MAP} in its {path.name}"))
 

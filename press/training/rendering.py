@@ -1,9 +1,9 @@
 """One line's fields in the adapter's template, as tokens; or what is wrong with the line, or with the template."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from press.core.errors import UserError
-from press.data import templates, tokens
+from press.data import chats, templates, tokens
 from press.data.examples import Example
 from press.params import schema
 
@@ -70,12 +70,16 @@ class Renderer:
 def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Return the tokens with which every text begins that the base model knows.
 
-    Some tokenizers put a token before plain text that no chat begins with: where there is a chat template, it decides.
+    Some tokenizers put a token before plain text that no chat begins with: where there is a chat template that takes a
+    question, it decides.
     """
     start = tokens.start(tokenizer)
     if not start or not tokenizer.chat_template:
         return start
-    chat = cast(str, tokenizer.apply_chat_template([{"role": "user", "content": "a"}], tokenize=False))
+    try:
+        chat = chats.text(tokenizer, [{"role": "user", "content": "a"}])
+    except ValueError:
+        return start
     return start if tokens.encode(tokenizer, chat)[: len(start)] == start else []
 
 

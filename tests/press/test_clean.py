@@ -88,11 +88,26 @@ def test_a_lock_with_a_merge_conflict_is_a_sentence_and_nothing_is_removed(works
     assert set(OUTPUTS) <= present()
 
 
+@pytest.mark.parametrize(
+    "path", ["{elsewhere}", "../elsewhere", "models/../../elsewhere", "models/link/x", "data", "."]
+)
+def test_a_lock_that_names_what_is_no_output_is_a_sentence_and_nothing_is_removed(workspace, tmp_path_factory, path):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "x").touch()
+    Path("models/link").symlink_to(elsewhere)
+    named = path.format(elsewhere=elsewhere)
+    Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"a": {"outs": [{"path": named}]}}}), encoding="utf-8")
+    with pytest.raises(UserError, match=r"^dvc\.lock names .*, which is not in models, packages, prepared, reports of"):
+        clean.main()
+    assert set(OUTPUTS) <= present()
+    assert (elsewhere / "x").exists()
+
+
 @pytest.mark.integration
 def test_beside_a_run_of_dvc_nothing_is_removed_and_after_it_everything(tmp_path):
     project = Project(tmp_path)
-    wait = "touch out; test -e go || sleep 600"
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": wait, "outs": ["out"]}}}))
+    wait = "mkdir -p models; touch models/out; test -e go || sleep 600"
+    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": wait, "outs": ["models/out"]}}}))
     project.environment["PYTHONPATH"] = str(ROOT)
     (tmp_path / "go").touch()
     project.run("dvc", "init", "--quiet", "--no-scm")
@@ -107,6 +122,6 @@ def test_beside_a_run_of_dvc_nothing_is_removed_and_after_it_everything(tmp_path
     os.killpg(running.pid, signal.SIGKILL)
     running.communicate()
     (tmp_path / ".dvc/tmp/rwlock").write_text("")
-    (tmp_path / "out").touch()
+    (tmp_path / "models/out").touch()
     assert project.run(sys.executable, "-m", "press.clean").stdout == "removed 1 outputs\n"
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "models/out").exists()

@@ -8,7 +8,20 @@ from press.core import dvc_files
 from press.core.errors import UserError
 
 
-@pytest.mark.parametrize("text", ["", "[]", "stages: []", "stages: {a: 1}", "a: b: c", "a: !x 1", "[" * 5000])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "stages: []",
+        "stages: {a: 1}",
+        "stages: {a: {outs: 1}}",
+        "stages: {a: {deps: [{path: [x]}]}}",
+        "a: b: c",
+        "a: !x 1",
+        "[" * 5000,
+    ],
+)
 def test_what_is_no_lock_is_refused_with_what_to_do(text):
     with pytest.raises(UserError, match=r"^dvc\.lock is no lock file of DVC: .*`git restore dvc\.lock`"):
         dvc_files.stages(text)

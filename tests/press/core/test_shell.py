@@ -65,6 +65,11 @@ def test_the_reason_is_what_is_marked_as_an_error_or_else_the_last_line_and_tell
     assert failing(errors).reason == reason
 
 
+def test_bytes_that_are_no_letters_are_replaced():
+    ended = python("import os; os.write(1, b'caf\\xe9'); os.write(2, b'fatal: caf\\xe9\\n'); os._exit(1)")
+    assert (ended.output, ended.reason) == ("caf\ufffd", "fatal: caf\ufffd")
+
+
 def test_a_program_that_is_not_installed_is_named():
     assert shell.run("no-such-program") == shell.Ended(
         failed=True, output="", reason="no-such-program is not installed"

@@ -91,13 +91,20 @@ def test_a_wrong_line_is_named_with_the_reason(tmp_path, line, wrong):
     assert str(caught.value) == f"{path} line 3: {wrong}"
 
 
-def test_what_the_chat_template_refuses_is_told_in_its_own_words(tmp_path):
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ raise_exception('System role not supported') }}", "System role not supported"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "maximum recursion depth exceeded"),
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{% for i in range(1000000) %}{% endfor %}", "Range too big"),
+    ],
+)
+def test_what_the_chat_template_refuses_is_told_in_its_own_words(tmp_path, template, reason):
     tokenizer = tokenizers.of_bytes()
-    tokenizer.chat_template = "{{ raise_exception('System role not supported') }}"
+    tokenizer.chat_template = template
     path = write(tmp_path, {"messages": [USER]})
-    with pytest.raises(
-        UserError, match="line 1: a chat that the base model's chat template does not take: System role"
-    ):
+    with pytest.raises(UserError, match=f"line 1: a chat that the base model's chat template does not take: {reason}"):
         passages.read(path, tokenizer, BLOCK)
 
 

@@ -115,7 +115,7 @@ MISTAKES = [
             {("base", "package", "version"): version},
             f"base.package.version is {version!r}, but must be one version as PEP 440 writes it, such as 0.1.2",
         )
-        for version in ("1.*", "latest", "1.0 @ file:///x", "1.0,<2", "1.0; x", "")
+        for version in ("1.*", "latest", "1.0 @ file:///x", "1.0,<2", "1.0; x", "1.0\n", "")
     ),
     ({("base", "package", "license"): DELETED}, "base.package.license is missing"),
     ({("adapters",): {}}, "adapters is empty, but must have at least one entry"),

@@ -120,6 +120,14 @@ def test_what_is_included_and_what_is_not_named_is_read_as_well(trips):
         tasks.check(named("trips"))
 
 
+def test_aliases_hide_nothing_and_may_lead_in_a_circle(trips):
+    trips.write_text("task: trips\nx: &x [*x]\ny: &y {y: *y}\n", encoding="utf-8")
+    tasks.check(named("trips"))
+    trips.write_text("task: trips\nx: &x [../evil.yaml]\ninclude: *x\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"what it includes, \.\./evil\.yaml"):
+        tasks.check(named("trips"))
+
+
 def test_functions_and_files_in_the_folder_pass(trips):
     trips.write_text("task: trips\nprocess_docs: !function more.code.f\ninclude: common.txt\n", encoding="utf-8")
     tasks.check(named("trips"))

@@ -243,6 +243,23 @@ def test_what_another_key_signed_is_refused(signed, tmp_path):
     assert_sentence(run(signed, "publish"), "does not hold")
 
 
+def test_a_key_that_cannot_be_kept_is_a_sentence_and_leaves_no_half_of_a_pair(release, tmp_path):
+    (tmp_path / "file").touch()
+    release.environment["XDG_CONFIG_HOME"] = str(tmp_path / "file")
+    refused = release.run("python", "-m", "press.release.signature", check=False)
+    assert_sentence(refused, f"{tmp_path / 'file'}/olive-press cannot be made (Not a directory)")
+    assert not (release.folder / "signing.pub").exists()
+
+
+def test_without_the_public_key_nothing_is_signed_or_checked(signed):
+    (signed.folder / "signing.pub").unlink()
+    signed.commit()
+    before = files.digests(signed.folder / FOLDER)
+    for words in (["check", str(FOLDER)], ["release"]):
+        assert_sentence(run(signed, *words), "signing.pub is missing, with which signatures are checked")
+    assert files.digests(signed.folder / FOLDER) == before
+
+
 def test_an_unsigned_release_is_refused_where_signatures_are_required(release):
     set_signing(release, required=True)
     assert_sentence(run(release, "publish"), "releases/cpu is not signed", "`make release`")

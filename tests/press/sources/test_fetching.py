@@ -42,7 +42,9 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     fetching.check(folder, trust=True)
 
 
-@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "tokenizer_config.json"])
+@pytest.mark.parametrize(
+    "name", ["config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"]
+)
 @pytest.mark.parametrize(
     "content",
     [

@@ -66,7 +66,7 @@ def test_a_template_must_begin_with_the_token_that_starts_every_text(starting):
     assert ids.count(starting.bos_token_id) == 1
 
 
-@pytest.mark.parametrize(("begins", "refused"), [("{{ bos_token }}", True), ("", False)])
+@pytest.mark.parametrize(("begins", "refused"), [("{{ bos_token }}", True), ("", False), ("{{ 1 / 0 }}", True)])
 def test_a_chat_template_says_with_what_a_chat_begins(starting, begins, refused):
     starting.chat_template = begins + tokenizers.CHATML
     template = "<|im_start|>user\n{prompt}\n{response}<|im_end|>"
