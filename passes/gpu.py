@@ -15,8 +15,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-# To compile decoder layers takes about 11 s for one length of sequences, with the compiler's import, and saves 2.4 ms each
-# time that a layer is passed, forward and backward; at least twice that where activations are computed anew
+# To compile decoder layers takes about 11 s for one length of sequences, with the compiler's import, and saves 2.4 ms
+# each time that a layer is passed, forward and backward; at least twice that where activations are computed anew
 # (docs/benchmarks.md). So many passes pay for it:
 WORTHWHILE = 4600
 MULTIPLE = 8  # of tokens, for the tensor cores
@@ -126,8 +126,8 @@ def compiled(layers: Sequence[nn.Module], *, recompute: bool) -> Iterator[None]:
 def settle() -> None:
     """Let cuBLAS be known as repeatable, which it is on one stream, before this process's first product on the GPU.
 
-    PyTorch looks at the variable once, before that product; but where it stays set, PyTorch parses it before each
-    product, which takes longer than to start the product.
+    PyTorch looks at the variable once, before that product. Where it stays set, each product takes the processor far
+    longer to start, it seems since PyTorch parses it again (docs/journal.md).
     """
     before = os.environ.get(WORKSPACE)
     os.environ[WORKSPACE] = ":4096:8"
