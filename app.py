@@ -1,6 +1,6 @@
 """Chat with a packaged model, bare or with one of its adapters.
 
-    python app.py --adapter travel "what is the best thing to see in chicago"
+    python app.py --adapter travel "how far in advance should i arrive at the airport"
     python app.py                      interactive; /adapter NAME, /adapter none, /reset, /quit
 
 Needs a package folder and onnxruntime-genai, nothing else; model-signing, too, to check who signed a release (--key).

@@ -67,7 +67,7 @@ def test_each_adapter_answers_in_its_own_way(name, other):
 
 
 def test_the_packaged_model_answers():
-    result = run("app.py", "--adapter", "travel", "what is the best thing to see in chicago")
+    result = run("app.py", "--adapter", "travel", "how far in advance should i arrive at the airport")
     assert result.returncode == 0, result.stderr
     assert len(result.stdout.split()) >= 5
     assert "tokens/s" in result.stderr

@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
     [
         ("quantize", "group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
         ("finetune travel", "[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
-        ("prepare travel", "{prompt}", "{question}", ("data/travel.jsonl line 1", "question")),
+        ("prepare travel", "{prompt}", "{question}", ("data/travel.jsonl lines 1, 2", "question")),
         ("prepare travel", "max_seq_len: 512", "max_seq_len: 4096", ("max_seq_len is 4096", "context is 2048")),
         ("check", "CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
         ("check", "  packing:", "  ../packing:", ("../packing", "folder name")),

@@ -115,7 +115,7 @@ EDITS = {
     "layout": lambda project: project.edit("press/toy/counting.py", "str(params.seed)", "str(\n        params.seed)"),
     "a moved module": moved,
     "a new validator": new_validator,
-    "a new sentence": lambda project: project.edit("press/params/schema.py", "a folder name: lower", "a name: lower"),
+    "a new sentence": lambda project: project.edit("press/params/schema.py", "a folder name: up to", "a name: up to"),
     "a new knob that no stage reads": new_knob,
     "a module that no stage uses": lambda project: project.edit("press/toy/unused.py", "a word", "words"),
 }

@@ -23,7 +23,11 @@ def test_a_second_run_does_nothing_and_a_comment_changes_nothing(copy):
 
 
 def test_another_sample_prompt_trains_nothing_anew(copy):
-    copy.edit("params.yaml", "what is the best thing to see in chicago", "what is the best thing to see in denver")
+    copy.edit(
+        "params.yaml",
+        "how far in advance should i arrive at the airport",
+        "how far in advance should i be at the airport",
+    )
     expected = {"prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) - {"check"} == expected
 

@@ -36,10 +36,10 @@ def judge(answer: str, reference: str, schema: dict) -> dict[str, bool | float]:
 def loops(answer: str) -> bool:
     """Return whether an answer's end says the same over and over, as a degenerate model does.
 
-    It may have been cut inside a round or a word, so that characters are compared: from the end, each with the one that
-    stands a round before it.
+    It may have been cut inside a round, a word or even a character, which U+FFFD then stands for, so that characters are
+    compared: from the end, each with the one that stands a round before it.
     """
-    backwards = " ".join(answer.split())[::-1]
+    backwards = " ".join(answer.rstrip("\ufffd").split())[::-1]
     for length, same in enumerate(_same_starts(backwards)):
         repeated = backwards[: length + same]
         # The blank behind the last round is not there.

@@ -67,6 +67,8 @@ def test_the_packing_schema_takes_items_with_counts_and_nothing_else():
         ("and the river is wide " * 2 + "and the ri", False),
         ("Ha" * 36, True),
         ("Ha" * 35, False),
+        # A token may end inside a character.
+        ("Simply say " + "¡" * 90 + "\ufffd", True),
         ("| a | b |\n|---|---|\n| 1 | 2 |", False),
         ('"de la Republica" (bill) or "de la Republica" (bill).', False),
     ],

@@ -83,7 +83,7 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_before_anything_ru
 def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, in_root):
     few = ROWS.model_copy(update={"rows": 10**6})
     params = PARAMS.model_copy(update={"algorithm": "gptq", "calibration": few})
-    with pytest.raises(UserError, match=r"calibration needs 1000000 rows of 64"):
+    with pytest.raises(UserError, match=r"quantize.calibration needs 64000000 for 1000000 rows of 64"):
         quantization.quantize(params, tiny_base, in_root, 0)
 
 
