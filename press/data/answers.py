@@ -36,7 +36,7 @@ def judge(answer: str, reference: str, schema: dict) -> dict[str, bool | float]:
 def loops(answer: str) -> bool:
     """Return whether an answer's end says the same over and over, as a degenerate model does.
 
-    It may have been cut inside a round, a word or even a character, which U+FFFD then stands for, so that characters are
+    It may have been cut inside a round, a word or even a character, for which U+FFFD then stands. So characters are
     compared: from the end, each with the one that stands a round before it.
     """
     backwards = " ".join(answer.rstrip("\ufffd").split())[::-1]
