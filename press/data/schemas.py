@@ -3,11 +3,8 @@
 References are resolved in the schema itself, by a registry that is empty: nothing is read or asked for anywhere else.
 """
 
-import signal
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 from jsonschema import Draft202012Validator, SchemaError
@@ -15,6 +12,7 @@ from referencing import Registry
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012, Schema
 
+from press.core import limits
 from press.core.errors import UserError
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -25,16 +23,10 @@ ONE, LISTED, NAMED = ("not", "if", "then", "else"), ("allOf", "anyOf", "oneOf"),
 MOST, DEEPEST = 10_000, 32
 # Of processor time, for one answer: a thousand times what the schemas of the project take.
 SECONDS = 2
-# Of processor time, from one try to end it to the next.
-AGAIN = 0.01
 
 
 # A schema, and what resolves its references; referencing does not name the type of that.
 Placed = tuple[Schema, Any]
-
-
-class _LateError(Exception):
-    """The time for an answer is up."""
 
 
 def check(schema: dict) -> None:
@@ -53,13 +45,14 @@ def complaint(value: object, schema: dict) -> str | None:
     """
     errors = Draft202012Validator(schema, registry=Registry()).iter_errors(value)
     try:
-        with _limited(SECONDS):
+        # Compiled code below referencing does not outlive an exception in what it calls.
+        with limits.processor_time(SECONDS, "jsonschema", "re"):
             error = next(errors, None)
     except RecursionError:
         return "is nested too deeply for the response schema"
     except OverflowError:
         return "has a number that is too large for the response schema"
-    except _LateError as late:
+    except limits.LateError as late:
         raise UserError(
             f"response_schema takes more than {SECONDS} s for one answer, {str(value)[:60]!r}: give it patterns "
             "without a repetition in a repetition, such as (a+)+, and fewer schemas for one and the same value"
@@ -140,22 +133,3 @@ def _resolved(reference: str, resolver: Any) -> Placed:
     except ValueError as error:
         raise ValueError(f"a JSON Schema that refers to {reference!r}, which is {error}") from error
     return found.contents, found.resolver
-
-
-@contextmanager
-def _limited(seconds: float) -> Iterator[None]:
-    """Raise _LateError when the process has computed for so long: a search for a pattern can be ended by a signal."""
-
-    def end(_: int, frame: FrameType | None) -> None:
-        # Nowhere else: compiled code below referencing does not outlive an exception in what it calls.
-        if frame and frame.f_globals["__name__"].partition(".")[0] in ("jsonschema", "re"):
-            raise _LateError
-
-    signal.signal(signal.SIGVTALRM, end)
-    signal.setitimer(signal.ITIMER_VIRTUAL, seconds, AGAIN)
-    try:
-        yield
-    finally:
-        # One that is on its way must not end the process.
-        signal.signal(signal.SIGVTALRM, signal.SIG_IGN)
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
