@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from press.core import paths
+from press.core import files, paths
 from press.core.errors import UserError
 
 RWLOCK = Path(".dvc/tmp/rwlock")
@@ -37,7 +37,12 @@ def recorded() -> dict[str, dict]:
 
     :raises UserError: if it cannot be read
     """
-    return stages(paths.LOCK.read_text(encoding="utf-8", errors="replace")) if paths.LOCK.exists() else {}
+    if not paths.LOCK.exists():
+        return {}
+    try:
+        return stages(paths.LOCK.read_text(encoding="utf-8", errors="replace"))
+    except OSError as error:
+        raise UserError(f"{paths.LOCK} cannot be read ({error.strerror}): it must be a file") from error
 
 
 def has_unreadable_rwlock() -> bool:
@@ -47,11 +52,11 @@ def has_unreadable_rwlock() -> bool:
     """
     try:
         return RWLOCK.exists() and not isinstance(json.loads(RWLOCK.read_bytes()), dict)
-    except ValueError:
+    except (ValueError, OSError):
         return True
 
 
 def remove_unreadable_rwlock() -> None:
     """Remove that file if it says nothing: whoever wrote it has ended."""
     if has_unreadable_rwlock():
-        RWLOCK.unlink()
+        files.remove(RWLOCK)

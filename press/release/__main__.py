@@ -15,7 +15,7 @@ from pathlib import Path
 
 from press.core import cli, paths
 from press.params import reading
-from press.release import bundle, package, publishing, registry, settings
+from press.release import bounded, bundle, package, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -23,7 +23,7 @@ SECONDS = 1800
 def _words() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     limit = f"time limit of each step that asks a server (default: {SECONDS})"
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=limit)
+    parser.add_argument("--seconds", type=bounded.time_limit, default=SECONDS, help=limit)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("release", help="put the package, its provenance and its signature into releases/TARGET")
     verb = verbs.add_parser("check", help="check a release's files, provenance and signature")

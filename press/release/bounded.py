@@ -1,5 +1,7 @@
 """Call a library that may never return: in a process of its own, which is ended when its time is up."""
 
+import argparse
+import math
 import multiprocessing
 import signal
 from collections.abc import Callable
@@ -12,6 +14,14 @@ from press.core.errors import UserError
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
+
+
+def time_limit(text: str) -> float:
+    """Read a time limit in seconds from a command line."""
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no number of seconds above 0")
+    return seconds
 
 
 class Process:

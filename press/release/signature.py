@@ -134,15 +134,25 @@ def make_key(signing: Signing) -> tuple[Path, Path]:
         private.parent.mkdir(parents=True, exist_ok=True)
         # The public one first: without the private one it can be made anew.
         public.write_bytes(key.public_key().public_bytes(pem, serialization.PublicFormat.SubjectPublicKeyInfo))
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
+        _write_new(private, content)
     except OSError as error:
         public.unlink(missing_ok=True)
         raise UserError(
-            f"{error.filename} cannot be made ({error.strerror}): let `signing.key` of params.yaml name files where "
-            "you may write"
+            f"{error.filename or private} cannot be made ({error.strerror}): let `signing.key` of params.yaml name "
+            "files where you may write"
         ) from error
     return private, public
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+    except OSError:
+        path.unlink()
+        raise
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def main(verb: str, seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=("push", "pull"))
-    parser.add_argument("--seconds", type=float, default=1800, help="time limit of each step (default: 1800)")
+    parser.add_argument(
+        "--seconds", type=bounded.time_limit, default=1800, help="time limit of each step (default: 1800)"
+    )
     words = parser.parse_args()
     cli.in_sentences(lambda: main(words.verb, words.seconds))

@@ -40,6 +40,16 @@ def test_a_lock_without_stages_records_none(tmp_path, monkeypatch):
     assert dvc_files.recorded() == {}
 
 
+def test_folders_in_the_places_of_files_are_a_sentence_or_removed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("dvc.lock").mkdir()
+    with pytest.raises(UserError, match=r"^dvc\.lock cannot be read \(Is a directory\): it must be a file$"):
+        dvc_files.recorded()
+    dvc_files.RWLOCK.mkdir(parents=True)
+    dvc_files.remove_unreadable_rwlock()
+    assert not dvc_files.RWLOCK.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "stays"), [("", False), ("{", False), ("[]", False), ("{}", True), ('{"write": {}}', True)]
 )

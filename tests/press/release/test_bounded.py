@@ -1,5 +1,6 @@
 """A call in another process: what it returns, what it raises, and what becomes of one that never returns."""
 
+import argparse
 import errno
 import os
 import signal
@@ -15,6 +16,13 @@ from press.core.errors import UserError
 from press.release import bounded
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "-1"])
+def test_a_time_limit_is_above_0_and_ends(text):
+    assert bounded.time_limit("0.5") == 0.5
+    with pytest.raises(argparse.ArgumentTypeError, match=r"is no number of seconds above 0$"):
+        bounded.time_limit(text)
 
 
 def call(function, *arguments: object, seconds: float = 60) -> object:

@@ -11,6 +11,8 @@ from press.sources import members
         "model-00001-of-00002.safetensors",
         "config.json",
         "tokenizer.model",
+        "tokenizer.model.v3",
+        "tokenizer_config.json",
         "vocab.txt",
         "chat_template.jinja",
         "NOTICE",
@@ -22,7 +24,11 @@ def test_a_checkpoint_s_files_are_kept(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["pytorch_model.bin", "optimizer.pt", "notes.md", "adapter_config.json", "config.json.py2"]
+    "name",
+    [
+        *("pytorch_model.bin", "optimizer.pt", "notes.md", "adapter_config.json", "config.json.py2"),
+        *("tokenizer.pkl", "tokenizer_x.pyc", "vocab.pkl", "chat_template.so", "tokenizer.model.pkl"),
+    ],
 )
 def test_others_are_not(name):
     assert not members.is_kept(name, trust=True)
