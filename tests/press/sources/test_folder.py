@@ -98,8 +98,8 @@ def test_a_link_out_of_the_folder_is_refused_by_its_name(tmp_path, name):
 def test_a_link_to_a_folder_is_refused(tmp_path, name):
     source = checkpoint(tmp_path / "source")
     (source / "inside").mkdir()
-    (source / "tokenizer.json").symlink_to(name)
-    assert refusal(source, tmp_path / "target").startswith(f"{source / 'tokenizer.json'} is ")
+    (source / "vocab.json").symlink_to(name)
+    assert refusal(source, tmp_path / "target").startswith(f"{source / 'vocab.json'} is ")
 
 
 def test_a_link_to_nothing_is_refused(tmp_path):
