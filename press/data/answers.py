@@ -2,10 +2,11 @@
 
 from press.data import schemas, strict_json
 
-# What counts as a loop: this many rounds, of this many words together, or of as many characters as such words have.
+# What counts as a loop: this many rounds, of this many words together, or of as many bytes in UTF-8 as such words have.
+# A character of a script without blanks has three bytes, and says as much as half a word.
 ROUNDS = 3
 WORDS = 12
-CHARACTERS = 72
+BYTES = 72
 
 
 def complaint(answer: str, schema: dict) -> str | None:
@@ -44,7 +45,7 @@ def loops(answer: str) -> bool:
         repeated = backwards[: length + same]
         # The blank behind the last round is not there.
         rounds = length > 0 and len(repeated) + 1 >= ROUNDS * length
-        if rounds and (len(repeated.split()) >= WORDS or len(repeated) >= CHARACTERS):
+        if rounds and (len(repeated.split()) >= WORDS or len(repeated.encode()) >= BYTES):
             return True
     return False
 

@@ -67,6 +67,8 @@ def test_the_packing_schema_takes_items_with_counts_and_nothing_else():
         ("and the river is wide " * 2 + "and the ri", False),
         ("Ha" * 36, True),
         ("Ha" * 35, False),
+        ("In Japan, a dokku: " + "コサイクス" * 4 + "コサイ", False),
+        ("In Japan, a dokku: " + "コサイクス" * 5, True),
         # A token may end inside a character.
         ("Simply say " + "¡" * 90 + "\ufffd", True),
         ("| a | b |\n|---|---|\n| 1 | 2 |", False),
@@ -90,7 +92,7 @@ def test_any_loop_is_found_after_any_start(words, rounds, start):
 )
 def test_a_loop_that_was_cut_anywhere_is_found(said, start, between, data):
     one = said + between
-    rounds = max(answers.ROUNDS, -(-answers.CHARACTERS // len(" ".join(one.split()))) + 1)
+    rounds = max(answers.ROUNDS, -(-answers.BYTES // len(" ".join(one.split()))) + 1)
     cut = data.draw(st.integers(0, len(one)))
     assert answers.loops(start + one * rounds + one[:cut])
 
