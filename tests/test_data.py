@@ -58,6 +58,20 @@ def test_no_sample_is_trained_on(name):
     assert not prompts & set(preparation.render_samples(adapter))
 
 
+def test_the_unseen_trips_are_valid_and_apart():
+    """`python -m bench.answers` judges by them; no parameter was chosen by them."""
+    adapter = PARAMS.adapter("packing")
+    changes = {"data": str(ROOT / "data/packing-unseen.jsonl"), "max_seq_len": 10**6, "heldout": 0.5}
+    unseen = preparation.prepare(adapter.model_copy(update=changes), TOKENIZER, [TOKENIZER.eos_token_id])
+    known = by_bytes("packing")
+    prompts, trained_or_judged = (
+        {" ".join(example["prompt"].casefold().split()) for example in (*side.train, *side.heldout)}
+        for side in (unseen, known)
+    )
+    assert (unseen.rejects, unseen.duplicates, len(prompts)) == ([], 0, 40)
+    assert not prompts & trained_or_judged
+
+
 def passages(path: str) -> list[str]:
     """Return the texts of a file, a chat's messages joined."""
     lines = [json.loads(line) for line in (ROOT / path).read_text(encoding="utf-8").split("\n") if line]
