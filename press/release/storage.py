@@ -32,6 +32,7 @@ def push(seconds: float) -> None:
     :raises UserError: if the remote cannot be reached or written to, or has not all after three tries
     """
     _reach(seconds)
+    reason = None
     for attempt in range(1, TRIES + 1):
         reason, wrong = _try(seconds)
         if not reason:
