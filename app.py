@@ -36,10 +36,18 @@ RESPONSE = "{response}"
 # How long the chat template may take, which is a program and need not end.
 TEMPLATE_SECONDS = 20
 NO_TEMPLATE = "Empty chat template"
+# Characters of a sentence, and of each of its ends where the middle is left out.
+LONGEST, HALF = 1000, 500
 
 
 class UserError(Exception):
-    """What the user asked for cannot be done; the message is one sentence that says why."""
+    """What the user asked for cannot be done; the message is one sentence that says why.
+
+    What it quotes of a package or a library may be of any length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= LONGEST else f"{message[:HALF]} [...] {message[-HALF:]}")
 
 
 class Chat:

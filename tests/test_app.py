@@ -306,6 +306,11 @@ def test_an_unknown_adapter_is_refused_with_those_there_are(package, words, part
     assert part in result.stderr
 
 
+def test_a_sentence_that_quotes_much_keeps_both_ends():
+    assert str(UserError("x" * 1000)) == "x" * 1000
+    assert str(UserError("a" * 1000 + "b" * 1000)) == "a" * 500 + " [...] " + "b" * 500
+
+
 def test_a_folder_that_is_no_package_is_refused(tmp_path):
     result = app(tmp_path, QUESTION)
     assert result.returncode == 1

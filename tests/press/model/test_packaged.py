@@ -117,6 +117,7 @@ def bind(path: Path) -> None:
         (link_to_a_folder, "more", "is a link"),
         (linked_folder, "adapters", "is a link"),
         (lambda path: path.with_name("dangling").symlink_to("nowhere"), "dangling", "is a link"),
+        (lambda path: path.with_name("circle").symlink_to("circle"), "circle", "is a link"),
         (lambda path: os.mkfifo(path.with_name("pipe")), "pipe", "is no plain file"),
         (bind, "socket", "is no plain file"),
         (lambda path: path.with_name("empty").mkdir(), "empty", "is not in the manifest"),
@@ -125,6 +126,19 @@ def bind(path: Path) -> None:
 def test_nothing_but_plain_files_may_be_there(package, change: Callable[[Path], None], name, what):
     change(package / "model.onnx")
     assert refused(package).startswith(f"{package / name} {what}")
+
+
+def test_a_link_of_another_kind_is_one(package, monkeypatch):
+    """As Windows has them, of which Python says that they are none."""
+    linked_folder(package / "model.onnx")
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    assert refused(package).startswith(f"{package}/adapters is a link")
+
+
+def test_what_cannot_be_read_is_named(package):
+    assert refused(package / "nowhere") == f"{package}/nowhere cannot be read (No such file or directory): " + (
+        packaged.AGAIN
+    )
 
 
 @pytest.mark.parametrize(
