@@ -163,6 +163,8 @@ def test_what_came_is_what_was_registered_or_nothing_is_left(folder, monkeypatch
     assert list(folder.iterdir()) == []
     fetch(monkeypatch, "a" * 64, Version("0.1.0", "c" * 64, "", ""), mine, version="", stage="prod")
     assert (folder / "fetched/model.onnx").read_text(encoding="utf-8") == "1.0.0"
+    with pytest.raises(UserError, match=r"^fetched exists: name a new folder$"):
+        fetch(monkeypatch, "a" * 64, mine)
 
 
 def test_a_version_whose_publication_did_not_end_is_not_fetched(folder, monkeypatch):
