@@ -15,6 +15,10 @@ pytestmark = pytest.mark.integration
 PACKAGE = Package(Path("releases/cpu"), {}, {})
 
 
+def git(*words: str) -> None:
+    subprocess.run(["git", *words], check=True)
+
+
 @pytest.fixture(autouse=True)
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A git repository with a commit of a release."""
@@ -24,8 +28,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"GIT_COMMITTER_{name}", value)
     Path("releases").mkdir()
     Path("releases/cpu.dvc").touch()
-    for words in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message", "a release"]):
-        subprocess.run(["git", *words], check=True)
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "a release")
 
 
 def registry(artifact: str = "olive-press", version: str = "1.0.0") -> GitRegistry:
@@ -43,13 +48,25 @@ def test_what_cannot_be_a_tag_is_refused_before_anything_is_sent(artifact, versi
 
 
 def test_a_version_that_is_tagged_just_then_is_a_sentence(monkeypatch):
-    subprocess.run(["git", "tag", "--annotate", "--message", "x", "olive-press@v1.0.0"], check=True)
+    git("tag", "--annotate", "--message", "x", "olive-press@v1.0.0")
     monkeypatch.setattr(Package, "digest", "0" * 64)
     monkeypatch.setattr(Package, "figures", "")
     with pytest.raises(UserError, match=r"^the version could not be tagged: "):
         registry().register(PACKAGE)
     with pytest.raises(UserError, match=r"^prod could not be given: "):
         registry().promote("2.0.0", "prod")
+
+
+def test_a_tag_that_never_left_gives_way_to_that_of_the_git_remote(tmp_path):
+    origin = tmp_path.parent / f"{tmp_path.name}-origin.git"
+    git("init", "--quiet", "--bare", str(origin))
+    git("remote", "add", "origin", str(origin))
+    tag = "olive-press@v1.0.0"
+    for letter in "ab":
+        git("tag", "--annotate", "--force", "--message", f"x\n\nManifest-SHA256: {letter * 64}", tag)
+        if letter == "a":
+            git("push", "--quiet", "origin", tag)
+    assert [each.digest for each in registry().versions()] == ["a" * 64]
 
 
 def test_a_git_remote_that_does_not_answer_is_given_up(monkeypatch):

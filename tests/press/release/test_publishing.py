@@ -107,6 +107,27 @@ def test_what_is_sent_comes_after_all_checks_and_the_version_last(monkeypatch):
     assert publish(monkeypatch, "", there) == [*FIRST, "storage.push", "settle"]
 
 
+def test_what_a_version_is_built_and_fetched_by_must_be_in_the_commit(monkeypatch):
+    publish(monkeypatch)
+    needed: list[Path] = []
+    monkeypatch.setattr(workspace, "check_tracked", lambda *paths: needed.extend(paths))
+    publishing.publish(RELEASE, 1, dry_run=True)
+    assert list(map(str, needed)) == ["dvc.yaml", "dvc.lock", "releases/cpu.dvc"]
+
+
+@pytest.mark.parametrize("missing", ["dvc.lock", "releases/cpu.dvc"])
+def test_a_file_that_is_not_in_the_commit_is_named(monkeypatch, missing):
+    needed = [Path("dvc.yaml"), Path("dvc.lock"), Path("releases/cpu.dvc")]
+    listed = "\0".join(str(path) for path in needed if str(path) != missing) + "\0"
+    monkeypatch.setattr(shell, "output", lambda *_: listed)
+    first = "`make release` writes it, " if missing.startswith("releases") else ""
+    with pytest.raises(UserError) as caught:
+        workspace.check_tracked(*needed)
+    assert str(caught.value) == (
+        f"{missing} is not in the commit at HEAD: {first}`git add --force {missing}`, commit it, then publish"
+    )
+
+
 def test_a_version_of_another_content_stays_as_it_is(monkeypatch):
     with pytest.raises(UserError, match=r"^version 1\.0\.0 is already published with another content \(bbbb"):
         publish(monkeypatch, "", Version("0.9.0", OURS.digest, "", ""), Version("1.0.0", "b" * 64, "", ""))
