@@ -1,6 +1,7 @@
 """lm-eval's requests get what PyTorch gives, and a task runs from its file to its metrics without a network."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -332,11 +333,28 @@ def test_a_task_that_cannot_run_is_named(project, data, more, sentence):
     assert str(project) not in str(caught.value)
 
 
-def test_a_template_that_only_a_later_document_asks_too_much_of_is_named(runtime, project):
-    write_task("sly", more="doc_to_text: '{{question.__class__.__mro__ if answer else question}}'\n")
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("question.__class__.__mro__", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("question.split('?')[5]", "list object has no element 5"),
+        ("1 / 0", "division by zero"),
+        ("namesake(question)", "'namesake' is undefined"),
+    ],
+)
+def test_a_template_that_a_later_document_does_not_fit_is_named(runtime, project, template, reason):
+    write_task("sly", more=f'doc_to_text: "{{{{ {template} if answer else question }}}}"\n')
     tasks.rehearse(named("sly"), tokenizers.of_bytes())
-    with pytest.raises(UserError, match=r"^evaluate\.tasks: a template asks for what it may not have: access to attr"):
+    with pytest.raises(UserError, match=rf"^evaluate\.tasks: a template cannot be filled in: {re.escape(reason)}"):
         tasks.run(runtime, named("sly"), [], [])
+
+
+def test_a_template_that_does_not_end_is_ended(project, monkeypatch):
+    monkeypatch.setattr(lm_eval, "SECONDS", 0.2)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    write_task("endless", more=f"doc_to_text: '{loop}'\n")
+    with pytest.raises(UserError, match=r"has endless, but lm-eval cannot load it: it takes more than 0\.2 s$"):
+        tasks.rehearse(named("endless"), tokenizers.of_bytes())
 
 
 def test_the_project_s_own_task_takes_its_answers_from_the_held_out_lists(project):
