@@ -33,16 +33,17 @@ def check(stage: str, words: Iterable[str]) -> None:
 
 
 def _read(stage: str, words: list[str]) -> set[Path]:
-    """Return the paths that a stage depends on by dvc.yaml, but for those that a parameter names: no stage makes them.
+    """Return the paths that a stage depends on by dvc.yaml.
 
-    What stands for an adapter or a target there, such as ${key}, stands in the stage's command, too.
+    What stands for an adapter or a target there, such as ${key}, stands in the stage's command, too. What a parameter
+    names, such as ${item.data}, stays as it is: no stage makes it.
     """
     if not paths.PIPELINE.exists():
         return set()
     block = yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))["stages"].get(stage, {})
     block = block.get("do", block)
     named = dict(zip(block.get("cmd", "").split()[-len(words) :], words, strict=False))
-    return {Path(path) for each in block.get("deps", []) if "${" not in (path := _named(each, named))}
+    return {Path(_named(path, named)) for path in block.get("deps", [])}
 
 
 def _named(path: str, named: dict[str, str]) -> str:

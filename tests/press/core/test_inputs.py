@@ -1,6 +1,7 @@
 """A stage reads what dvc.lock names, or does not run."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -89,6 +90,8 @@ def test_what_a_stage_does_not_read_is_not_looked_at():
 
 
 def test_what_is_not_there_or_not_recorded_is_for_the_stage_to_say():
+    shutil.rmtree("prepared/packing")
+    inputs.check("evaluate", ["cpu"])
     damage("models/base/a/b.txt")
     Path("dvc.lock").unlink()
     inputs.check("prepare", ["travel"])
