@@ -248,6 +248,14 @@ def test_what_could_load_code_or_leave_the_folder_may_not_be_set(package, path, 
     assert refused(package).startswith(f"{package}/adapters/travel/genai_config.json sets ")
 
 
+def test_a_package_without_a_config_of_the_runtime_has_none(package):
+    (package / "genai_config.json").unlink()
+    list_files(package)
+    packaged.open_package(package)
+    with pytest.raises(UserError, match=rf"^{package}/genai_config\.json is missing: "):
+        packaged.runtime_config(package / "genai_config.json")
+
+
 def test_a_second_value_of_a_setting_is_not_overlooked(package):
     """The runtime takes both, Python the last."""
     text = json.dumps(CONFIG)
