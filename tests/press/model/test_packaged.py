@@ -232,6 +232,9 @@ SESSION = "model/decoder/session_options"
         ("model/vision", {"adapter_filename": "/tmp/adapter"}),
         ("model/eos_token_id", [[[1]]]),
         ("search/extra", {"a": 1}),
+        ("search", "x"),
+        (SESSION, "x"),
+        (SESSION, [{}, 1]),
         ("engine", {}),
     ],
 )
@@ -246,6 +249,12 @@ def test_what_could_load_code_or_leave_the_folder_may_not_be_set(package, path, 
     (package / "genai_config.json").rename(package / "adapters/travel/genai_config.json")
     list_files(package)
     assert refused(package).startswith(f"{package}/adapters/travel/genai_config.json sets ")
+
+
+def test_a_value_that_may_not_be_set_is_shown(package):
+    files.write_json(package / "genai_config.json", at("model/decoder/filename", "../model.onnx"))
+    list_files(package)
+    assert "sets model.decoder.filename to '../model.onnx', which is not among" in refused(package)
 
 
 def test_a_package_without_a_config_of_the_runtime_has_none(package):
