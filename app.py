@@ -36,10 +36,18 @@ RESPONSE = "{response}"
 # How long the chat template may take, which is a program and need not end.
 TEMPLATE_SECONDS = 20
 NO_TEMPLATE = "Empty chat template"
+# Characters of a sentence, and of each of its ends where the middle is left out.
+LONGEST, HALF = 1000, 500
 
 
 class UserError(Exception):
-    """What the user asked for cannot be done; the message is one sentence that says why."""
+    """What the user asked for cannot be done; the message is one sentence that says why.
+
+    What it quotes of a package or a library may be of any length.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= LONGEST else f"{message[:HALF]} [...] {message[-HALF:]}")
 
 
 class Chat:
@@ -68,7 +76,7 @@ class Chat:
         self.templates: dict[str, str] = {}
         self.adapter: str | None = None
         self.turns: list[dict[str, str]] = []
-        self.control = _control_tokens(package / "tokenizer.json")
+        self.control, self.start = _special_tokens(package / "tokenizer.json")
 
     def available(self) -> list[str]:
         """Return the names of the package's adapters."""
@@ -137,7 +145,7 @@ class Chat:
         for turn in self.turns:
             self._check(turn["content"], "an earlier turn", "/reset starts a new conversation")
         while True:
-            ids = self.tokenizer.encode(self._text(question))
+            ids = self._encoded(question)
             if len(ids) < self.context:
                 return ids
             if not self.turns:
@@ -153,12 +161,12 @@ class Chat:
                 name = self.control[token]
                 raise UserError(f"{what} has {name!r}, which the model would read as a control token: {remedy}")
 
-    def _text(self, question: str) -> str:
+    def _encoded(self, question: str) -> list[int]:
         if self.adapter:
-            return _filled(self.templates[self.adapter], question)
+            return list(self.tokenizer.encode(_filled(self.templates[self.adapter], question)))
         prompt = self.template.apply([*self.turns, {"role": "user", "content": question}])
-        # A model without a chat template continues a text.
-        return question if prompt is None else prompt
+        # A model without a chat template continues a text, which begins as it does in training; templates say how.
+        return [*(self.start if prompt is None else []), *self.tokenizer.encode(question if prompt is None else prompt)]
 
 
 class ChatTemplate:
@@ -244,13 +252,21 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _control_tokens(path: Path) -> dict[int, str]:
-    """Return the ids and texts of the tokens that a tokenizer reads as control tokens."""
+def _special_tokens(path: Path) -> tuple[dict[int, str], list[int]]:
+    """Return the ids and texts of the tokens that a tokenizer reads as control tokens, and what it begins a text with.
+
+    The runtime's own tokenizer begins a text with nothing.
+    """
     try:
-        added = json.loads(path.read_text(encoding="utf-8"))["added_tokens"]
-        return {token["id"]: token["content"] for token in added if token["special"]}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        tokenizer = json.loads(path.read_text(encoding="utf-8"))
+        control = {token["id"]: token["content"] for token in tokenizer["added_tokens"] if token["special"]}
+        processor = tokenizer.get("post_processor") or {}
+        for each in processor.get("processors", [processor]):
+            if each.get("type") == "TemplateProcessing" and "SpecialToken" in each["single"][0]:
+                return control, each["special_tokens"][each["single"][0]["SpecialToken"]["id"]]["ids"]
+    except (OSError, ValueError, AttributeError, IndexError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{shown(path)} is damaged: {AGAIN}") from error
+    return control, []
 
 
 def answer(chat: Chat, question: str) -> bool:

@@ -24,7 +24,7 @@ import torch
 
 from bench import rotation
 from press.core import environment
-from press.data import jsonl
+from press.data import jsonl, passages, tokens
 from press.model import checkpoints, quantization
 from press.params import schema, settings
 
@@ -70,18 +70,21 @@ def quality(model: torch.nn.Module, heldout: Heldout) -> tuple[float, float]:
 
 
 def text_rows(path: Path, model: Path) -> torch.Tensor:
-    """Return the tokens of a JSON Lines file's texts in rows."""
+    """Return the tokens of a JSON Lines file's texts in rows, each of which begins as a text does in use."""
     tokenizer = checkpoints.tokenizer(model)
-    lines = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-    return in_rows(
-        [tokenizer(json.loads(line)["text"] + "\n\n", add_special_tokens=False)["input_ids"] for line in lines]
-    )
+    texts = passages.read(path, tokenizer, "evaluate.general")
+    return in_rows([tokens.encode(tokenizer, text) for text in texts], tokens.start(tokenizer))
 
 
-def in_rows(parts: list[list[int]]) -> torch.Tensor:
-    """Join lists of token ids and cut them into rows, int64 of shape (rows, ROW_TOKENS)."""
+def in_rows(parts: list[list[int]], start: list[int]) -> torch.Tensor:
+    """Join lists of token ids and cut them into rows, int64 of shape (rows, ROW_TOKENS).
+
+    :param start: the token that each row begins with, and no part
+    """
+    width = ROW_TOKENS - len(start)
     ids = torch.tensor([token for part in parts for token in part])
-    return ids[: len(ids) // ROW_TOKENS * ROW_TOKENS].reshape(-1, ROW_TOKENS)
+    rows = ids[: len(ids) // width * width].reshape(-1, width)
+    return torch.cat([torch.tensor(start, dtype=rows.dtype).expand(len(rows), -1), rows], dim=1)
 
 
 def cut(base: Path, layers: int, target: Path) -> Path:
@@ -170,8 +173,11 @@ def words() -> argparse.Namespace:
 
 def heldout_rows(adapters: Iterable[str]) -> dict[str, torch.Tensor]:
     """Return the rows of both kinds of held-out text."""
+    start = tokens.start(checkpoints.tokenizer(BASE))
     chats = [example for name in adapters for example in jsonl.read(Path("prepared") / name / "heldout.jsonl")]
-    return {"text": text_rows(TEXT, BASE), "chat": in_rows([chat["input_ids"] for chat in chats])}
+    # A template may have written it.
+    ids = [chat["input_ids"][len(start) * (chat["input_ids"][: len(start)] == start) :] for chat in chats]
+    return {"text": text_rows(TEXT, BASE), "chat": in_rows(ids, start)}
 
 
 def measure(base: Path, quantizer: str, params: settings.Settings, python: Path, heldouts: list[Heldout]) -> tuple:

@@ -13,9 +13,11 @@ from pathlib import Path
 import onnx
 import pytest
 from projects import ROOT, Project
+from tokenizers import processors
 
 from app import Chat, UserError
 from press.core import files
+from press.data import tokens
 from press.release import signature
 from press.release.settings import Signing
 
@@ -263,6 +265,29 @@ def test_a_model_without_a_chat_template_continues_a_text(package, template):
         "".join(chat.ask("Once upon a time"))
 
 
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_text_that_is_continued_begins_as_the_model_s_tokenizer_lets_it_begin(package, starting, sequence):
+    """As Gemma's texts do, and Llama's, whose token is put there by the last of several processors."""
+    if sequence:
+        first = processors.ByteLevel(trim_offsets=False)
+        starting.backend_tokenizer.post_processor = processors.Sequence(
+            [first, starting.backend_tokenizer.post_processor]
+        )
+    starting.save_pretrained(package)
+    expected = [*tokens.start(starting), *tokens.encode(starting, "Once")]
+    assert len(expected) == 5
+    list_files(package)
+    chat = Chat(package, 4)
+    assert list(chat.prompt("Once"))[:1] != expected[:1]
+    (package / "chat_template.jinja").unlink()
+    list_files(package)
+    chat = Chat(package, 4)
+    assert chat.prompt("Once") == expected
+    "".join(chat.ask("Once"))
+    chat.switch("travel")
+    assert list(chat.prompt("Once"))[:1] != expected[:1]
+
+
 @pytest.mark.parametrize("words", [[b"caf\xe9 \xff"], []])
 def test_bytes_that_are_no_letters_are_replaced(package, words):
     command = [sys.executable, str(ROOT / "app.py"), "--package", str(package), "--max-new-tokens", "4"]
@@ -279,6 +304,11 @@ def test_an_unknown_adapter_is_refused_with_those_there_are(package, words, part
     result = app(package, *words)
     assert result.returncode == 1
     assert part in result.stderr
+
+
+def test_a_sentence_that_quotes_much_keeps_both_ends():
+    assert str(UserError("x" * 1000)) == "x" * 1000
+    assert str(UserError("a" * 1000 + "b" * 1000)) == "a" * 500 + " [...] " + "b" * 500
 
 
 def test_a_folder_that_is_no_package_is_refused(tmp_path):

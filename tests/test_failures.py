@@ -203,6 +203,9 @@ def test_a_bad_data_file_is_one_sentence_and_loses_nothing(copy, line, parts):
 
 def test_an_adapter_of_another_base_is_refused(copy):
     files.write_json(copy.folder / "models/adapters/travel/base.json", {"base_sha256": "0" * 64})
+    assert_sentence(copy.in_process("convert cpu travel"), "models/adapters/travel is not what finetune@travel made")
+    # Where there is no record of what was made, such as of a folder that was copied in.
+    (copy.folder / "dvc.lock").unlink()
     result = copy.in_process("convert cpu travel")
     assert_sentence(result, "was trained on the base 000000000000", "dvc repro")
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from press.core import code, environment, packages, paths
+from press.core import code, environment, inputs, packages, paths
 from press.core.errors import UserError
 
 # What torch.save says instead of the system's message: of a large file, and of one that its buffer holds.
@@ -29,7 +29,9 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
     environment.prepare(online=online)
 
     def work() -> None:
-        _check_built_with(Path(main.__code__.co_filename).stem)
+        stage = Path(main.__code__.co_filename).stem
+        _check_built_with(stage)
+        inputs.check(stage, words.values())
         main(**words)
 
     in_sentences(

@@ -35,7 +35,9 @@ FRONT_DOOR = frozenset(
         (
             "press/core/cli.py",
             "press/core/code.py",
+            "press/core/dvc_files.py",
             "press/core/errors.py",
+            "press/core/inputs.py",
             "press/core/packages.py",
             "press/core/strict_yaml.py",
             "press/params/checks.py",

@@ -1,4 +1,7 @@
-"""No secret of an address is shown: neither a password or token before its host, nor what a query says."""
+"""What is left out of texts that are shown: the secrets of addresses, and the middle of what is long.
+
+Of an address those are a password or token before its host, and what a query says.
+"""
 
 import re
 
@@ -7,8 +10,18 @@ USER = re.compile(r"(?<=://)[^/\s\"`<>]*@")
 QUERY = re.compile(r"(://[^\s\"`<>?#]*)[?#][^\s'\"`<>]*[^\s'\"`<>.,:;)]")
 # Of an Azure connection string.
 KEY = re.compile(r"\b(AccountKey|SharedAccessSignature)=[^;\s'\"]+", re.IGNORECASE)
+# Of a line of a message: what a library says and what a user wrote may be of any length.
+LONGEST = 1000
 
 
 def redacted(text: str) -> str:
     """Return a text without user, password, query and fragment of each URL in it, nor keys of connection strings."""
     return KEY.sub(r"\1=***", QUERY.sub(r"\1", USER.sub("", text)))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """Return a text in whose middle characters are left out if there are too many: what and why are at its ends."""
+    if len(text) <= longest:
+        return text
+    half = longest // 2
+    return f"{text[:half]} [... {len(text) - 2 * half} more characters ...] {text[-half:]}"

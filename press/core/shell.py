@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from press.core.errors import UserError
-from press.core.redaction import redacted
+from press.core.redaction import redacted, shortened
 
 ERROR = "ERROR: "
 # What git says in several lines: what a server answered, which ref it refused, and why.
@@ -62,7 +62,7 @@ def run(
     except FileNotFoundError:
         return Ended(True, "", f"{command[0]} is not installed")
     failed = result.returncode != 0
-    return Ended(failed, result.stdout or "", _reason(result.stderr or "") if failed else "")
+    return Ended(failed, result.stdout or "", shortened(redacted(_reason(result.stderr or ""))) if failed else "")
 
 
 def output(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
@@ -79,7 +79,7 @@ def output(*command: str, folder: Path | None = None, environment: Mapping[str, 
 
 
 def _reason(errors: str) -> str:
-    """Return in a line why a program failed, without passwords in addresses.
+    """Return in a line why a program failed.
 
     That is the last line that pip and DVC mark as such, what git marks, the first two lines about a file that DVC
     cannot read, or else the last line.
@@ -89,9 +89,9 @@ def _reason(errors: str) -> str:
     if marked:
         last = lines[marked[-1]].removeprefix(ERROR)
         # DVC names what it means by that below.
-        return redacted(" ".join([last, *lines[marked[-1] + 1 :]]) if "following" in last else last)
+        return " ".join([last, *lines[marked[-1] + 1 :]]) if "following" in last else last
     if of_git := [line for line in lines if GIT.match(line)]:
-        return redacted("; ".join(of_git))
+        return "; ".join(of_git)
     if lines and INVALID.match(lines[0]):
-        return redacted(" ".join(lines[:2]))
-    return redacted((lines or [UNKNOWN])[-1])
+        return " ".join(lines[:2])
+    return (lines or [UNKNOWN])[-1]

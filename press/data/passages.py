@@ -1,11 +1,10 @@
 """Passages from a JSON Lines file of text or chats: what is calibrated on, and the general text of the evaluation."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from press.core.errors import UserError
-from press.data import chats, jsonl, tokens
+from press.data import chats, jsonl, strict_json, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -66,7 +65,7 @@ def _message(number: int, message: object, tokenizer: "PreTrainedTokenizerBase")
     if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
         raise ValueError(f"message {number} has no role, such as user or assistant")
     spoken = {**message, "content": _content(number, message.get("content"))}
-    for text in _texts(spoken):
+    for text in strict_json.texts(spoken):
         if wrong := tokens.complaint(text, tokenizer):
             raise ValueError(f"message {number} {wrong}")
     return spoken
@@ -84,13 +83,3 @@ def _content(number: int, content: object) -> str:
     if not text.strip():
         raise ValueError(f"message {number} has no content")
     return text
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Yield all texts of a JSON value, the names in it among them."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from (text for each in value.items() for member in each for text in _texts(member))
-    elif isinstance(value, list):
-        yield from (text for each in value for text in _texts(each))

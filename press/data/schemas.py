@@ -14,6 +14,7 @@ from referencing.jsonschema import DRAFT202012, Schema
 
 from press.core import limits
 from press.core.errors import UserError
+from press.core.redaction import shortened
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCES = ("$ref", "$dynamicRef")
@@ -21,6 +22,8 @@ REFERENCES = ("$ref", "$dynamicRef")
 ONE, LISTED, NAMED = ("not", "if", "then", "else"), ("allOf", "anyOf", "oneOf"), ("dependentSchemas",)
 # Schemas that may be asked about one value, and that may lead to each other on the way.
 MOST, DEEPEST = 10_000, 32
+# Of what jsonschema says of a value, which quotes it, and an enum or a pattern of the schema, whole.
+LONGEST = 300
 # Of processor time, for one answer: a thousand times what the schemas of the project take.
 SECONDS = 2
 
@@ -57,14 +60,14 @@ def complaint(value: object, schema: dict) -> str | None:
             f"response_schema takes more than {SECONDS} s for one answer, {str(value)[:60]!r}: give it patterns "
             "without a repetition in a repetition, such as (a+)+, and fewer schemas for one and the same value"
         ) from late
-    return error and f"breaks the response schema at {error.json_path}: {error.message}"
+    return error and f"breaks the response schema at {error.json_path}: {shortened(error.message, LONGEST)}"
 
 
 def _check(schema: Schema) -> None:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise ValueError(f"not a JSON Schema at {error.json_path}: {error.message}") from error
+        raise ValueError(f"not a JSON Schema at {error.json_path}: {shortened(error.message, LONGEST)}") from error
 
 
 class _Walk:

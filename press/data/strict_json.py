@@ -6,7 +6,7 @@ another parser refuses such a text, or reads something else in it.
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Arrays and objects in each other. A schema of that depth can still be checked without an end of Python's stack.
@@ -45,6 +45,16 @@ def same(one: object, other: object) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return one == other
+
+
+def texts(value: object) -> Iterator[str]:
+    """Yield all texts of a value, the names in it among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from (text for each in value.items() for member in each for text in texts(member))
+    elif isinstance(value, list):
+        yield from (text for each in value for text in texts(each))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -79,13 +79,19 @@ class Runtime:
         return np.concatenate(parts)
 
     def answer(
-        self, prompt: str, adapter: str | None, max_new_tokens: int, stops: Sequence[str] = ()
+        self,
+        prompt: str,
+        adapter: str | None,
+        max_new_tokens: int,
+        stops: Sequence[str] = (),
+        before: Sequence[int] = (),
     ) -> tuple[str, bool]:
         """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself.
 
         :param stops: texts of which the first that comes up also ends the answer, which has it
+        :param before: token ids that the prompt's stand behind
         """
-        loaded, ids = self._with(adapter), self.encode(prompt)
+        loaded, ids = self._with(adapter), [*before, *self.encode(prompt)]
         longest = min(len(ids) + max_new_tokens, loaded.context)
         generator = self._generator(loaded, max(longest, loaded.room(len(ids)) if loaded.window else 0), adapter)
         generator.append_tokens(ids)

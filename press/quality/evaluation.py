@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from press.core import files, paths
-from press.data import jsonl
-from press.model import device
+from press.data import jsonl, tokens
+from press.model import checkpoints, device
 from press.params.settings import Settings
 from press.quality import answering, climbing, heldout, ladder, tasks
 from press.quality.ladder import Ladder
@@ -14,9 +14,10 @@ from press.quality.ladder import Ladder
 KNOBS = "adapters.*.max_seq_len or evaluate.general.row_tokens"
 
 
-def ask_runtime(steps: Ladder, target: str, params: Settings) -> tuple[dict, dict, list[dict]]:
+def ask_runtime(steps: Ladder, target: str, params: Settings, start: list[int]) -> tuple[dict, dict, list[dict]]:
     """Score the captured model and let it answer.
 
+    :param start: the token that the model's tokenizer puts before every text
     :return: what the metrics have besides the ladder, the answers of each adapter, and the figures of single prompts
     """
     from press.model.runtime import Runtime
@@ -29,14 +30,15 @@ def ask_runtime(steps: Ladder, target: str, params: Settings) -> tuple[dict, dic
         table[name], own = answering.answer(steps, runtime, name, params.evaluate.max_new_tokens)
         metrics[name] = answering.shares(name, own)
         cases += own
-    return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters)), table, cases
+    return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters), start), table, cases
 
 
 def evaluate(target: str, params: Settings, folder: Path) -> dict:
     """Write ladder.csv, cases.jsonl and answers.json into `folder` and return the metrics."""
     import onnxruntime as ort
 
-    tasks.rehearse(params.evaluate.tasks)
+    tokenizer = checkpoints.tokenizer(paths.BASE, params.base.trust_remote_code)
+    tasks.rehearse(params.evaluate.tasks, tokenizer)
     captured, provider = paths.CAPTURED / target, params.target(target).provider
     with tempfile.TemporaryDirectory(dir=folder) as references:
         texts = heldout.read(params)
@@ -48,7 +50,7 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
             climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, params.base.trust_remote_code)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
-            asked, table, cases = ask_runtime(steps, target, params)
+            asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))
         else:
             print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
     metrics = steps.metrics()

@@ -5,15 +5,15 @@ import math
 import random
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import datasets
 import evaluate as hf_evaluate
 import numpy as np
-from jinja2 import StrictUndefined
-from jinja2.exceptions import SecurityError
+from jinja2 import StrictUndefined, Template
+from jinja2.exceptions import TemplateError, TemplateRuntimeError
 from jinja2.sandbox import SandboxedEnvironment
 from lm_eval import utils
 from lm_eval.api.instance import Instance
@@ -26,14 +26,21 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from press.core import paths
+from press.core import limits, paths
 from press.core.errors import UserError
+from press.data import strict_json, tokens
 from press.model.runtime import CONTEXT_MARGIN, Runtime
 from press.quality import scoring
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 DIGITS = 6
 # Builders of `datasets` that read files; any other dataset_path is a folder or a repository on the hub.
 READERS = ("arrow", "csv", "json", "parquet", "text")
+
+# Of processor time, for one text of one document.
+SECONDS = 10
 
 Tokens = tuple[tuple[str, str] | None, list[int], list[int]]
 
@@ -44,10 +51,15 @@ class CapturedModel(TemplateLM):
     How texts are joined, split and cut is TemplateLM's, so that results compare with those of other models.
     """
 
-    def __init__(self, runtime: Runtime, adapter: str | None) -> None:
+    def __init__(self, runtime: Runtime, adapter: str | None, start: Sequence[int] = ()) -> None:
+        """Take a model.
+
+        :param start: the token that its tokenizer puts before every text, as press.data.tokens says
+        """
         super().__init__()
         self._runtime = runtime
         self._adapter = adapter
+        self._start = list(start)
         # The logits of all positions are in memory at once: at 2048 tokens and 49152 words, 400 MB.
         self.max_length = min(runtime.context - CONTEXT_MARGIN, DEFAULT_MAX_LENGTH)
 
@@ -57,13 +69,18 @@ class CapturedModel(TemplateLM):
         return self._runtime.start
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs) -> list[int]:
-        """Return the token ids of a text, with the special tokens that the model's tokenizer puts there."""
-        return self._runtime.encode(string)
+        """Return the token ids of a text, behind the one that the model's tokenizer puts before every text."""
+        ids = self._runtime.encode(string)
+        return ids if add_special_tokens is False else [*self._before(ids), *ids]
+
+    def _before(self, ids: list[int]) -> list[int]:
+        """Return what a text's tokens lack at their start: a task's template may have written it."""
+        return [] if ids[: len(self._start)] == self._start else self._start
 
     def _loglikelihood_tokens(self, requests: list[Tokens], **kwargs) -> list[tuple[float, bool]]:
         """Return log p of each continuation in nats, and whether it is what greedy decoding would write.
 
-        Of what is longer than the model's context, the start is left out.
+        Of what is longer than the model's context, what follows the token that starts a text is left out.
         """
         inputs: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, (_, context, continuation) in enumerate(requests):
@@ -72,7 +89,7 @@ class CapturedModel(TemplateLM):
                     f"evaluate.tasks: a text to score has {len(continuation)} tokens, but must have 1 to "
                     f"{self.max_length}"
                 )
-            inputs[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
+            inputs[self._end((context + continuation)[:-1])].append(index)
         results: list[tuple[float, bool]] = [(0.0, True)] * len(requests)
         longest: tuple[int, ...] = ()
         logits = np.empty((0, 0), np.float32)
@@ -85,11 +102,18 @@ class CapturedModel(TemplateLM):
                 results[index] = judge(logits[len(ids) - len(continuation) : len(ids)], continuation)
         return results
 
+    def _end(self, ids: list[int]) -> tuple[int, ...]:
+        """Return as many of a text's last tokens as the model takes, behind the token that starts it."""
+        if len(ids) <= self.max_length:
+            return tuple(ids)
+        start = [] if self._before(ids) else self._start
+        return (*start, *ids[len(ids) - self.max_length + len(start) :])
+
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Return log p of each whole text in nats: the sum over windows, in which each token is predicted once."""
         results = []
         for (text,) in (request.args for request in requests):
-            ids = self.tok_encode(text)
+            ids = self.tok_encode(text, add_special_tokens=False)
             pairs = get_rolling_token_windows(ids, self.prefix_token_id, self.max_length, context_len=1)
             windows: list[Tokens] = [
                 (None, context, continuation) for context, continuation in map(make_disjoint_window, pairs)
@@ -104,14 +128,16 @@ class CapturedModel(TemplateLM):
             wanted = normalize_gen_kwargs(options, DEFAULT_MAX_GEN_TOKS)
             if wanted["do_sample"]:
                 raise UserError("evaluate.tasks: a task asks for sampled answers, but only greedy ones are repeatable")
-            tokens = len(self.tok_encode(context)) + wanted["max_gen_toks"]
+            ids = self._runtime.encode(context)
+            before = self._before(ids)
+            tokens = len(before) + len(ids) + wanted["max_gen_toks"]
             if tokens > self._runtime.context:
                 raise UserError(
                     f"evaluate.tasks: a prompt and its answer (max_gen_toks) may have {tokens} tokens, but the model's "
                     f"context is {self._runtime.context}"
                 )
             stops = [stop for stop in wanted["until"] if stop]
-            answer, _ = self._runtime.answer(context, self._adapter, wanted["max_gen_toks"], stops)
+            answer, _ = self._runtime.answer(context, self._adapter, wanted["max_gen_toks"], stops, before)
             for stop in stops:
                 answer = answer.partition(stop)[0]
             results.append(answer)
@@ -128,12 +154,15 @@ def judge(logits: np.ndarray, tokens: list[int]) -> tuple[float, bool]:
     return float(chosen.sum(dtype=np.float64)), bool((rows.argmax(axis=-1) == tokens).all())
 
 
-def score(runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: dict[str, str | None]) -> dict:
+def score(
+    runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: dict[str, str | None], start: Sequence[int]
+) -> dict:
     """Run tasks and return their metrics, {task: {metric: {rung: value}}}.
 
     :param files: the YAML file of each task
     :param limit: documents of each task; None for all
     :param rungs: the adapter of each rung, None for the bare model
+    :param start: the token that the model's tokenizer puts before every text
     :raises UserError: if a task cannot be loaded, or its data is not among the files that DVC watches
     """
     scores: dict = defaultdict(lambda: defaultdict(dict))
@@ -142,11 +171,11 @@ def score(runtime: Runtime, files: dict[str, Path], limit: int | None, rungs: di
         for rung, adapter in rungs.items():
             print(f"running {', '.join(files)} in ONNX, {rung}", flush=True)
             _seed(loaded)
-            model = CapturedModel(runtime, adapter)
+            model = CapturedModel(runtime, adapter, start)
             try:
                 results = evaluate(model, loaded, limit=limit, bootstrap_iters=0, log_samples=False)
-            except SecurityError as error:
-                raise UserError(f"evaluate.tasks: a template asks for what it may not have: {error}") from error
+            except TemplateError as error:
+                raise UserError(f"evaluate.tasks: a template cannot be filled in: {error}") from error
             for task, values in results["results"].items():
                 for metric, value in _metrics(values):
                     if not math.isfinite(value):
@@ -211,6 +240,27 @@ def check_data(name: str, config: dict, folder: Path) -> None:
             )
 
 
+def check_texts(loaded: TaskDict, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuse a document that the model would not read as it stands; templates alone may hold control tokens.
+
+    What `prepare` wrote has such templates around fields that it has checked.
+    """
+    for name, task in loaded["tasks"].items():
+        asked = task.config.test_split if task.has_test_docs() else task.config.validation_split
+        shots = task.fewshot_cfg.split if task.config.num_fewshot else None
+        for split in dict.fromkeys(each for each in (asked, shots) if each and not _is_prepared(task, each)):
+            for number, document in enumerate(task.dataset[split], start=1):
+                for text in strict_json.texts(document):
+                    if wrong := tokens.complaint(text, tokenizer):
+                        raise UserError(f"evaluate.tasks: document {number} of {name}, {split}: {text!r} {wrong}")
+
+
+def _is_prepared(task: Task, split: str) -> bool:
+    files = (task.config.dataset_kwargs or {}).get("data_files") or []
+    of_split = _texts(files.get(split, []) if isinstance(files, dict) else files)
+    return bool(of_split) and all(Path(each).resolve().is_relative_to(paths.PREPARED.resolve()) for each in of_split)
+
+
 def _members(config: dict) -> set[str]:
     """Return the tasks that a group names, which may be lm-eval's own."""
     members = config["task"] if "group" in config else []
@@ -251,10 +301,31 @@ def _metrics(values: dict) -> Iterator[tuple[str, float]]:
             yield (metric if kind == "none" else f"{metric}-{kind}"), round(float(value), DIGITS)
 
 
+class Bounded(Template):
+    """A template that is filled in within bounded time, and fails in no other way than templates do."""
+
+    def render(self, *args: object, **kwargs: object) -> str:
+        """Return the text."""
+        try:
+            with limits.processor_time(SECONDS):
+                return super().render(*args, **kwargs)
+        except TemplateError:
+            raise
+        except Exception as error:
+            # Jinja lets through what Python raises, such as ZeroDivisionError and RecursionError.
+            raise TemplateRuntimeError(str(error) or type(error).__name__) from error
+
+
+class Sandbox(SandboxedEnvironment):
+    """What templates work in: on text alone, and not for ever."""
+
+    template_class = Bounded
+
+
 @contextlib.contextmanager
 def closed() -> Iterator[None]:
     """Let templates work on text alone, and no metric be looked for besides lm-eval's: DVC would see neither change."""
-    sandbox = SandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True)
+    sandbox = Sandbox(undefined=StrictUndefined, keep_trailing_newline=True)
     before = utils.env, hf_evaluate.load
     sandbox.filters |= utils.env.filters
     utils.env, hf_evaluate.load = sandbox, _not_looked_for

@@ -3,7 +3,7 @@
 lm-eval and what it needs (some 500 MB) are installed by `make install-tasks`, and imported only if a task is named.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,8 @@ from press.core.errors import UserError
 from press.core.paths import outside
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from press.model.runtime import Runtime
     from press.params.schema import Tasks
 
@@ -127,22 +129,24 @@ def _values(config: Any) -> Iterator[tuple[str, Any]]:
             waiting += value.items() if isinstance(value, dict) else [(key, each) for each in value]
 
 
-def rehearse(params: "Tasks") -> None:
+def rehearse(params: "Tasks", tokenizer: "PreTrainedTokenizerBase") -> None:
     """Load the tasks that are named, so that a mistake in them is told before minutes of scoring.
 
-    :raises UserError: if a task cannot be loaded, or its data is not here
+    :param tokenizer: the base model's
+    :raises UserError: if a task cannot be loaded, or its data is not here, or is not read as it stands
     """
     check(params)
     if params.names:
         from press.quality import lm_eval
 
         with lm_eval.own_cache():
-            lm_eval.load(paths(params))
+            lm_eval.check_texts(lm_eval.load(paths(params)), tokenizer)
 
 
-def run(runtime: "Runtime", params: "Tasks", adapters: list[str]) -> dict[str, dict]:
+def run(runtime: "Runtime", params: "Tasks", adapters: list[str], start: Sequence[int]) -> dict[str, dict]:
     """Run the tasks on a captured model, bare and with each adapter.
 
+    :param start: the token that the model's tokenizer puts before every text
     :return: {"tasks": {task: {metric: {"bare" or adapter: value}}}}, empty where no task is named
     """
     if not params.names:
@@ -150,4 +154,4 @@ def run(runtime: "Runtime", params: "Tasks", adapters: list[str]) -> dict[str, d
     from press.quality import lm_eval
 
     rungs = {BARE: None} | {name: name for name in adapters}
-    return {"tasks": lm_eval.score(runtime, paths(params), params.limit, rungs)}
+    return {"tasks": lm_eval.score(runtime, paths(params), params.limit, rungs, start)}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from press.core import cli, paths
 from press.params import reading
-from press.release import bounded, bundle, package, publishing, registry, settings
+from press.release import bounded, bundle, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -61,7 +61,6 @@ def main(words: argparse.Namespace) -> None:
         case "versions":
             publishing.versions(release, words.seconds)
         case "fetch":
-            package.check_new(words.to)
             publishing.fetch(release, words.seconds, words.version, words.stage, words.to)
 
 

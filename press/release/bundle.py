@@ -10,7 +10,6 @@ from pathlib import Path
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
-from press.model import packaged
 from press.release import measured, package, provenance, signature, workspace
 from press.release.package import Package
 from press.release.settings import Release, Signing
@@ -53,8 +52,6 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
         signature does not hold; or if there is no signature where params.yaml requires one
     """
     found = package.load(folder, BESIDE)
-    if paths.PROVENANCE in found.digests:
-        packaged.read_object(folder / paths.PROVENANCE)
     commit = provenance.check(found)
     if paths.SIGNATURE in found.digests:
         return found, commit, signature.check(folder, signing)
@@ -79,8 +76,6 @@ def check_released(built: Package, target: str, signing: Signing) -> Package:
     :raises UserError: with what to do
     """
     folder = paths.RELEASES / target
-    if not folder.exists():
-        raise UserError(f"{folder} is missing: `make release`, commit what it names, then publish")
     found, _, _ = check(folder, signing)
     if found.digest != built.digest:
         raise UserError(f"{folder} is another package than {built.folder}: `make release`, commit, then publish")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 REMOTE, CACHE = "the remote", "DVC's cache"
 CHUNK = 1 << 20
 READERS = 8
+# Names of files in one sentence.
+SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,12 @@ def verify(where: str) -> dict[Cached, list[str]]:
             print(f"verifying {out.path}", file=sys.stderr, flush=True)
             found[out] = _unsound(place, out)
         return found
+
+
+def names(found: dict[Cached, list[str]]) -> str:
+    """Return the names of what is not whole, the first ones of many."""
+    each = [name for wrong in found.values() for name in wrong]
+    return ", ".join(each[:SHOWN]) + (f" and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
 
 
 def false() -> list[Cached]:

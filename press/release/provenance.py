@@ -13,6 +13,7 @@ from pathlib import Path
 from press.core import files, packages, paths, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
+from press.model import packaged
 from press.package import machines
 from press.release.package import Package
 
@@ -64,7 +65,7 @@ def check(release: Package) -> str:
     if not path.is_file():
         raise UserError(f"{path} is missing: `make release` makes a release of a package")
     try:
-        statement = json_format.Parse(path.read_text(encoding="utf-8"), statement_pb2.Statement())
+        statement = json_format.ParseDict(packaged.read_object(path), statement_pb2.Statement())
         Statement.copy_from_pb(statement).validate()
         if statement.predicate_type != PREDICATE:
             raise ValueError(f"predicateType is {statement.predicate_type}, not {PREDICATE}")
@@ -72,7 +73,7 @@ def check(release: Package) -> str:
         commit = predicate.build_definition.resolved_dependencies[0].digest["gitCommit"]
         if not COMMIT.fullmatch(commit):
             raise ValueError("gitCommit of its first resolved dependency is no commit's digest")
-    except (json_format.ParseError, ValueError, IndexError, RecursionError) as error:
+    except (json_format.ParseError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is no SLSA provenance ({reason}): make the release anew") from error
     present = {

@@ -87,10 +87,9 @@ def versions(release: Release, seconds: float) -> None:
 def fetch(release: Release, seconds: float, version: str, stage: str, target: Path) -> None:
     """Put a version into a new folder, whole and checked, or not at all.
 
-    :raises UserError: if there is no such version, or what came is not what was registered
+    :raises UserError: if the folder is none for it, there is no such version, or what came is not what was registered
     """
-    if target.exists():
-        raise UserError(f"{target} exists: name a new folder")
+    package.check_new(target)
     place = _registry(release.publish, seconds)
     found = _find(place, version, stage)
     with files.building(target) as scratch:

@@ -23,7 +23,6 @@ from press.release.outputs import CACHE, REMOTE, Cached
 
 TRIES = 3
 REACH_SECONDS = 60
-SHOWN = 5
 
 
 def push(seconds: float) -> None:
@@ -33,11 +32,17 @@ def push(seconds: float) -> None:
     :raises UserError: if the remote cannot be reached or written to, or has not all after three tries
     """
     _reach(seconds)
+    reason = None
     for attempt in range(1, TRIES + 1):
-        reason = _try(seconds)
+        reason, wrong = _try(seconds)
         if not reason:
             return
         print(f"try {attempt} of {TRIES}: {reason}", flush=True)
+        if lost := outputs.names(_lost(wrong, seconds)):
+            raise UserError(
+                f"the outputs are not on the remote: {lost} missing or damaged in {CACHE}, too, from where they would "
+                "be pushed, and gone from there: `make repro` puts there what is whole here and builds the rest anew"
+            )
     raise UserError(f"the outputs are not on the remote: {reason}; check the network, the login and `dvc remote list`")
 
 
@@ -51,15 +56,24 @@ def describe(seconds: float) -> str:
     return f"{name} at {redacted(url)}: {count} outputs of {files.readable(size)}, less what is there already"
 
 
-def _try(seconds: float) -> str | None:
-    """Push and verify; return why the remote has not all."""
+def _try(seconds: float) -> tuple[str | None, dict[Cached, list[str]]]:
+    """Push and verify; return why the remote has not all, and what it has not."""
     reason = _dvc(["push"], seconds)
     try:
         # After a failure too: what is damaged on the remote keeps DVC from pushing, until it is removed.
-        wrong = _names(bounded.call(outputs.verify, REMOTE, seconds=seconds, whom=REMOTE))
+        found = bounded.call(outputs.verify, REMOTE, seconds=seconds, whom=REMOTE)
     except UserError as error:
-        return reason or str(error)
-    return reason or f"{wrong} not whole on the remote" if wrong else None
+        return reason or str(error), {}
+    wrong = outputs.names(found)
+    return reason or f"{wrong} not whole on the remote" if wrong else None, found
+
+
+def _lost(wrong: dict[Cached, list[str]], seconds: float) -> dict[Cached, list[str]]:
+    """Return what is whole neither on the remote nor in the cache, with the files that the cache has not."""
+    if not any(wrong.values()):
+        return {}
+    here = bounded.call(outputs.verify, CACHE, seconds=seconds, whom=CACHE)
+    return {out: names for out, names in here.items() if wrong.get(out)}
 
 
 def pull(seconds: float) -> None:
@@ -78,7 +92,7 @@ def pull(seconds: float) -> None:
 
 def _bring(cache: bounded.Process, seconds: float) -> None:
     reason, found = _fetch(cache, seconds)
-    if _names(found):
+    if outputs.names(found):
         # What was wrong in the cache before is fetched only now that it is gone from there.
         reason, found = _fetch(cache, seconds)
     sound = [out for out, wrong in found.items() if not wrong]
@@ -90,7 +104,7 @@ def _bring(cache: bounded.Process, seconds: float) -> None:
     if makers := [out.maker for out in false if not out.maker.endswith(".dvc")]:
         print(workspace.built_anew(makers), flush=True)
     failed = failed or _check_out([out for out in sound if out in false], seconds)
-    if wrong := _names(found):
+    if wrong := outputs.names(found):
         raise UserError(
             f"{wrong} missing or damaged on the remote, and not brought back: `make push` where it is whole mends the "
             f"remote, or `dvc repro` builds it anew{f' ({reason})' if reason else ''}"
@@ -107,12 +121,6 @@ def _fetch(cache: bounded.Process, seconds: float) -> tuple[str | None, dict[Cac
 def _check_out(outs: list[Cached], seconds: float) -> str | None:
     """Check outputs out of the cache; return why that failed."""
     return _dvc(["checkout", *(out.path for out in outs)], seconds) if outs else None
-
-
-def _names(found: dict[Cached, list[str]]) -> str:
-    """Return the names of what is not whole."""
-    names = [name for wrong in found.values() for name in wrong]
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _reach(seconds: float) -> tuple[str, str, int, int]:

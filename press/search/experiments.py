@@ -17,6 +17,7 @@ from typing import IO
 
 from press.core import environment, files, locks, paths, shell
 from press.core.errors import UserError
+from press.core.redaction import redacted, shortened
 from press.params import preset
 
 FOLDER = Path(".dvc/tmp/search")
@@ -220,7 +221,7 @@ def reason(log: str) -> str:
     for pattern in (FAILED, FAILED_BY_DVC):
         found = [match[1].strip() for line in lines if (match := pattern.search(line))]
         if found:
-            return found[-1]
+            return shortened(redacted(found[-1]))
     return "no reason given"
 
 

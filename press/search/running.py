@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from press.core import cli, files, paths
 from press.core.errors import UserError
 from press.params import gates
+from press.release import outputs
 from press.search import experiments, space
 from press.search.experiments import FailedError, Worker
 from press.search.settings import Spec
@@ -24,6 +25,9 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
     :param retry: whether trials that failed are run again
     :raises UserError: if an objective cannot be told from the metrics, or the disk is full
     """
+    if wrong := outputs.names(outputs.verify(outputs.CACHE)):
+        # Or else each trial would bring it back, and its stages refuse it.
+        say(f"{wrong} missing or damaged in DVC's cache, and gone from there: trials build anew what they need of it")
     workers = [Worker(number, lock) for number in range(1, spec.search.workers + 1)]
     resumed = study.resume()
     if resumed:

@@ -5,6 +5,7 @@ from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
+from press.data import strict_json
 from press.model import architectures, checkpoints, weights
 from press.params import schema
 from press.sources import azureml, download, folder, hub, members, random_model, wheel
@@ -13,6 +14,8 @@ from press.sources import azureml, download, folder, hub, members, random_model,
 PARTS = Path("models/.base.download")
 # The key by which transformers finds a checkpoint's own Python code, in any of its configurations.
 AUTO_MAP = "auto_map"
+# Of the keys by which it chooses how attention and experts are computed; REPOSITORY/NAME is code on a hub.
+IMPLEMENTATION = "_implementation"
 CONFIGURATIONS = ("*config.json", "special_tokens_map.json")
 
 
@@ -74,13 +77,13 @@ def check(checkpoint: Path, trust: bool) -> None:
 
 
 def check_no_code(checkpoint: Path) -> None:
-    """Refuse a checkpoint that has Python code of its own, or names any."""
+    """Refuse a checkpoint that has Python code of its own, or names any, here or on a hub."""
     for path in sorted(checkpoint.iterdir()):
         if members.is_code(path.name):
             raise UserError(_untrusted(path.name))
     for path in sorted(path for pattern in CONFIGURATIONS for path in checkpoint.glob(pattern)):
-        if _has_key(checkpoints.read_object(path), AUTO_MAP):
-            raise UserError(_untrusted(f"{AUTO_MAP} in its {path.name}"))
+        if key := _names_code(checkpoints.read_object(path)):
+            raise UserError(_untrusted(f"{key} in its {path.name}"))
 
 
 def check_ends(ends: list[int], tokens: int) -> None:
@@ -107,15 +110,17 @@ def _untrusted(what: str) -> str:
     )
 
 
-def _has_key(value: object, key: str) -> bool:
-    """Whether a value of JSON has a key, however deep."""
+def _names_code(value: object) -> str | None:
+    """Return the key in a value of JSON, however deep, by which transformers would look for code."""
     pending: list[Any] = [value]
     while pending:
         each = pending.pop()
         if isinstance(each, dict):
-            if key in each:
-                return True
+            for key, inner in each.items():
+                on_hub = key.endswith(IMPLEMENTATION) and any("/" in text for text in strict_json.texts(inner))
+                if key == AUTO_MAP or on_hub:
+                    return key
             pending += each.values()
         elif isinstance(each, list):
             pending += each
-    return False
+    return None

@@ -65,21 +65,21 @@ class Clone(Built):
         config = f"[cache]\n    dir = {folder}/.dvc/cache\n['remote \"{RECORDED}\"']\n    url = {recorded}\n"
         (folder / ".dvc/config.local").write_text(config, encoding="utf-8")
 
-    def bring(self, paths: Iterable[Path]) -> None:
+    def bring(self, recorded: dict[Path, str]) -> None:
         """Put recorded outputs in their places.
 
-        :raises UserError: if the project's cache has not all of them
+        :param recorded: the digest of each, which DVC itself does not compare
+        :raises UserError: if the project's cache has not all of them whole
         """
-        kept = [str(path) for path in paths if not (self.folder / path).exists()]
-        if not kept:
-            return
+        kept = [str(path) for path in recorded if not (self.folder / path).exists()]
         try:
-            _run(["dvc", "pull", "--quiet", "--remote", RECORDED, *kept], self.folder)
+            if kept:
+                _run(["dvc", "pull", "--quiet", "--remote", RECORDED, *kept], self.folder)
         except UserError as error:
-            raise UserError(
-                f"the DVC cache has not all of {', '.join(kept)} as dvc.lock records them: run `dvc pull`, or "
-                "`make verify` without a stage, which needs none of them"
-            ) from error
+            raise UserError(_lacks(kept)) from error
+        damaged = [str(path) for path in recorded if dvc_files.digest(self.folder / path) != recorded[path]]
+        if damaged:
+            raise UserError(_lacks(damaged))
 
     def repro(self, stages: list[str] | None) -> None:
         """Run all stages, or only some, whatever is up to date; what they print is shown.
@@ -90,6 +90,13 @@ class Clone(Built):
         ended = shell.run(*words, folder=self.folder, environment=environment.of_clone(), shown="all")
         if ended.failed:
             raise UserError("the rebuild failed, for the reason above")
+
+
+def _lacks(names: list[str]) -> str:
+    return (
+        f"the DVC cache has not all of {', '.join(names)} as dvc.lock records them: run `make pull`, or `make verify` "
+        "without a stage, which needs none of them"
+    )
 
 
 def _run(words: list[str], folder: Path) -> str:
@@ -117,7 +124,7 @@ def in_order(stages: dict[str, dict]) -> list[str]:
         name: {
             other
             for other in stages
-            if other != name and any(_overlap(out, reads(stages, [name])) for out in made[other])
+            if other != name and any(dvc_files.overlap(out, reads(stages, [name])) for out in made[other])
         }
         for name in stages
     }
@@ -137,14 +144,11 @@ def chosen(words: list[str], stages: dict[str, dict]) -> list[str]:
 
 
 def outputs(stages: dict[str, dict], names: Iterable[str] | None = None) -> dict[Path, str]:
-    """Map the path of each output of some stages, or of all, to the digest that DVC records.
-
-    :return: MD5 of a file, or of a listing for a folder
-    """
+    """Map the path of each output of some stages, or of all, to the digest that DVC records."""
     return {
-        Path(out["path"]): out["md5"]
+        path: digest
         for name in (stages if names is None else names)
-        for out in stages[name].get("outs", [])
+        for path, digest in dvc_files.outputs(stages[name]).items()
     }
 
 
@@ -153,14 +157,10 @@ def reads(stages: dict[str, dict], names: Iterable[str]) -> set[Path]:
     return {Path(dep["path"]) for name in names for dep in stages[name].get("deps", [])}
 
 
-def inputs(stages: dict[str, dict], names: list[str]) -> list[Path]:
+def inputs(stages: dict[str, dict], names: list[str]) -> dict[Path, str]:
     """Return those outputs of other stages that some stages read, whole, in part or in a folder of several."""
-    read = reads(stages, names)
-    return [out for out in outputs(stages, [name for name in stages if name not in names]) if _overlap(out, read)]
-
-
-def _overlap(out: Path, read: set[Path]) -> bool:
-    return any(out.is_relative_to(path) or path.is_relative_to(out) for path in read)
+    read, made = reads(stages, names), outputs(stages, [name for name in stages if name not in names])
+    return {path: digest for path, digest in made.items() if dvc_files.overlap(path, read)}
 
 
 def rebuild(clone: Clone, names: list[str]) -> list[Output]:
@@ -202,9 +202,9 @@ def comparison(output: Output, original: Clone | None, rebuilt: Built) -> tuple[
     if original is None or output.recorded is None or output.rebuilt is None:
         return "different", ["there is nothing to compare it with"]
     try:
-        original.bring([output.path])
+        original.bring({output.path: output.recorded})
     except UserError:
-        return "different", ["what is recorded is not in the DVC cache, so that only the digests can be compared"]
+        return "different", ["what is recorded is not whole in the DVC cache: only the digests can be compared"]
     folders = (original.folder, rebuilt.folder)
     if measured.is_measured(output.path):
         verdict = measured.judge(output.path, *folders)
@@ -220,7 +220,10 @@ def comparison(output: Output, original: Clone | None, rebuilt: Built) -> tuple[
 
 def compare_built(project: Path) -> int:
     """Compare what is built in a project's folder with HEAD's dvc.lock; return the exit code."""
-    recorded, made = outputs(committed(project)), outputs(Built(project).lock())
+    recorded = outputs(committed(project))
+    # DVC would believe a file by its size and times.
+    built = [path for path in recorded | outputs(Built(project).lock()) if (project / path).exists()]
+    made = {path: dvc_files.digest(project / path) for path in built}
     results = [Output(path, recorded.get(path), made.get(path)) for path in sorted(recorded | made)]
     with tempfile.TemporaryDirectory(prefix="olive-press-verify-") as scratch:
         return int(not report(results, project, Path(scratch), Built(project)))

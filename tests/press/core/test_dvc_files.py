@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from projects import Project
 
 from press.core import dvc_files
 from press.core.errors import UserError
@@ -60,3 +62,29 @@ def test_an_rwlock_that_says_nothing_is_removed(tmp_path, monkeypatch, content, 
     dvc_files.RWLOCK.write_text(content)
     dvc_files.remove_unreadable_rwlock()
     assert dvc_files.RWLOCK.exists() == stays
+
+
+@pytest.mark.integration
+def test_a_digest_is_that_of_dvc_s_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project = Project(tmp_path)
+    project.run("git", "init", "--quiet")
+    project.run("dvc", "init", "--quiet")
+    for name in (
+        "a.txt",
+        "b/z.txt",
+        "b/a-é.txt",
+        "b/a/c.txt",
+        "b/a/.x.partial/d.txt",
+        "b/__pycache__/e.pyc",
+        "b/a.b/f",
+    ):
+        path = tmp_path / "made" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{name}\r\n", encoding="utf-8")
+    Path(".dvcignore").write_text("# Leftovers.\n.*.partial\n__pycache__\n", encoding="utf-8")
+    stage = {"cmd": "true", "outs": [{"made/a.txt": {"persist": True}}, {"made/b": {"persist": True}}]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"make": stage}}), encoding="utf-8")
+    project.run("dvc", "repro")
+    recorded = dvc_files.outputs(dvc_files.recorded()["make"])
+    assert recorded == {path: dvc_files.digest(path) for path in (Path("made/a.txt"), Path("made/b"))}

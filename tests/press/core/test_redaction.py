@@ -3,7 +3,7 @@
 import pytest
 
 from press.core.errors import UserError
-from press.core.redaction import redacted
+from press.core.redaction import redacted, shortened
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,10 @@ def test_an_address_keeps_its_host_and_path_alone(text, shown):
     assert redacted(text) == shown
     assert redacted(shown) == shown
     assert str(UserError(text)) == shown
+
+
+@pytest.mark.parametrize("longest", [300, 301])
+def test_a_long_text_keeps_as_much_of_both_ends(longest):
+    text = "a" * 1000 + "b" * 1000
+    assert shortened(text, longest) == "a" * 150 + " [... 1700 more characters ...] " + "b" * 150
+    assert shortened(text, len(text)) == text

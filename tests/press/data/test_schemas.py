@@ -85,6 +85,19 @@ def test_what_takes_too_long_or_is_too_deep_is_refused(schema, sentence):
         schemas.check(schema)
 
 
+def test_a_value_and_a_schema_are_quoted_in_part():
+    schema = {"enum": [f"value {number}" for number in range(5000)]}
+    schemas.check(schema)
+    for value in ("x", "x" * 100_000):
+        told = schemas.complaint(value, schema)
+        assert told.startswith("breaks the response schema at $: 'x")
+        assert told.endswith("'value 4999']")
+        assert len(told) < 400
+    with pytest.raises(ValueError, match=r"^not a JSON Schema at \$\.type: ") as caught:
+        schemas.check({"type": "y" * 100_000})
+    assert len(str(caught.value)) < 400
+
+
 @pytest.mark.parametrize("draft", ["http://json-schema.org/draft-07/schema#", "urn:mine"])
 def test_another_draft_is_refused_since_it_would_be_read_as_this_one(draft):
     for schema in ({"$schema": draft}, {"properties": {"a": {"$schema": draft}}}):

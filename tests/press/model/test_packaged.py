@@ -117,6 +117,7 @@ def bind(path: Path) -> None:
         (link_to_a_folder, "more", "is a link"),
         (linked_folder, "adapters", "is a link"),
         (lambda path: path.with_name("dangling").symlink_to("nowhere"), "dangling", "is a link"),
+        (lambda path: path.with_name("circle").symlink_to("circle"), "circle", "is a link"),
         (lambda path: os.mkfifo(path.with_name("pipe")), "pipe", "is no plain file"),
         (bind, "socket", "is no plain file"),
         (lambda path: path.with_name("empty").mkdir(), "empty", "is not in the manifest"),
@@ -125,6 +126,19 @@ def bind(path: Path) -> None:
 def test_nothing_but_plain_files_may_be_there(package, change: Callable[[Path], None], name, what):
     change(package / "model.onnx")
     assert refused(package).startswith(f"{package / name} {what}")
+
+
+def test_a_link_of_another_kind_is_one(package, monkeypatch):
+    """As Windows has them, of which Python says that they are none."""
+    linked_folder(package / "model.onnx")
+    monkeypatch.setattr(Path, "is_symlink", lambda _: False)
+    assert refused(package).startswith(f"{package}/adapters is a link")
+
+
+def test_what_cannot_be_read_is_named(package):
+    assert refused(package / "nowhere") == f"{package}/nowhere cannot be read (No such file or directory): " + (
+        packaged.AGAIN
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,6 +232,9 @@ SESSION = "model/decoder/session_options"
         ("model/vision", {"adapter_filename": "/tmp/adapter"}),
         ("model/eos_token_id", [[[1]]]),
         ("search/extra", {"a": 1}),
+        ("search", "x"),
+        (SESSION, "x"),
+        (SESSION, [{}, 1]),
         ("engine", {}),
     ],
 )
@@ -232,6 +249,20 @@ def test_what_could_load_code_or_leave_the_folder_may_not_be_set(package, path, 
     (package / "genai_config.json").rename(package / "adapters/travel/genai_config.json")
     list_files(package)
     assert refused(package).startswith(f"{package}/adapters/travel/genai_config.json sets ")
+
+
+def test_a_value_that_may_not_be_set_is_shown(package):
+    files.write_json(package / "genai_config.json", at("model/decoder/filename", "../model.onnx"))
+    list_files(package)
+    assert "sets model.decoder.filename to '../model.onnx', which is not among" in refused(package)
+
+
+def test_a_package_without_a_config_of_the_runtime_has_none(package):
+    (package / "genai_config.json").unlink()
+    list_files(package)
+    packaged.open_package(package)
+    with pytest.raises(UserError, match=rf"^{package}/genai_config\.json is missing: "):
+        packaged.runtime_config(package / "genai_config.json")
 
 
 def test_a_second_value_of_a_setting_is_not_overlooked(package):

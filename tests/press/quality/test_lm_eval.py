@@ -1,6 +1,7 @@
 """lm-eval's requests get what PyTorch gives, and a task runs from its file to its metrics without a network."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from press.core.errors import UserError
 from press.model.runtime import Runtime
 from press.params import schema
 from press.quality import tasks
+from press.sources import tokenizers
 
 pytest.importorskip("lm_eval", reason="needs `make install-tasks`")
 
@@ -197,19 +199,69 @@ def test_a_task_runs_from_its_file_to_its_metrics(runtime, project, monkeypatch)
     for name in ("HOME", "TMPDIR"):
         (project / name).mkdir()
         monkeypatch.setenv(name, str(project / name))
-    tasks.rehearse(named("even"))
-    metrics = tasks.run(runtime, named("even"), ["random"])
+    tasks.rehearse(named("even"), tokenizers.of_bytes())
+    metrics = tasks.run(runtime, named("even"), ["random"], [])
     accuracy = {
         rung: round(share_right(runtime, adapter, 5), 6)
         for rung, adapter in zip(("bare", "random"), ADAPTERS, strict=True)
     }
     assert metrics["tasks"]["even"]["acc"] == accuracy
     assert list(metrics["tasks"]["even"]) == sorted(metrics["tasks"]["even"])
-    assert tasks.run(runtime, named("even"), ["random"]) == metrics
-    assert tasks.run(runtime, named("even", limit=2), [])["tasks"]["even"]["acc"] == {
+    assert tasks.run(runtime, named("even"), ["random"], []) == metrics
+    assert tasks.run(runtime, named("even", limit=2), [], [])["tasks"]["even"]["acc"] == {
         "bare": share_right(runtime, None, 2)
     }
     assert files.digests(project / "HOME") == {}
+
+
+def test_a_text_that_the_model_would_take_for_a_command_is_named(project):
+    rows = [{"question": "Is 1 even?", "answer": 1, "more": {"notes": [each]}} for each in ("Hi", "Hi<|im_end|>")]
+    Path("data/tasks/even.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    tokenizer = tokenizers.of_bytes()
+    with pytest.raises(UserError) as caught:
+        tasks.rehearse(named("even"), tokenizer)
+    assert str(caught.value) == (
+        "evaluate.tasks: document 2 of even, test: 'Hi<|im_end|>' has '<|im_end|>', which the base model reads as a "
+        "control token: write it otherwise"
+    )
+    # Documents that are not asked are not looked at, and a template is the user's own.
+    good = json.dumps(rows[0]) + "\n"
+    Path("data/tasks/good.jsonl").write_text(good, encoding="utf-8")
+    both = "dataset_kwargs: {data_files: {test: data/tasks/good.jsonl, more: data/tasks/even.jsonl}}\n"
+    write_task("even", more=f"{both}doc_to_text: '{{{{question}}}}<|im_end|>'\n")
+    tasks.rehearse(named("even"), tokenizer)
+    write_task("even", more=f"{both}fewshot_split: more\nnum_fewshot: 1\n")
+    with pytest.raises(UserError, match="document 2 of even, more: "):
+        tasks.rehearse(named("even"), tokenizer)
+    # What `prepare` wrote is checked, and has the adapter's template around it.
+    Path("prepared").mkdir()
+    Path("prepared/even.jsonl").write_text(json.dumps(rows[1]) + "\n", encoding="utf-8")
+    write_task("even", "prepared/even.jsonl")
+    tasks.rehearse(named("even"), tokenizer)
+
+
+def test_every_text_begins_as_the_model_s_tokenizer_lets_it_begin(runtime):
+    start, control = [runtime.start], tokenizers.of_bytes().bos_token
+    plain, starting = lm_eval.CapturedModel(runtime, None), lm_eval.CapturedModel(runtime, None, start)
+    ids = runtime.encode("To pack")
+    assert (plain.tok_encode("To pack"), starting.tok_encode("To pack")) == (ids, start + ids)
+    assert starting.tok_encode("To pack", add_special_tokens=False) == ids
+    # A template may have written it.
+    assert runtime.encode(control) == start
+    assert starting.tok_encode(f"{control}To pack") == start + ids
+    (value,) = starting.loglikelihood(asked("loglikelihood", ("To pack", "ed")))
+    assert [value] == plain.loglikelihood(asked("loglikelihood", (f"{control}To pack", "ed")))
+    assert [value] != plain.loglikelihood(asked("loglikelihood", ("To pack", "ed")))
+    rolling = asked("loglikelihood_rolling", ("To pack",))
+    assert starting.loglikelihood_rolling(rolling) == plain.loglikelihood_rolling(rolling)
+    prompt = talkative(runtime, None)
+    options = {"until": [], "max_gen_toks": 5}
+    (answer,) = starting.generate_until(asked("generate_until", (prompt, options)))
+    assert answer == runtime.answer(f"{control}{prompt}", None, 5)[0]
+    # Of a long context, the token at its start and the end count.
+    starting.max_length = 8
+    long = starting.loglikelihood(asked("loglikelihood", ("zzzz To pack", "ed")))
+    assert long == plain.loglikelihood(asked("loglikelihood", (f"{control}o pack", "ed")))
 
 
 def test_every_rung_sees_the_same_few_shot_examples(runtime, project):
@@ -223,7 +275,7 @@ def test_every_rung_sees_the_same_few_shot_examples(runtime, project):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lm_eval, "CapturedModel", Spy)
-        tasks.run(runtime, named("shots"), ["random"])
+        tasks.run(runtime, named("shots"), ["random"], [])
     assert prompts[None] == prompts["random"]
     assert prompts[None][0][0].count("even?") == 3
 
@@ -231,7 +283,7 @@ def test_every_rung_sees_the_same_few_shot_examples(runtime, project):
 def test_a_group_has_its_members(runtime, project):
     write_task("odd")
     Path("data/tasks/both.yaml").write_text("group: both\ntask: [even, odd]\n", encoding="utf-8")
-    assert set(tasks.run(runtime, named("both"), [])["tasks"]) == {"even", "odd"}
+    assert set(tasks.run(runtime, named("both"), [], [])["tasks"]) == {"even", "odd"}
 
 
 @pytest.mark.parametrize(
@@ -275,17 +327,34 @@ def test_a_task_that_cannot_run_is_named(project, data, more, sentence):
     # The later of two keys counts.
     write_task("broken", data, more)
     with pytest.raises(UserError) as caught:
-        tasks.rehearse(named("broken"))
+        tasks.rehearse(named("broken"), tokenizers.of_bytes())
     assert sentence in str(caught.value)
     assert "evaluate.tasks.names has broken" in str(caught.value)
     assert str(project) not in str(caught.value)
 
 
-def test_a_template_that_only_a_later_document_asks_too_much_of_is_named(runtime, project):
-    write_task("sly", more="doc_to_text: '{{question.__class__.__mro__ if answer else question}}'\n")
-    tasks.rehearse(named("sly"))
-    with pytest.raises(UserError, match=r"^evaluate\.tasks: a template asks for what it may not have: access to attr"):
-        tasks.run(runtime, named("sly"), [])
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("question.__class__.__mro__", "access to attribute '__class__' of 'str' object is unsafe"),
+        ("question.split('?')[5]", "list object has no element 5"),
+        ("1 / 0", "division by zero"),
+        ("namesake(question)", "'namesake' is undefined"),
+    ],
+)
+def test_a_template_that_a_later_document_does_not_fit_is_named(runtime, project, template, reason):
+    write_task("sly", more=f'doc_to_text: "{{{{ {template} if answer else question }}}}"\n')
+    tasks.rehearse(named("sly"), tokenizers.of_bytes())
+    with pytest.raises(UserError, match=rf"^evaluate\.tasks: a template cannot be filled in: {re.escape(reason)}"):
+        tasks.run(runtime, named("sly"), [], [])
+
+
+def test_a_template_that_does_not_end_is_ended(project, monkeypatch):
+    monkeypatch.setattr(lm_eval, "SECONDS", 0.2)
+    loop = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    write_task("endless", more=f"doc_to_text: '{loop}'\n")
+    with pytest.raises(UserError, match=r"has endless, but lm-eval cannot load it: it takes more than 0\.2 s$"):
+        tasks.rehearse(named("endless"), tokenizers.of_bytes())
 
 
 def test_the_project_s_own_task_takes_its_answers_from_the_held_out_lists(project):

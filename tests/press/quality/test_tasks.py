@@ -26,8 +26,8 @@ def named(*names: str, folder: Path = Path("data/tasks")) -> schema.Tasks:
 
 def test_no_task_needs_no_folder_and_no_lm_eval_and_gives_no_metrics(tmp_path):
     params = named(folder=tmp_path / "missing")
-    tasks.rehearse(params)
-    assert tasks.run(None, params, ["travel"]) == {}
+    tasks.rehearse(params, None)
+    assert tasks.run(None, params, ["travel"], []) == {}
 
 
 @pytest.mark.parametrize(

@@ -304,10 +304,17 @@ def test_what_is_no_provenance_is_refused(release):
         assert_sentence(run(release, "check", str(FOLDER)), "provenance.json is no SLSA provenance")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "[" * 100_000, "\ufeff{}", '{"subject": "x"}'])
-def test_what_cannot_be_read_as_provenance_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        *((text, "damaged") for text in ("", "[]", "null", "[" * 100_000, "\ufeff{}", '{"_type": 1, "_type": 2}')),
+        ('{"subject": "x"}', "no SLSA provenance"),
+        ('{"predicate": ' + '{"a": ' * 400 + "1" + "}" * 401, "no SLSA provenance"),
+    ],
+)
+def test_what_cannot_be_read_as_provenance_is_refused(tmp_path, text, what):
     (tmp_path / "provenance.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=r"provenance\.json is no SLSA provenance"):
+    with pytest.raises(UserError, match=rf"provenance\.json is {what}"):
         provenance.check(Package(tmp_path, {}, {}))
 
 

@@ -1,10 +1,12 @@
 """What is pushed is proven to be there; what is missing or damaged on the remote is mended; a dead one is left."""
 
+import hashlib
 import json
 import os
 import shutil
 import signal
 import socket
+import sys
 import time
 from pathlib import Path
 
@@ -56,7 +58,7 @@ def test_what_is_nowhere_any_more_is_a_sentence(release):
     member = next(path for path in objects(release) if not path.name.endswith(".dir"))
     member.unlink()
     shutil.rmtree(release.folder / ".dvc/cache")
-    assert_sentence(storage(release, "push"), "the outputs are not on the remote")
+    assert_sentence(storage(release, "push"), "the outputs are not on the remote: ", " in DVC's cache, too")
     shutil.rmtree(release.folder / "packages")
     assert_sentence(storage(release, "pull"), "missing or damaged on the remote, and not brought back", "`dvc repro`")
 
@@ -108,6 +110,18 @@ def test_a_damaged_cache_and_a_workspace_that_dvc_takes_for_right_are_mended_by_
     assert "packages/cpu was not what DVC took it for, and is removed" in result.stdout
     assert "`dvc repro --force --downstream package`" in result.stdout
     assert (release.folder / "packages/cpu/model.onnx").read_text() == "the weights\n"
+
+
+def test_a_damaged_cache_is_named_by_a_push_and_filled_again_with_what_is_here(release):
+    digest = hashlib.md5(b"the weights\n", usedforsecurity=False).hexdigest()
+    overwrite(release.folder / f".dvc/cache/files/md5/{digest[:2]}/{digest[2:]}", b"the weightz\n")
+    result = storage(release, "push")
+    assert_sentence(
+        result, "packages/cpu/model.onnx, releases/cpu/model.onnx", "damaged in DVC's cache", "`make repro`"
+    )
+    assert "network" not in result.stderr
+    release.run(sys.executable, "-m", "press.repro")
+    assert WHOLE in storage(release, "push").stdout
 
 
 def test_what_the_user_changed_stays(release):

@@ -8,6 +8,7 @@ import pytest
 
 from press.core import cli
 from press.core.errors import UserError
+from press.release import outputs
 from press.search import experiments, running
 from press.search.study import Study
 
@@ -57,10 +58,16 @@ def test_a_full_disk_stops_the_search_which_goes_on_by_its_own_command(load, mon
     monkeypatch.setattr(running, "Worker", FullWorker)
     monkeypatch.setattr(FullWorker, "reason", reason)
     monkeypatch.setattr(experiments, "known", dict)
+    damaged = {outputs.Cached("fetch", "models/base", "0" * 32): ["models/base/model.safetensors"]}
+    monkeypatch.setattr(outputs, "verify", {outputs.CACHE: damaged}.__getitem__)
+    said = []
     spec = load()
     study = Study(Path("search/study.db"), spec, "state")
     with pytest.raises(UserError) as caught:
-        running.search(spec, study, 0, print)
+        running.search(spec, study, 0, said.append)
     assert str(caught.value) == cli.FULL_DISK
+    # The cache was read first, and what is damaged there removed.
+    (told,) = [line for line in said if "DVC's cache" in line]
+    assert told.startswith("models/base/model.safetensors missing or damaged in DVC's cache, and gone from there")
     assert study.trials == []
     assert study.resume() == 1

@@ -117,6 +117,8 @@ def test_an_experiment_of_other_files_is_not_applied(default_project, tmp_path, 
             "failed to reproduce 'x': exited with 1",
         ),
         ("", "no reason given"),
+        ("ERROR: no https://me:secret@host/x\n", "no https://host/x"),
+        (f"ERROR: {'x' * 1001}\n", f"{'x' * 500} [... 1 more characters ...] {'x' * 500}"),
     ],
 )
 def test_a_failed_trial_s_reason_is_the_stage_s_sentence(log, reason):

@@ -46,21 +46,31 @@ def test_code_of_the_checkpoint_s_own_is_refused_unless_it_is_trusted(tmp_path):
     "name", ["config.json", "generation_config.json", "special_tokens_map.json", "tokenizer_config.json"]
 )
 @pytest.mark.parametrize(
-    "content",
+    ("key", "content"),
     [
-        {"auto_map": {"AutoTokenizer": [None, "tokenizer_x.T"]}},
-        {"auto_map": {}},
-        {"text_config": [{"auto_map": {"AutoConfig": "configuration.C"}}]},
+        ("auto_map", {"auto_map": {"AutoTokenizer": [None, "tokenizer_x.T"]}}),
+        ("auto_map", {"auto_map": {}}),
+        ("auto_map", {"text_config": [{"auto_map": {"AutoConfig": "configuration.C"}}]}),
+        # Of a hub's kernels, which transformers would fetch and import.
+        ("attn_implementation", {"attn_implementation": "somebody/kernel"}),
+        ("_attn_implementation", {"text_config": {"_attn_implementation": {"": "somebody/kernel@v1:attention"}}}),
+        ("experts_implementation", {"a": 1, "experts_implementation": "somebody/kernel"}),
     ],
 )
-def test_code_that_any_configuration_names_is_refused(tmp_path, name, content):
+def test_code_that_any_configuration_names_is_refused(tmp_path, name, key, content):
     files.write_json(tmp_path / name, content)
     with pytest.raises(UserError) as caught:
         fetching.check_no_code(tmp_path)
     assert str(caught.value) == (
-        f"the base model brings Python code of its own (auto_map in its {name}); read that code, then set "
+        f"the base model brings Python code of its own ({key} in its {name}); read that code, then set "
         "base.trust_remote_code to true in params.yaml"
     )
+
+
+def test_a_way_to_compute_that_transformers_has_itself_is_no_code(tmp_path):
+    content = {"attn_implementation": "eager", "cache_implementation": None, "name": "somebody/model", "a": [1, "b/c"]}
+    files.write_json(tmp_path / "config.json", content)
+    fetching.check_no_code(tmp_path)
 
 
 def test_a_python_file_is_refused_by_its_name(tmp_path):

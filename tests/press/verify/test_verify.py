@@ -1,6 +1,7 @@
 """A rebuild of HEAD is compared with what dvc.lock records, output by output."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -125,7 +126,7 @@ def test_a_stage_is_rebuilt_alone_from_its_recorded_inputs(small):
 
 def test_inputs_that_are_not_in_the_cache_are_a_sentence(small):
     shutil.rmtree(small.folder / ".dvc/cache")
-    assert_sentence(verified(small, "second"), "cache has not all of models/first.json", "`dvc pull`")
+    assert_sentence(verified(small, "second"), "cache has not all of models/first.json", "`make pull`")
     assert list((small.folder.parent / "scratch").glob("olive-press-*")) == []
 
 
@@ -135,6 +136,38 @@ def test_a_recorded_output_that_is_not_in_the_cache_is_compared_by_digest(small)
     result = verified(small, "first")
     assert result.returncode == 1
     assert "only the digests can be compared" in result.stdout
+
+
+def damage_the_cache(project: Project) -> None:
+    """Change a digit of models/first.json in DVC's cache, with the same size and times of modification."""
+    digest = yaml.safe_load((project.folder / "dvc.lock").read_text())["stages"]["first"]["outs"][0]["md5"]
+    damage(project.folder / ".dvc/cache/files/md5" / digest[:2] / digest[2:])
+
+
+def damage(path: Path) -> None:
+    times = path.stat()
+    path.chmod(0o644)
+    path.write_text(path.read_text().replace("3", "5"), encoding="utf-8")
+    path.chmod(times.st_mode)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_what_is_damaged_in_the_cache_is_neither_built_from_nor_compared_with(small):
+    damage_the_cache(small)
+    assert_sentence(verified(small, "second@a"), "the DVC cache has not all of models/first.json as dvc.lock records")
+    change_the_build(small)
+    damage_the_cache(small)
+    result = verified(small, "first")
+    assert result.returncode == 1
+    assert "what is recorded is not whole in the DVC cache: only the digests can be compared" in result.stdout
+
+
+def test_what_is_damaged_here_is_found_whatever_dvc_lock_says(small):
+    damage(small.folder / "models/first.json")
+    result = verified(small, "--built")
+    assert result.returncode == 1
+    assert lines(result, "different") == ["models/first.json"]
+    assert "values[1] is 3, rebuilt 5" in result.stdout
 
 
 def test_a_build_that_needs_an_uncommitted_file_fails(small):
