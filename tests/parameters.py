@@ -99,6 +99,8 @@ OTHERS = {
     "targets.*.accuracy_level": 1,
     "targets.*.adapters": "dora",
     "evaluate.max_new_tokens": 1,
+    "evaluate.bare_answers": 1,
+    "evaluate.logits_mb": 1,
     "evaluate.pytorch_answers": True,
     "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
     "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},

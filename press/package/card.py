@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from press.core import nested
 from press.package import front_matter, markup, origin
 from press.params import gates, schema, settings
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import MERGED
 from press.quality import vocabulary
-from press.quality.vocabulary import FIGURES, GENERAL, JUDGED, SHARES, STEPS
+from press.quality.vocabulary import FIELDS, FIGURES, GENERAL, JUDGED, SHARES, STEPS
 
 TEMPLATE = "card.md.j2"
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
@@ -42,6 +43,8 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         ladder=vocabulary.ladder,
         sizes=vocabulary.sizes,
         forgotten=_forgotten,
+        flat=nested.flat,
+        FIELDS=FIELDS,
         FIGURES=FIGURES,
         JUDGED=JUDGED,
         STEPS=STEPS,

@@ -276,6 +276,8 @@ class Tasks(Block):
 
 class Evaluate(Block):
     max_new_tokens: Positive
+    bare_answers: Positive
+    logits_mb: Positive
     pytorch_answers: bool
     general: General
     tasks: Tasks

@@ -1,53 +1,69 @@
 """Let the captured model answer, bare and with its adapters, and tell what the answers are like."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from press.core import nested
 from press.data import answers, templates
-from press.quality import heldout, ladder, scoring
+from press.params.schema import Evaluate
+from press.quality import heldout, ladder, scorecard, scoring
 from press.quality.ladder import Ladder
-from press.quality.vocabulary import SHARES
+from press.quality.vocabulary import FIELDS, SHARES
 
 if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
+BARE, ADAPTER = "bare", "adapter"
 
-def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) -> tuple[list[dict], list[dict]]:
-    """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
+
+def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tuple[list[dict], list[dict]]:
+    """Let an adapter answer its samples and held-out prompts, and the bare model the samples and some of the others.
 
     The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on.
 
-    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself and
-        whether it loops
+    :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself,
+        whether it loops, and under a response schema which fields are right
     """
-    adapter = heldout.about(name)
-    schema = adapter["response_schema"]
-    prompts = adapter["samples"] + ([example["prompt"] for example in steps.texts[name]] if schema else [])
-    print(f"answering {len(prompts)} prompts of {name} in ONNX", flush=True)
-    table, cases = [], []
-    for prompt in prompts:
-        row: dict[str, Any] = {"prompt": prompt}
-        case: dict[str, Any] = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
-        for rung, active in (("bare", None), ("adapter", name)):
-            row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
-            case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
-        table.append(row)
-        cases.append(case)
-    for row in table[: len(adapter["samples"])]:
-        others = [other for other in heldout.adapters(steps.texts) if other != name]
-        row["others"] = {other: runtime.answer(row["prompt"], other, max_new_tokens)[0] for other in others}
-    if schema:
-        for rung in ("bare", "adapter"):
-            given = [row[rung] for row in table[len(adapter["samples"]) :]]
-            steps.judge(f"{name}.onnx.{rung}", given, adapter)
+    about, some, most = heldout.about(name), steps.texts[name], params.max_new_tokens
+    samples = about["samples"]
+    prompts = samples + [example["prompt"] for example in some]
+    few = [*range(len(samples)), *(len(samples) + index for index in heldout.chosen(some, params.bare_answers))]
+    table: list[dict[str, Any]] = [{"prompt": prompt} for prompt in prompts]
+    cases: list[dict[str, Any]] = [
+        {"text": name, "input": ladder.shown(templates.given(about["template"], prompt))} for prompt in prompts
+    ]
+    for rung, active, indices in ((BARE, None, few), (ADAPTER, name, list(range(len(prompts))))):
+        print(f"answering {len(indices)} prompts of {name} in ONNX, {rung}", flush=True)
+        given = runtime.answers([prompts[index] for index in indices], active, most)
+        for index, (text, ended) in zip(indices, given, strict=True):
+            table[index][rung] = text
+            cases[index] |= {f"{name}.ended.{rung}": ended, f"{name}.looping.{rung}": answers.loops(text)}
+        own = {index - len(samples): table[index][rung] for index in indices if index >= len(samples)}
+        steps.judge(f"{name}.onnx.{rung}", own, about)
+    for other in (other for other in heldout.adapters(steps.texts) if other != name):
+        for row, (text, _) in zip(table, runtime.answers(samples, other, most), strict=False):
+            row.setdefault("others", {})[other] = text
+    if about["response_schema"]:
+        _add_fields(steps, name, about, table[len(samples) :], cases[len(samples) :])
     return table, cases
 
 
-def shares(name: str, cases: list[dict]) -> dict[str, dict[str, float]]:
-    """Return the shares of an adapter's answers that ended and that loop."""
-    found: dict[str, dict[str, float]] = {}
-    for share in SHARES:
-        for rung in ("bare", "adapter"):
-            flags = [case[f"{name}.{share}.{rung}"] for case in cases if f"{name}.{share}.{rung}" in case]
-            if flags:
-                found.setdefault(share, {})[rung] = round(sum(flags) / len(flags), scoring.DIGITS)
+def figures(name: str, cases: list[dict]) -> dict[str, dict]:
+    """Return the shares of an adapter's answers that ended and that loop, and of right values of each field."""
+    found: dict[str, dict] = {}
+    wanted = tuple(f"{name}.{share}." for share in (*SHARES, FIELDS))
+    flags: dict[str, list[bool]] = {}
+    for case in cases:
+        for figure, flag in case.items():
+            if figure.startswith(wanted):
+                flags.setdefault(figure, []).append(flag)
+    for figure, own in flags.items():
+        path = figure.removeprefix(f"{name}.").split(".")
+        nested.put(found, path, round(sum(own) / len(own), scoring.DIGITS))
     return found
+
+
+def _add_fields(steps: Ladder, name: str, about: Mapping, table: list[dict], cases: list[dict]) -> None:
+    for index, (row, case) in enumerate(zip(table, cases, strict=True)):
+        right = scorecard.fields(row[ADAPTER], steps.right(name, index, about), about["response_schema"])
+        case |= {f"{name}.{FIELDS}.{field}": flag for field, flag in right.items()}

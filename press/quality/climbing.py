@@ -16,13 +16,16 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int | None, trust: bool = False) -> None:
+def in_pytorch(
+    steps: Ladder, graph: Path, where: str, logits_mb: int, max_new_tokens: int | None, trust: bool = False
+) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
     All but the last may answer the held-out prompts of those adapters that have a response schema. One model is in
     memory at a time.
 
     :param where: cpu or cuda
+    :param logits_mb: MB of logits that are computed at a time
     :param max_new_tokens: tokens that an answer may have; None for no answers
     :param trust: whether the base's own Python code may run
     """
@@ -34,7 +37,7 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int | Non
 
     def add(model: "torch.nn.Module", rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
-        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text]))
+        steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text], tokens))
 
     def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         about = abouts.get(text)
@@ -42,10 +45,12 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, max_new_tokens: int | Non
             some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
             given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
-            steps.judge(f"{text}.pytorch.{rung}", given, about)
+            steps.judge(f"{text}.pytorch.{rung}", dict(enumerate(given)), about)
 
     base = checkpoints.load(paths.BASE, where, trust)
-    steps.check_disk(base.config.get_text_config().vocab_size)
+    vocabulary = base.config.get_text_config().vocab_size
+    steps.check_disk(vocabulary)
+    tokens = logits_mb * 10**6 // (scoring.FLOAT * vocabulary)
     for text in steps.texts:
         add(base, "base", text, text)
         judge(base, "base", text)

@@ -11,7 +11,8 @@ from press.quality import answering, climbing, heldout, ladder, tasks
 from press.quality.ladder import Ladder
 
 # What lowers the memory that it needs.
-KNOBS = "adapters.*.max_seq_len or evaluate.general.row_tokens"
+KNOBS = "evaluate.logits_mb, adapters.*.max_seq_len or evaluate.general.row_tokens"
+CPU = "CPUExecutionProvider"
 
 
 def ask_runtime(steps: Ladder, target: str, params: Settings, start: list[int]) -> tuple[dict, dict, list[dict]]:
@@ -23,12 +24,14 @@ def ask_runtime(steps: Ladder, target: str, params: Settings, start: list[int]) 
     from press.model.runtime import Runtime
 
     adapters = {name: paths.CONVERTED / target / name / paths.ADAPTER_FILE for name in params.adapters}
-    runtime = Runtime(paths.CAPTURED / target, adapters, params.threads)
+    # Threads that answer side by side leave no core idle; other devices have one queue.
+    at_once = params.threads if params.target(target).provider == CPU else 1
+    runtime = Runtime(paths.CAPTURED / target, adapters, params.threads, at_once)
     climbing.in_runtime(steps, runtime)
     metrics, table, cases = {}, {}, []
     for name in params.adapters:
-        table[name], own = answering.answer(steps, runtime, name, params.evaluate.max_new_tokens)
-        metrics[name] = answering.shares(name, own)
+        table[name], own = answering.answer(steps, runtime, name, params.evaluate)
+        metrics[name] = answering.figures(name, own)
         cases += own
     return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters), start), table, cases
 
@@ -47,7 +50,8 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         with device.explained(KNOBS):
             where = device.resolve(params.device)
             most = params.evaluate.max_new_tokens if params.evaluate.pytorch_answers else None
-            climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, params.base.trust_remote_code)
+            trust, logits_mb = params.base.trust_remote_code, params.evaluate.logits_mb
+            climbing.in_pytorch(steps, captured / paths.GRAPH, where, logits_mb, most, trust)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))

@@ -1,6 +1,7 @@
 """What models are scored on: the held-out examples of each adapter, and a general text."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -14,14 +15,20 @@ from press.quality.ladder import GENERAL
 
 
 def read(params: Settings) -> dict[str, list[Example]]:
-    """Return each adapter's held-out examples, and the general text."""
-    found = {name: cast(list[Example], jsonl.read(paths.PREPARED / name / paths.HELDOUT)) for name in params.adapters}
+    """Return each adapter's held-out examples, short ones first so that batches have little padding, and the text."""
+    found = {name: sorted(_examples(name), key=lambda each: len(each["input_ids"])) for name in params.adapters}
     general = params.evaluate.general
     check_context(general.row_tokens)
     tokenizer = checkpoints.tokenizer(paths.BASE, params.base.trust_remote_code)
     block = f"evaluate.{GENERAL}"
     found[GENERAL] = rows.examples(Path(general.data), tokenizer, general.rows, general.row_tokens, block)
     return found
+
+
+def chosen(examples: Sequence[Example], count: int) -> list[int]:
+    """Return the indices of so many examples, chosen by the content of their prompts."""
+    digests = [hashlib.sha256(example["prompt"].encode()).digest() for example in examples]
+    return sorted(sorted(range(len(examples)), key=digests.__getitem__)[:count])
 
 
 def check_context(row_tokens: int) -> None:
@@ -60,3 +67,7 @@ def inputs(texts: Mapping[str, list[Example]]) -> dict[str, list[str]]:
         template = about(name)["template"]
         found[name] = [templates.given(template, example["prompt"]) for example in texts[name]]
     return found
+
+
+def _examples(name: str) -> list[Example]:
+    return cast(list[Example], jsonl.read(paths.PREPARED / name / paths.HELDOUT))

@@ -13,9 +13,9 @@ import numpy as np
 
 from press.core import files, nested
 from press.core.errors import UserError
-from press.data import answers, jsonl, templates
+from press.data import jsonl, templates
 from press.data.examples import Example
-from press.quality import scoring, vocabulary
+from press.quality import scorecard, scoring, vocabulary
 from press.quality.scoring import Scored
 from press.quality.vocabulary import FIGURES, GENERAL, RUNGS, STEPS, Difference
 
@@ -56,16 +56,21 @@ class Ladder:
         score = scoring.score if reference.exists() else scoring.record
         self.rungs[name] = (text, score(logits, some, reference))
 
-    def judge(self, name: str, given: Iterable[str], about: Mapping) -> None:
-        """Judge a scored rung's own answers, one to each example's prompt, by the response schema and the right ones.
+    def judge(self, name: str, given: Mapping[int, str], about: Mapping) -> None:
+        """Judge a scored rung's own answers by the response schema and the right ones.
 
+        :param given: the answer to an example's prompt, by the example's index
         :param about: what `prepare` says of the adapter
         """
         text, scored = self.rungs[name]
-        scored.judged = [
-            answers.judge(answer, templates.answer(about["template"], example["completion"]), about["response_schema"])
-            for answer, example in zip(given, self.texts[text], strict=True)
-        ]
+        scored.judged = {
+            index: scorecard.judge(answer, self.right(text, index, about), about["response_schema"])
+            for index, answer in given.items()
+        }
+
+    def right(self, text: str, index: int, about: Mapping) -> str:
+        """Return the right answer to an example's prompt."""
+        return templates.answer(about["template"], self.texts[text][index]["completion"])
 
     def metrics(self) -> dict:
         """Return the scores and attributions of all rungs, nested by their names."""

@@ -13,8 +13,10 @@ from press.data.examples import Example
 if TYPE_CHECKING:
     import torch
 
-BATCH = 4
 DIGITS = 6
+FLOAT = 4
+# Of log-probabilities, some rows are in memory at a time: so many bytes, which a processor's cache holds.
+BLOCK = 4 << 20
 
 
 @dataclass
@@ -24,14 +26,14 @@ class Scored:
     :param losses: -log p of the token, in nats
     :param divergences: KL divergence of the model's distribution from the reference's, in nats; none of the reference
     :param agreements: 1 where both have the same likeliest token, else 0; none of the reference
-    :param judged: what its own answer to each example's prompt is worth, as answers.judge has it; none without a
-        response schema
+    :param judged: what its own answer to an example's prompt is worth, as scorecard.judge has it, by the example's
+        index; perhaps not of all examples
     """
 
     losses: list[np.ndarray] = field(default_factory=list)
     divergences: list[np.ndarray] = field(default_factory=list)
     agreements: list[np.ndarray] = field(default_factory=list)
-    judged: list[dict[str, bool | float]] = field(default_factory=list)
+    judged: dict[int, dict[str, bool | float]] = field(default_factory=dict)
 
     def score(self) -> dict[str, float]:
         """Return mean loss, perplexity, KL divergence and agreement over all tokens, and means over own answers."""
@@ -40,8 +42,8 @@ class Scored:
         if self.divergences:
             score["kl"] = _mean(np.concatenate(self.divergences))
             score["agreement"] = _mean(np.concatenate(self.agreements))
-        for figure in self.judged[0] if self.judged else ():
-            score[figure] = sum(own[figure] for own in self.judged) / len(self.judged)
+        for figure in next(iter(self.judged.values()), ()):
+            score[figure] = sum(own[figure] for own in self.judged.values()) / len(self.judged)
         return {name: round(value, DIGITS) for name, value in score.items()}
 
     def example(self, index: int) -> dict[str, float | bool]:
@@ -49,7 +51,7 @@ class Scored:
         figures = {"loss": self.losses[index]}
         if self.divergences:
             figures |= {"kl": self.divergences[index], "agreement": self.agreements[index]}
-        own = self.judged[index] if self.judged else {}
+        own = self.judged.get(index, {})
         return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | {
             name: value if isinstance(value, bool) else round(value, DIGITS) for name, value in own.items()
         }
@@ -67,42 +69,50 @@ def record(logits: Iterable[np.ndarray], examples: Sequence[Example], path: Path
     :param path: a new file; it takes `reference_bytes`
     """
     scored = Scored()
-    # Not through a map, which the system ends with a signal where the disk is full.
     with path.open("wb") as file:
         for rows, example in zip(logits, examples, strict=True):
-            own = log_probabilities(rows, example)
-            own.tofile(file)
-            scored.losses.append(_losses(own, example))
+            losses = []
+            for own, tokens in _blocks(rows, example):
+                own.tofile(file)
+                losses.append(_losses(own, tokens))
+            scored.losses.append(np.concatenate(losses))
     return scored
 
 
 def score(logits: Iterable[np.ndarray], examples: Sequence[Example], reference: Path) -> Scored:
     """Score a model, and compare it with the log-probabilities that `record` wrote of another."""
-    scored, start = Scored(), 0
-    expected = np.memmap(reference, np.float32, mode="r")
-    for rows, example in zip(logits, examples, strict=True):
-        own = log_probabilities(rows, example)
-        base = expected[start : start + own.size].reshape(own.shape)
-        start += own.size
-        scored.losses.append(_losses(own, example))
-        scored.divergences.append(divergence(base, own))
-        scored.agreements.append((base.argmax(-1) == own.argmax(-1)).astype(np.float32))
+    scored = Scored()
+    # Read, and not mapped: the file is many times as large as all else that is in memory.
+    with reference.open("rb") as file:
+        for rows, example in zip(logits, examples, strict=True):
+            losses, divergences, agreements = [], [], []
+            for own, tokens in _blocks(rows, example):
+                base = np.fromfile(file, np.float32, own.size).reshape(own.shape)
+                losses.append(_losses(own, tokens))
+                divergences.append(divergence(base, own))
+                agreements.append((base.argmax(-1) == own.argmax(-1)).astype(np.float32))
+            scored.losses.append(np.concatenate(losses))
+            scored.divergences.append(np.concatenate(divergences))
+            scored.agreements.append(np.concatenate(agreements))
     return scored
 
 
 def reference_bytes(examples: Sequence[Example], vocabulary: int) -> int:
     """Return the size of the file that `record` writes."""
-    return sum(len(example["input_ids"]) - _first(example) for example in examples) * vocabulary * 4
+    return sum(len(example["input_ids"]) - _first(example) for example in examples) * vocabulary * FLOAT
 
 
-def torch_logits(model: "torch.nn.Module", examples: Sequence[Example]) -> Iterator[np.ndarray]:
-    """Yield the logits of each example, fp32 of shape (tokens, vocabulary), by a PyTorch model."""
+def torch_logits(model: "torch.nn.Module", examples: Iterable[Example], tokens: int) -> Iterator[np.ndarray]:
+    """Yield the logits of each example, fp32 of shape (tokens, vocabulary), by a PyTorch model.
+
+    :param tokens: that a batch may have, its padding included; one example at least
+    """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     where = next(model.parameters()).device
-    for start in range(0, len(examples), BATCH):
-        rows = [torch.tensor(example["input_ids"]) for example in examples[start : start + BATCH]]
+    for batch in _batches(examples, tokens):
+        rows = [torch.tensor(example["input_ids"]) for example in batch]
         ids = pad_sequence(rows, batch_first=True)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         with torch.inference_mode():
@@ -115,14 +125,6 @@ def runtime_logits(logits_of: Callable[[list[int]], np.ndarray], examples: Itera
     """Yield the logits of each example, by what gives them for token ids."""
     for example in examples:
         yield logits_of(example["input_ids"])
-
-
-def log_probabilities(logits: np.ndarray, example: Example) -> np.ndarray:
-    """Return the log-probabilities at each completion token, fp32 of shape (completion tokens, vocabulary).
-
-    :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i + 1
-    """
-    return log_softmax(logits[_first(example) - 1 : -1])
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -139,8 +141,33 @@ def divergence(expected: np.ndarray, own: np.ndarray) -> np.ndarray:
     return np.maximum((np.exp(expected) * (expected - own)).sum(axis=-1), 0)
 
 
-def _losses(rows: np.ndarray, example: Example) -> np.ndarray:
-    return -np.take_along_axis(rows, np.array(example["input_ids"][_first(example) :])[:, None], axis=-1)[:, 0]
+def _batches(examples: Iterable[Example], tokens: int) -> Iterator[list[Example]]:
+    batch: list[Example] = []
+    width = 0
+    for example in examples:
+        width = max(width, len(example["input_ids"]))
+        if batch and width * (len(batch) + 1) > tokens:
+            yield batch
+            batch, width = [], len(example["input_ids"])
+        batch.append(example)
+    if batch:
+        yield batch
+
+
+def _blocks(logits: np.ndarray, example: Example) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the log-probabilities at the completion's tokens, some rows at a time, and those tokens.
+
+    :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i + 1
+    """
+    first = _first(example)
+    rows, tokens = logits[first - 1 : -1], np.array(example["input_ids"][first:])
+    size = max(BLOCK // (FLOAT * rows.shape[1]), 1)
+    for start in range(0, len(rows), size):
+        yield log_softmax(rows[start : start + size]), tokens[start : start + size]
+
+
+def _losses(rows: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    return -np.take_along_axis(rows, tokens[:, None], axis=-1)[:, 0]
 
 
 def _first(example: Example) -> int:

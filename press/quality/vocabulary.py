@@ -59,10 +59,11 @@ FIGURES = {
     "valid": Figure("valid", "valid answers"),
     "exact": Figure("exact", "exact answers"),
     "fields": Figure("fields", "right fields"),
+    "chrf": Figure("chrF", "chrF of answers"),
 }
 
-# Those of a model's own answers, where the adapter has a response schema.
-JUDGED = ("valid", "exact", "fields")
+# Those of a model's own answers to held-out prompts: the last one of text, the others where there is a response schema.
+JUDGED = ("valid", "exact", "fields", "chrf")
 
 
 class Difference(NamedTuple):
@@ -98,6 +99,8 @@ STEPS = {
 
 # Of an adapter's answers: what they do.
 SHARES = {"ended": "end by themselves", "looping": "loop"}
+# Among an adapter's metrics: the share of right values of each field that its response schema names.
+FIELDS = "fields"
 
 # Of the metric `bytes`, in the order in which they are made.
 SIZES = {"base": "base checkpoint", "quantized": "quantized checkpoint", "captured": "ONNX model"}

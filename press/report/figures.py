@@ -6,6 +6,7 @@ What a build has not (a runtime for its target, benchmarks, tasks) is left out, 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from press.core import nested
 from press.data import answers, templates
 from press.quality import vocabulary
 from press.quality.vocabulary import FIGURES, GENERAL, JUDGED
@@ -36,7 +37,7 @@ class Rung:
     # None of the base itself, to which others are compared, and where they were not measured
     kl: float | None
     agreement: float | None
-    # of its own answers, by the figure's name; none without a response schema
+    # of its own answers, by the figure's name
     judged: dict[str, float]
 
 
@@ -55,7 +56,7 @@ class Ladder:
 
     @property
     def judged(self) -> list[str]:
-        """The figures of the models' own answers; none without a response schema."""
+        """The figures of the models' own answers."""
         return [name for name in JUDGED if any(name in rung.judged for rung in self.rungs)]
 
 
@@ -67,11 +68,13 @@ class Answer:
     # What is to be said about it, and whether that is good.
     remark: str
     good: bool
+    # Whether the adapter's whose prompt it is.
+    own: bool
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A prompt without its template, and what the bare model, the adapter and perhaps the other adapters make of it."""
+    """A prompt without its template, and what the adapter, perhaps the bare model and other adapters make of it."""
 
     prompt: str
     answers: list[Answer]
@@ -121,25 +124,31 @@ def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
     ]
 
 
+def fields(inputs: Inputs, adapter: str) -> dict[str, float]:
+    """Return the share of an adapter's answers that have the right value of a field, by the field's name."""
+    return nested.flat(inputs.metrics[adapter].get(vocabulary.FIELDS, {}))
+
+
 def samples(inputs: Inputs, adapter: str) -> tuple[list[Sample], list[Sample]]:
     """Return the answers to the samples of params.yaml, and those to held-out prompts."""
     params = inputs.params["adapters"][adapter]
     all_of_them = []
     for row in inputs.answers.get(adapter, []):
-        texts = [("bare", row["bare"]), (adapter, row["adapter"]), *row.get("others", {}).items()]
-        given = [_answer(model, text, params["response_schema"]) for model, text in texts]
+        bare = [("bare", row["bare"])] if "bare" in row else []
+        texts = [*bare, (adapter, row["adapter"]), *row.get("others", {}).items()]
+        given = [_answer(model, text, params["response_schema"], model == adapter) for model, text in texts]
         all_of_them.append(Sample(templates.given(params["template"], row["prompt"]), given))
     first = len(params["samples"])
     return all_of_them[:first], all_of_them[first:]
 
 
-def _answer(model: str, text: str, schema: dict | None) -> Answer:
+def _answer(model: str, text: str, schema: dict | None, own: bool) -> Answer:
     if answers.loops(text):
-        return Answer(model, text, "loops", False)
+        return Answer(model, text, "loops", False, own)
     if schema is None:
-        return Answer(model, text, "", True)
+        return Answer(model, text, "", True, own)
     complaint = answers.complaint(text, schema)
-    return Answer(model, text, complaint or "satisfies the schema", complaint is None)
+    return Answer(model, text, complaint or "satisfies the schema", complaint is None, own)
 
 
 def sizes(inputs: Inputs) -> list[tuple[str, int]]:

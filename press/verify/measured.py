@@ -24,6 +24,7 @@ TOLERANCES = {
     "valid": 0.1,
     "exact": 0.1,
     "fields": 0.1,
+    "chrf": 0.05,
     "bare": 0.2,
     "adapter": 0.2,
 }
@@ -85,6 +86,8 @@ def _allowed(name: str, one: float, two: float) -> float:
         return 0.0
     if name.startswith("tasks."):
         return TASK
+    if ".fields." in name:
+        return TOLERANCES["fields"]
     return TOLERANCES.get(last, RELATIVE.get(last, 0.0) * max(abs(one), abs(two)))
 
 

@@ -120,7 +120,7 @@ def test_what_is_said_once_is_no_loop(numbers):
 def test_an_answer_is_judged_by_the_schema_and_by_the_right_one(answer, figures):
     judged = answers.judge(answer, '{"mood": "good", "days": 3}', SCHEMA)
     assert tuple(judged.values()) == figures
-    assert list(judged) == list(vocabulary.JUDGED)
+    assert list(judged) == [figure for figure in vocabulary.JUDGED if figure != "chrf"]
 
 
 def test_always_the_same_answer_is_valid_and_seldom_right():

@@ -14,11 +14,12 @@ from press.core.errors import UserError
 from press.data import answers, jsonl
 from press.model import checkpoints, device_tokenizer
 from press.params import settings
-from press.quality import evaluation, ladder, vocabulary
+from press.quality import evaluation, heldout, ladder, vocabulary
 from press.training import preparation
 
 pytestmark = pytest.mark.integration
 TARGET = "cpu"
+BARE = 2
 PROMPTS = [f"{days} days in {place}" for days in (2, 3, 5) for place in ("Rome", "the Alps", "Tromsø")]
 
 
@@ -33,7 +34,7 @@ def params() -> settings.Settings:
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
             "evaluate": given.evaluate.model_copy(
-                update={"max_new_tokens": 4, "pytorch_answers": True, "general": general}
+                update={"max_new_tokens": 4, "bare_answers": BARE, "pytorch_answers": True, "general": general}
             ),
         }
     )
@@ -103,17 +104,20 @@ def test_what_onnx_does_otherwise_is_in_the_tables_alone(evaluated):
 def test_figures_of_single_inputs_are_named_by_what_their_prompts_say(evaluated, built):
     metrics, folder = evaluated
     cases = ladder.read_cases(folder / "cases.jsonl")
-    heldout = jsonl.read(built / "prepared/packing/heldout.jsonl")
+    lines = jsonl.read(built / "prepared/packing/heldout.jsonl")
     answered = [case for case in cases if "packing.ended.adapter" in case]
     scored = [case for case in cases if "packing.onnx.bare.loss" in case]
     assert {case["input"] for case in scored} == {case["input"] for case in answered[1:]} < set(PROMPTS)
     assert [case["input"] for case in answered] == [PROMPTS[0], *(case["input"] for case in scored)]
-    assert len(answered) == 1 + len(heldout)
+    assert len(answered) == 1 + len(lines)
     share = sum(case["packing.ended.adapter"] for case in answered) / len(answered)
     assert metrics["packing"]["ended"]["adapter"] == pytest.approx(share, abs=1e-6)
+    # The bare model answers the sample and some of the others.
+    for some, figure, count in ((answered, "ended.bare", 1 + BARE), (scored, "onnx.bare.valid", BARE)):
+        assert sum(f"packing.{figure}" in case for case in some) == count
     # Noise is no JSON, and the sample has no right answer to be valid.
-    assert [case["packing.onnx.adapter.valid"] for case in scored] == [False] * len(heldout)
-    assert [case["packing.onnx.adapter.fields"] for case in scored] == [0.0] * len(heldout)
+    assert [case["packing.onnx.adapter.valid"] for case in scored] == [False] * len(lines)
+    assert [case["packing.onnx.adapter.fields"] for case in scored] == [0.0] * len(lines)
     assert not [name for name in answered[0] if name.endswith((".valid", ".exact", ".fields"))]
 
 
@@ -128,8 +132,8 @@ def test_every_rung_s_own_answers_are_held_against_the_schema_and_the_right_ones
 
     monkeypatch.setattr(answers, "judge", judge)
     metrics = evaluation.evaluate(TARGET, params, tmp_path)
-    heldout = jsonl.read(built / "prepared/packing/heldout.jsonl")
-    assert judged == [('{"days": 2}', {"type": "object"})] * 5 * len(heldout)
+    lines = jsonl.read(built / "prepared/packing/heldout.jsonl")
+    assert judged == [('{"days": 2}', {"type": "object"})] * (4 * len(lines) + BARE)
     scores = metrics["packing"]["pytorch"] | {f"onnx {rung}": of for rung, of in metrics["packing"]["onnx"].items()}
     assert not set(vocabulary.JUDGED) & scores.pop("head").keys()
     assert len(scores) == 5
@@ -140,6 +144,35 @@ def test_every_rung_s_own_answers_are_held_against_the_schema_and_the_right_ones
     share = sum(case["packing.pytorch.quantized.valid"] for case in cases) / len(cases)
     assert metrics["packing"]["pytorch"]["quantized"]["valid"] == pytest.approx(share, abs=1e-6)
     assert {case["packing.pytorch.quantized.fields"] for case in cases} == {0.25}
+
+
+def test_answers_of_text_are_held_against_the_right_ones_and_all_of_them_are_asked_for(
+    built, params, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(built)
+    about = heldout.about("packing") | {"response_schema": None}
+    monkeypatch.setattr(heldout, "about", lambda _: about)
+    metrics = evaluation.evaluate(TARGET, params, tmp_path)["packing"]
+    rows = files.read_json(tmp_path / "answers.json")["packing"]
+    asked = 1 + len(jsonl.read(built / "prepared/packing/heldout.jsonl"))
+    assert (len(rows), sum("adapter" in row for row in rows), sum("bare" in row for row in rows)) == (
+        asked,
+        asked,
+        1 + BARE,
+    )
+    assert {"chrf"} == set(metrics["onnx"]["adapter"]) - {"loss", "perplexity", "kl", "agreement"}
+    # Noise has hardly a letter of the right answer.
+    assert 0 <= metrics["onnx"]["adapter"]["chrf"] < 0.2
+    assert set(metrics["ended"]) == set(metrics["looping"]) == {"bare", "adapter"}
+
+
+def test_a_schema_s_fields_have_their_shares(built, params, monkeypatch, tmp_path):
+    monkeypatch.chdir(built)
+    schema = {"type": "object", "properties": {"days": {"type": "integer"}, "name": {"type": "string"}}}
+    about = heldout.about("packing") | {"response_schema": schema}
+    monkeypatch.setattr(heldout, "about", lambda _: about)
+    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"pytorch_answers": False})})
+    assert evaluation.evaluate(TARGET, few, tmp_path)["packing"]["fields"] == {"days": 0.0}
 
 
 def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_scored(

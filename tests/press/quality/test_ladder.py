@@ -56,7 +56,7 @@ def test_an_adapter_that_always_gives_one_answer_is_seen(tmp_path):
     for example, right in zip(steps.texts["travel"], ("positive", "negative"), strict=True):
         example["completion"] = f'"{right}"<|im_end|>'
     about = {"template": "{prompt}\n{response}<|im_end|>", "response_schema": {"type": "string"}}
-    steps.judge("travel.onnx.adapter", ['"positive"'] * 2, about)
+    steps.judge("travel.onnx.adapter", dict.fromkeys((0, 1), '"positive"'), about)
     score = steps.metrics()["travel"]["onnx"]["adapter"]
     assert (score["valid"], score["exact"], score["fields"]) == (1.0, 0.5, 0.5)
     first, second = (

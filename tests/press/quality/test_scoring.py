@@ -1,6 +1,7 @@
 """Losses are those that PyTorch computes, of the completion's tokens only; distances are from the reference."""
 
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -47,10 +48,7 @@ def test_losses_and_divergences_are_pytorch_s(tmp_path_factory, ids, data):
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 1, 100]))
 def test_a_divergence_is_never_below_0_and_0_from_itself(seed, change):
     base = random_logits(seed, 4, spread=5)
-    expected, own = (
-        scoring.log_probabilities(logits, example([1, 2, 3, 4], 1))
-        for logits in (base, base + random_logits(seed + 1, 4, change))
-    )
+    expected, own = map(scoring.log_softmax, (base, base + random_logits(seed + 1, 4, change)))
     assert (scoring.divergence(expected, own) >= 0).all()
     assert (scoring.divergence(expected, expected) == 0).all()
 
@@ -86,16 +84,55 @@ def test_a_hopeless_model_has_a_finite_perplexity():
 
 def test_a_batch_of_different_lengths_scores_as_each_example_alone(tiny_base: Path, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
-    some = [example(list(range(40, 43 + 7 * index)), 1 + index) for index in range(scoring.BATCH + 2)]
+    some = [example(list(range(40, 43 + 7 * index)), 1 + index) for index in range(6)]
 
     def alone(ids: list[int]) -> np.ndarray:
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids])).logits[0].numpy()
 
-    batched = scoring.record(scoring.torch_logits(model, some), some, tmp_path / "text")
+    batched = scoring.record(scoring.torch_logits(model, some, 96), some, tmp_path / "text")
     single = scoring.score(scoring.runtime_logits(alone, some), some, tmp_path / "text")
     assert [len(losses) for losses in batched.losses] == [
         len(each["input_ids"]) - each["prompt_tokens"] for each in some
     ]
     np.testing.assert_allclose(np.concatenate(batched.losses), np.concatenate(single.losses), atol=1e-4)
     assert single.score()["kl"] < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("tokens", "sizes"), [(1, [1, 1, 1, 1]), (6, [2, 1, 1]), (12, [3, 1]), (20, [4]), (10**9, [4])]
+)
+def test_a_batch_has_no_more_tokens_than_it_may_with_its_padding(tokens, sizes):
+    some = [example([1] * length, 1) for length in (2, 3, 4, 5)]
+    batches = list(scoring._batches(some, tokens))
+    assert [len(batch) for batch in batches] == sizes
+    assert [each for batch in batches for each in batch] == some
+
+
+def test_rows_are_scored_some_at_a_time_to_the_same_figures(tmp_path, monkeypatch):
+    some = [example(list(range(9)), 2), example([3, 1, 2], 1)]
+    logits = [
+        [random_logits(seed + len(each["input_ids"]), len(each["input_ids"])) for each in some] for seed in (0, 1)
+    ]
+
+    def scored(name: str) -> list[dict]:
+        base = scoring.record(logits[0], some, tmp_path / name)
+        return [base.score(), scoring.score(logits[1], some, tmp_path / name).score()]
+
+    whole = scored("whole")
+    monkeypatch.setattr(scoring, "BLOCK", 2 * scoring.FLOAT * VOCABULARY)
+    assert scored("parts") == whole
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_what_is_in_memory_does_not_grow_with_the_reference(tmp_path, monkeypatch):
+    """A map would not be traced, and is a process's memory all the same."""
+    some, logits = [example([1] * 11, 1)] * 100, np.zeros((11, 5000), np.float32)
+    scoring.record([logits] * 100, some, tmp_path / "text")
+    monkeypatch.setattr(np, "memmap", lambda *_, **__: pytest.fail("the reference is mapped"))
+    tracemalloc.start()
+    scoring.score([logits] * 100, some, tmp_path / "text")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (tmp_path / "text").stat().st_size == 20_000_000
+    assert peak < 2_000_000

@@ -107,11 +107,20 @@ def test_no_name_of_the_vocabulary_is_cut_in_a_chart(page: Page):
 def test_figures_and_steps_are_called_as_in_the_vocabulary(page: Page, markdown: str):
     steps = [step.label for step in vocabulary.STEPS.values()]
     assert {figure.short for figure in vocabulary.FIGURES.values()} <= set(page.words["th"])
-    (columns,) = {line for line in markdown.splitlines() if line.startswith("| model | loss") and "valid" in line}
-    assert columns == f"| model | {' | '.join(figure.label for figure in vocabulary.FIGURES.values())} |"
+    columns = {line for line in markdown.splitlines() if line.startswith("| model | loss")}
+    assert {column for line in columns for column in line.strip("| ").split(" | ")[1:]} == {
+        figure.label for figure in vocabulary.FIGURES.values()
+    }
     described = next(text for text in page.words["desc"] if "conversion" in text)
     assert [part.rpartition(" ")[0] for part in described.split("; ")] == steps
     assert re.search(", ".join(rf"{step} [+-][\d.]+" for step in steps), markdown.replace("\\", ""))
+
+
+def test_right_fields_are_told_and_a_prompt_that_the_bare_model_was_not_asked(page: Page, markdown: str):
+    for field, share in (("days", "89%"), ("clothes.socks", "61%")):
+        assert f"| answers with the right {field} | – | {share} |" in markdown.replace("\\", "")
+        assert f"answers with the right {field}" in page.words["th"]
+    assert "a day in the Harz" in page.text
 
 
 def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
