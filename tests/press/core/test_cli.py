@@ -1,7 +1,6 @@
 """Every stage ends in the same way: a sentence for a user's mistake, a traceback for a bug."""
 
 import errno
-import gc
 import importlib
 import os
 import signal
