@@ -59,6 +59,7 @@ class Project:
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
         self._trees: dict[Path, ast.Module] = {}
+        self._used: dict[Path, frozenset[Path]] = {}
         self._digests: dict[Path, str] = {}
         self._pending: list[Path] = []
 
@@ -86,9 +87,7 @@ class Project:
         while pending:
             path = pending.pop()
             found.add(path)
-            used = {each for node in ast.walk(self.tree(path)) for each in self._named(path, node)}
-            # Who imports a module runs the packages around it first.
-            used |= {each for folder in path.parents if (self.root / (each := folder / "__init__.py")).is_file()}
+            used = self._uses(path)
             pending |= (used if through_front_door else used - FRONT_DOOR) - found
         return found
 
@@ -123,6 +122,15 @@ class Project:
             except SyntaxError as error:
                 raise UserError(f"{path} line {error.lineno} is not Python code: {error.msg}") from error
         return self._trees[path]
+
+    def _uses(self, path: Path) -> frozenset[Path]:
+        """Return the project's modules that a module uses directly."""
+        if path not in self._used:
+            used = {each for node in ast.walk(self.tree(path)) for each in self._named(path, node)}
+            # Who imports a module runs the packages around it first.
+            used |= {each for folder in path.parents if (self.root / (each := folder / "__init__.py")).is_file()}
+            self._used[path] = frozenset(used)
+        return self._used[path]
 
     def _module(self, name: str) -> Path | None:
         """Return the path of one of the project's modules, None for any other name."""

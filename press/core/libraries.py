@@ -2,7 +2,8 @@
 
 import ast
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -24,33 +25,42 @@ def used(trees: Iterable[ast.Module], unused: Collection[str] = ()) -> set[str]:
     :param unused: normalized names of packages that may be installed, but do not run
     """
     tops = {name.partition(".")[0] for tree in trees for name in _imported(tree)}
-    owners = metadata.packages_distributions()
+    owners = _owners()
     found: set[str] = set()
     pending = [owner for top in tops - set(code.LOCAL) - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
         name = packages.normalize(pending.pop())
         if name not in found and name not in unused:
             found.add(name)
-            pending += _required(name) + list(LAZY.get(name, ()))
+            pending += [*_required(name), *LAZY.get(name, ())]
     return found
 
 
-def _imported(tree: ast.Module) -> set[str]:
-    """Return the dotted names of the modules that code imports, at its top or in a function."""
-    nodes = list(ast.walk(tree))
-    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
-    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+# Each of these reads files of installed packages, most of which several stages use.
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return metadata.packages_distributions()
 
 
+@cache
 def _required(name: str) -> list[str]:
     requirements = [Requirement(text) for text in metadata.requires(name) or []]
     wanted = [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
     return [each for each in wanted if _is_installed(each)]
 
 
+@cache
 def _is_installed(name: str) -> bool:
     try:
         metadata.version(name)
     except metadata.PackageNotFoundError:
         return False
     return True
+
+
+@cache
+def _imported(tree: ast.Module) -> set[str]:
+    """Return the dotted names of the modules that code imports, at its top or in a function."""
+    nodes = list(ast.walk(tree))
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}

@@ -73,6 +73,7 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     """Run the passes as one of the processes, on the GPU of its number; leave a sentence if that cannot be."""
     import torch
 
+    cli.collect_rarely()
     _die_with_the_parent()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

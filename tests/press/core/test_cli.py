@@ -186,3 +186,14 @@ def test_only_a_stage_that_may_reaches_a_hub(run, capsys, monkeypatch, online, o
     body = "print(os.environ.get('HF_HUB_OFFLINE'), os.environ['OLIVE_DISABLE_TELEMETRY'])"
     assert run(body, "travel", online=online) == 0
     assert capsys.readouterr().out == f"{offline} 1\n"
+
+
+@pytest.mark.integration
+def test_a_process_looks_for_reference_cycles_rarely_and_not_at_its_end():
+    """Each look takes the longer the more was imported; of two functions for the end the first registered runs last."""
+    code = "import atexit, gc\nfrom press.core import cli\natexit.register(lambda: print(gc.get_freeze_count()))\n"
+    code += "cli.in_sentences(lambda: print(gc.get_threshold()[0]))\n"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    threshold, frozen = map(int, result.stdout.split())
+    assert threshold == cli.OBJECTS
+    assert frozen > cli.OBJECTS

@@ -1,6 +1,7 @@
 """The packages that code uses, directly or not."""
 
 import ast
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,10 @@ def test_a_stage_has_no_packages_that_only_another_one_uses():
     assert "peft" not in prepare
     assert "azure-ai-ml" in of_stage("fetch")
     assert "peft" in of_stage("finetune")
+
+
+def test_what_an_installed_package_says_is_read_once_for_all_stages(monkeypatch):
+    first = used("import jsonschema\n")
+    for name in ("packages_distributions", "requires", "version"):
+        monkeypatch.setattr(metadata, name, None)
+    assert used("import jsonschema\nimport json\n") == first
