@@ -57,6 +57,7 @@ class Project:
     def __init__(self, root: Path = ROOT) -> None:
         self.root = root
         self._trees: dict[Path, ast.Module] = {}
+        self._used: dict[Path, set[Path]] = {}
         self._digests: dict[Path, str] = {}
         self._pending: list[Path] = []
 
@@ -84,11 +85,18 @@ class Project:
         while pending:
             path = pending.pop()
             found.add(path)
+            used = self._used_by(path)
+            pending |= (used if through_front_door else used - FRONT_DOOR) - found
+        return found
+
+    def _used_by(self, path: Path) -> set[Path]:
+        """Return the modules that a module uses itself."""
+        if path not in self._used:
             used = {each for node in ast.walk(self.tree(path)) for each in self._named(path, node)}
             # Who imports a module runs the packages around it first.
             used |= {each for folder in path.parents if (self.root / (each := folder / "__init__.py")).is_file()}
-            pending |= (used if through_front_door else used - FRONT_DOOR) - found
-        return found
+            self._used[path] = used
+        return self._used[path]
 
     def digests(self, stage: str) -> dict[Path, str]:
         """Map each module that a stage uses, the front door left out, to the digest of what it says."""

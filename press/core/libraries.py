@@ -2,7 +2,8 @@
 
 import ast
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
@@ -24,7 +25,7 @@ def used(trees: Iterable[ast.Module], unused: Collection[str] = ()) -> set[str]:
     :param unused: normalized names of packages that may be installed, but do not run
     """
     tops = {name.partition(".")[0] for tree in trees for name in _imported(tree)}
-    owners = metadata.packages_distributions()
+    owners = _owners()
     found: set[str] = set()
     pending = [owner for top in tops - set(code.LOCAL) - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
@@ -42,7 +43,15 @@ def _imported(tree: ast.Module) -> set[str]:
     return names | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
 
 
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    """Map each module at the top of what is installed to the packages that it belongs to, which takes a while."""
+    return metadata.packages_distributions()
+
+
+@cache
 def _required(name: str) -> list[str]:
+    """Return the names of the installed packages that a package requires."""
     requirements = [Requirement(text) for text in metadata.requires(name) or []]
     wanted = [each.name for each in requirements if not each.marker or each.marker.evaluate({"extra": ""})]
     return [each for each in wanted if _is_installed(each)]
