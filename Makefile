@@ -17,6 +17,7 @@ ADAPTER ?=
 PROMPT ?= how far in advance should i arrive at the airport
 TESTS ?= tests
 WORKERS ?= 2
+TIERS ?= unit or integration
 BENCH ?=
 STAGE ?=
 BUILT ?=
@@ -29,7 +30,7 @@ APPLY ?=
 PACKAGE ?=
 # Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
 # recipes get them as they stand, by the environment, and the programs that take them check them.
-GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE
+GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
@@ -113,7 +114,7 @@ check: $(INSTALLED) ## check params.yaml and the environment without running any
 	python -m stages.check
 
 test: $(INSTALLED) ## run the tests but the default model's; TESTS=path runs a part of them, WORKERS=n side by side
-	python -m pytest $(SIDE_BY_SIDE) -m "unit or integration" --durations 25 $$TESTS
+	python -m pytest $(SIDE_BY_SIDE) -m "$$TIERS" --durations 25 $$TESTS
 
 test-unit: $(INSTALLED) ## run the tests that take less than a minute; TESTS and WORKERS as above
 	python -m pytest $(SIDE_BY_SIDE) -m unit $$TESTS

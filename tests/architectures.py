@@ -1,11 +1,14 @@
 """Tiny random models of every architecture, with norms and biases that do something."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from press.sources import tokenizers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TOKENIZER = tokenizers.of_bytes()
 SHAPE = {
@@ -84,8 +87,11 @@ ROPES_AND_WINDOWS = {
 }
 
 
-def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: object) -> PreTrainedModel:
+def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: object) -> "PreTrainedModel":
     """Build the model. Norms have gains from 0.5 to 1.5 that every type can hold, also halved and quartered."""
+    # Here, since every unit test of a pass imports this module, and the models take seconds.
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
@@ -98,7 +104,7 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     return model
 
 
-def save(model: PreTrainedModel, folder: Path) -> Path:
+def save(model: "PreTrainedModel", folder: Path) -> Path:
     """Save a checkpoint with the byte-level tokenizer; return its folder."""
     model.save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)

@@ -13,10 +13,11 @@ Four tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
     default_model   `make test-default-model`, after `make repro`, on what that built; `.ci/run` does both.
 
 A file says its tier in a line of its own, `pytestmark = pytest.mark.integration`, or a test in a decorator; a test that
-takes a model or a project from below needs neither. A file with such a line is not even imported by `make test-unit`.
+takes a model or a project from below needs neither. A file with such a line is not even imported by `make test-unit`,
+where one that imports Olive or the models of transformers fails.
 
 What takes long to make is made once for all workers: see `once`. What a test asks of a refusal, it asks in its own
-process (`in_process`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once each.
+process (`in_process`, `module`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once.
 """
 
 import ast
@@ -76,6 +77,7 @@ def pytest_configure() -> None:
 
 # Files that take longest come first, so that no worker is left alone with one; the first builds what others wait for.
 LONGEST = (
+    "tests/test_portable.py",
     "tests/test_failures.py",
     "tests/press/release/test_azureml.py",
     "tests/test_hermetic.py",

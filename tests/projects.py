@@ -1,11 +1,11 @@
 """Copies of the project to run commands in, and what is asked of them."""
 
 import contextlib
-import importlib
 import io
 import json
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -16,7 +16,7 @@ from unittest import mock
 import filelock
 import pytest
 
-from press.core import cli, files
+from press.core import files
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,20 +66,26 @@ class Project:
         )
 
     def in_process(self, words: str) -> subprocess.CompletedProcess:
-        """Run a stage in this process, whose imports are done, and return how a process of its own would have ended."""
+        """Run a stage as `module` does."""
         name, *rest = words.split()
-        module = importlib.import_module(f"stages.{name}")
-        out, err, code = io.StringIO(), io.StringIO(), 0
-        with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ):
+        return self.module(f"stages.{name}", *rest)
+
+    def module(self, name: str, *words: str) -> subprocess.CompletedProcess:
+        """Run `python -m NAME` in this process, whose imports are done, and return how one of its own would have ended.
+
+        What the processes that it starts print is not in there.
+        """
+        out, err, code = io.StringIO(), io.StringIO(), None
+        with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ, self.environment, clear=True):
             patch.chdir(self.folder)
-            patch.setattr(sys, "argv", [f"stages/{name}.py", *rest])
+            patch.setattr(sys, "argv", [name, *words])
             with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
                 try:
-                    cli.run(module.main, online=name == "fetch")
+                    runpy.run_module(name, run_name="__main__", alter_sys=True)
                 except SystemExit as stop:
                     code = stop.code
         said = f"{code}\n" if isinstance(code, str) else ""
-        return subprocess.CompletedProcess(words, 1 if said else code, out.getvalue(), err.getvalue() + said)
+        return subprocess.CompletedProcess(name, 1 if said else code or 0, out.getvalue(), err.getvalue() + said)
 
     def commit(self) -> None:
         """Commit everything."""

@@ -46,6 +46,7 @@ TAKEN = [
     ("report", "SINCE", "--since={}"),
     ("test", "TESTS", None),
     ("test-unit", "WORKERS", "{}"),
+    ("test", "TIERS", "{}"),
     ("bench", "BENCH", None),
     ("search", "APPLY", "{}"),
     ("lock", "UPGRADE", None),

@@ -68,6 +68,13 @@ def test_a_file_of_another_tier_is_not_imported_for_unit_tests(tmp_path, line, i
     assert ("imported" in result.stdout) is imported
 
 
+@pytest.mark.parametrize("name", ["olive", "transformers.modeling_utils"])
+def test_a_file_of_unit_tests_that_takes_seconds_to_import_is_named(tmp_path, name):
+    told = run(tmp_path, f"import {name}\n\n\ndef test_it():\n    pass\n", "-m", "unit").stdout
+    assert "test_planted.py imports " in told
+    assert f"{name}, " in told
+
+
 def test_every_test_is_in_one_tier(request):
     """And none that the two commands do not run."""
     counts = [

@@ -28,6 +28,8 @@ MAKERS = {
     "multiprocessing.util": ("spawnv_passfds",),
 }
 MODELS = {"transformers.modeling_utils", "onnxruntime_genai", "olive"}
+# What a file with unit tests must not import either, since `make test-unit` waits for it in each worker.
+SLOW = {"transformers.modeling_utils", "olive"}
 
 
 class Guard:
@@ -61,6 +63,20 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if config.option.markexpr == UNIT and collection_path.suffix == ".py":
         return True if OTHER_TIER.search(collection_path.read_text(encoding="utf-8")) else None
     return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, object, pytest.CollectReport]:
+    """Fail a file with unit tests that imports what takes seconds, where only those are asked for."""
+    before = SLOW.intersection(sys.modules)
+    report = yield
+    if collector.config.option.markexpr == UNIT and (found := sorted(SLOW.intersection(sys.modules) - before)):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{collector.nodeid} imports {', '.join(found)}, which takes seconds: let the tests that need it do that, "
+            "or mark the file with pytest.mark.integration"
+        )
+    return report
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -46,7 +46,8 @@ class GitRegistry(Registry):
 
         self._fetch_tags()
         try:
-            entries = gto.api.show(".", self.name, versions_per_stage=1)
+            # All versions that were given a stage: of two in the same second gto takes either for the last.
+            entries = gto.api.show(".", self.name, versions_per_stage=-1)
         except ArtifactNotFound:
             return []
         # A commit with a stage's tag alone is no version.

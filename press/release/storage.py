@@ -26,12 +26,11 @@ REACH_SECONDS = 60
 
 
 def push(seconds: float) -> None:
-    """Push all cached outputs and verify that the remote has them, whole.
+    """Push all cached outputs and verify that the remote, which answered just now, has them, whole.
 
     :param seconds: time limit of each try, and of reading everything back
-    :raises UserError: if the remote cannot be reached or written to, or has not all after three tries
+    :raises UserError: if the remote cannot be written to, or has not all after three tries
     """
-    _reach(seconds)
     reason = None
     for attempt in range(1, TRIES + 1):
         reason, wrong = _try(seconds)
@@ -155,6 +154,7 @@ def main(verb: str, seconds: float) -> None:
     dvc_files.remove_unreadable_rwlock()
     dvc_files.recorded()
     if verb == "push":
+        _reach(seconds)
         push(seconds)
         print("the remote has all outputs, each with the digest that dvc.lock names")
     else:

@@ -17,7 +17,6 @@ from bench import memory
 from bench.runtime import __main__ as runtime
 from bench.runtime import contestants, graph, options, results
 from bench.runtime.contestants import ADAPTER, BARE, LLAMA, READY, Contestant
-from passes import lora_inputs
 from press.core import files
 from press.core.errors import UserError
 
@@ -39,7 +38,10 @@ def model(width: int = 8, rows: int = 4) -> onnx.ModelProto:
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
 
 
+@pytest.mark.integration
 def test_stripping_the_branches_gives_the_graph_before_them():
+    from passes import lora_inputs
+
     before = model()
     after = onnx.ModelProto.FromString(before.SerializeToString())
     lora_inputs.add_branches(after.graph, {"model.layers.0.mlp.down_proj": 8}, TensorProto.FLOAT)

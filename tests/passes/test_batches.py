@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes.batches import Collator, labelled_loss
 
+pytestmark = pytest.mark.integration
 EXAMPLES = [
     {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(len(ids), dtype=torch.int64), "labels": labels}
     for ids, labels in (
@@ -36,7 +37,6 @@ def test_a_batch_is_padded_to_the_first_length_that_is_long_enough(lengths, toke
     assert batch["labels"][0].tolist() == [IGNORE_INDEX, 6, 7] + [IGNORE_INDEX] * (tokens - 3)
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("labels_of_the_step", [None, 8])
 def test_the_loss_of_labelled_tokens_alone_is_that_of_all_logits(labels_of_the_step):
     torch.manual_seed(0)

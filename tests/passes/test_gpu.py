@@ -8,6 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes import gpu
 
+pytestmark = pytest.mark.integration
 LAYERS = 32
 ENOUGH = gpu.WORTHWHILE // LAYERS + 1  # batches that pay for one length
 
@@ -34,7 +35,6 @@ def test_a_shallow_model_needs_more_batches():
     assert gpu.lengths([256] * 2 * ENOUGH, LAYERS // 2) == [256]
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize(("recompute", "expected"), [(False, []), (True, [64])])
 def test_half_as_many_steps_pay_where_activations_would_be_computed_anew(recompute, expected):
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -47,7 +47,6 @@ class OfTheCheckpointsOwnCode(LlamaForCausalLM):
     """As trust_remote_code gives it."""
 
 
-@pytest.mark.integration
 def test_only_transformers_own_models_are_asked_for_the_logits_of_labelled_tokens_alone():
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes)

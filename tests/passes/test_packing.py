@@ -8,6 +8,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from passes.batches import Collator, labelled_loss
 from passes.packing import first_fit, joined, packed_rows
 
+pytestmark = pytest.mark.integration
+
 
 def example(*tokens: int, prompt: int = 0) -> dict[str, torch.Tensor]:
     ids = torch.tensor(tokens)
@@ -48,7 +50,6 @@ def model() -> LlamaForCausalLM:
     return LlamaForCausalLM(LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes)).eval()
 
 
-@pytest.mark.integration
 @pytest.mark.parametrize("labelled_only", [False, True])
 def test_packed_examples_have_the_loss_that_they_have_one_by_one(model, labelled_only):
     torch.manual_seed(1)

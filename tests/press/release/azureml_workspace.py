@@ -3,6 +3,7 @@
 Blobs are Azurite's, under the public host name of its one account.
 """
 
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +19,9 @@ ID = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
 )
+# Blobs by their names, and the versions of models.
+State = tuple[dict[str, bytes], dict[tuple[str, str], dict]]
+EMPTY: State = ({}, {})
 # What Azure ML says, and the SDK compares with.
 OTHER_PATH = "Asset paths cannot be updated."
 
@@ -87,11 +91,29 @@ class AzureWorkspace(AzureMl):
         self.versions: dict[tuple[str, str], dict] = {}
         self.storage = Azurite(scratch / "azurite", certificate=self.certificate)
         self.ports[server.STORAGE] = self.storage.port
+        self._ports = dict(self.ports)
         self.environment |= {
             "AZURE_SUBSCRIPTION_ID": SUBSCRIPTION,
             "AZURE_RESOURCE_GROUP": GROUP,
             "AZUREML_WORKSPACE_NAME": WORKSPACE,
         }
+
+    def state(self) -> State:
+        """Return what the workspace holds."""
+        return {name: self.storage.read(name) for name in self.storage.blobs()}, copy.deepcopy(self.versions)
+
+    def restore(self, state: State) -> None:
+        """Hold that and nothing else, all servers running and no fault in them."""
+        self.faults.clear()
+        self.unexpected.clear()
+        self.ports.update(self._ports)
+        self.storage.go_on()
+        blobs, versions = state
+        for name in self.storage.blobs():
+            self.storage.delete(name)
+        for name, content in blobs.items():
+            self.storage.container.upload_blob(name, content)
+        self.versions = copy.deepcopy(versions)
 
     def __exit__(self, *details: object) -> None:
         self.storage.__exit__(*details)

@@ -4,12 +4,11 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, Project
+from projects import ROOT, Project, once
 
 BUILD = """
 import shutil
@@ -71,14 +70,25 @@ PIPELINE = {
 
 
 @pytest.fixture(scope="session")
-def published_from(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project, built and committed, with a git remote and a folder as DVC remote. Copy it to change it."""
-    place = tmp_path_factory.mktemp("release")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project, built, released and committed, with a git remote and a folder as DVC remote beside it, which has
+    nothing yet. Copy it to change it.
+    """
+    return project_in(once(tmp_path_factory, "released", build))
+
+
+def project_in(place: Path) -> Project:
+    """Return the project of a folder, in which all lies that it writes to."""
     project = Project(place / "project")
-    project.folder.mkdir()
     # A key of the machine's user must not sign what tests make.
     home = {"PYTHONPATH": str(ROOT), "XDG_CONFIG_HOME": str(place / "config")}
     project.environment |= home | {"DVC_NO_ANALYTICS": "1"}
+    return project
+
+
+def build(place: Path) -> None:
+    project = project_in(place)
+    project.folder.mkdir()
     for name, text in (
         ("build.py", BUILD),
         ("measure.py", MEASURE),
@@ -94,18 +104,39 @@ def published_from(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.run("dvc", "init", "--quiet")
     project.run("dvc", "remote", "add", "--quiet", "--default", "storage", "../storage")
     rebuild(project, "the weights\n")
-    return project
+    # Relative, so that they are a copy's own.
+    project.run("git", "init", "--quiet", "--bare", "../origin.git")
+    project.run("git", "remote", "add", "origin", "../origin.git")
+    project.run("git", "push", "--quiet", "origin", "HEAD")
+
+
+@pytest.fixture(scope="session")
+def published_once(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project after it was published as version 0.1.0. Copy it to change it."""
+
+    def publish(place: Path) -> None:
+        result = run(with_remotes(released, place), "publish")
+        assert "version 0.1.0 is published" in result.stdout, result.stderr
+
+    return project_in(once(tmp_path_factory, "published", publish))
 
 
 @pytest.fixture
-def release(published_from: Project, tmp_path: Path) -> Project:
+def published(published_once: Project, tmp_path: Path) -> Project:
+    """A copy of the published project, with remotes of its own beside it."""
+    return with_remotes(published_once, tmp_path)
+
+
+@pytest.fixture
+def release(released: Project, tmp_path: Path) -> Project:
     """A copy of the project, with remotes of its own beside it."""
-    result = published_from.copy_to(tmp_path / "project")
-    result.environment = dict(published_from.environment)
-    result.run("git", "init", "--quiet", "--bare", str(tmp_path / "origin.git"))
-    result.run("git", "remote", "add", "origin", str(tmp_path / "origin.git"))
-    result.run("git", "push", "--quiet", "origin", "HEAD")
-    return result
+    return with_remotes(released, tmp_path)
+
+
+def with_remotes(project: Project, place: Path) -> Project:
+    """Copy a project with all that lies beside it: its remotes, and the user's configuration."""
+    shutil.copytree(project.folder.parent, place, symlinks=True, dirs_exist_ok=True)
+    return project_in(place)
 
 
 def rebuild(project: Project, content: str) -> None:
@@ -151,10 +182,10 @@ def clone(project: Project, folder: Path) -> Project:
 
 
 def storage(project: Project, *words: str) -> subprocess.CompletedProcess:
-    """Run `python -m press.release.storage`."""
-    return project.run(sys.executable, "-m", "press.release.storage", *words, check=False)
+    """Run `python -m press.release.storage` in this process."""
+    return project.module("press.release.storage", *words)
 
 
 def run(project: Project, *words: str) -> subprocess.CompletedProcess:
-    """Run `python -m press.release`."""
-    return project.run(sys.executable, "-m", "press.release", *words, check=False)
+    """Run `python -m press.release` in this process."""
+    return project.module("press.release", *words)

@@ -20,8 +20,8 @@ from projects import Project, assert_sentence
 from press.core import files
 
 from . import azureml_workspace as workspace
-from .azureml_workspace import AzureWorkspace
-from .conftest import clone, measure, rebuild, release_again, run
+from .azureml_workspace import AzureWorkspace, State
+from .conftest import clone, measure, rebuild, release_again, run, with_remotes
 
 pytestmark = pytest.mark.integration
 NAME = "ft-for-travel"
@@ -30,16 +30,54 @@ VERSION = rf"{workspace.HERE}/models/{server.VERSION}"
 PUBLISHED = "version 1 is published"
 
 
-@pytest.fixture
-def azure(release: Project, tmp_path: Path) -> Iterator[AzureWorkspace]:
-    """A workspace without models, the only Azure that the project can reach; its storage has all outputs already."""
-    release.edit("params.yaml", "registry: git ", "registry: azureml ")
-    release.commit()
-    release.run("dvc", "push", "--quiet")
-    with AzureWorkspace(tmp_path) as running:
-        release.environment |= running.environment
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureWorkspace]:
+    """The running servers."""
+    with AzureWorkspace(tmp_path_factory.mktemp("azure")) as running:
         yield running
-    assert not running.unexpected
+
+
+@pytest.fixture(scope="module")
+def pushed_once(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project that publishes to a workspace; the DVC remote has all outputs already. Copy it to change it."""
+    result = with_remotes(released, tmp_path_factory.mktemp("pushed"))
+    result.edit("params.yaml", "registry: git ", "registry: azureml ")
+    result.commit()
+    result.run("dvc", "push", "--quiet")
+    return result
+
+
+@pytest.fixture(scope="module")
+def there(pushed_once: Project, servers: AzureWorkspace, tmp_path_factory: pytest.TempPathFactory) -> State:
+    """What a workspace holds after the project was published to it as version 1."""
+    servers.restore(workspace.EMPTY)
+    project = with_remotes(pushed_once, tmp_path_factory.mktemp("published"))
+    project.environment |= servers.environment
+    assert PUBLISHED in published(project).stdout
+    return servers.state()
+
+
+@pytest.fixture
+def release(pushed_once: Project, servers: AzureWorkspace, tmp_path: Path) -> Project:
+    """A copy of the project, with remotes of its own, that can reach no other Azure."""
+    result = with_remotes(pushed_once, tmp_path)
+    result.environment |= servers.environment
+    return result
+
+
+@pytest.fixture
+def azure(servers: AzureWorkspace) -> Iterator[AzureWorkspace]:
+    """A workspace without models."""
+    servers.restore(workspace.EMPTY)
+    yield servers
+    assert not servers.unexpected
+
+
+@pytest.fixture
+def holding(there: State, azure: AzureWorkspace) -> AzureWorkspace:
+    """A workspace that has version 1 of the project's model."""
+    azure.restore(there)
+    return azure
 
 
 def model(azure: AzureWorkspace, version: str = "1") -> dict:
@@ -75,12 +113,11 @@ def test_a_round_trip(release, azure, tmp_path):
     assert model(azure)["tags"] == about | {"metrics": "travel 1.500", "verified": "true"}
     assert model(azure)["modelType"] == "custom_model"
     other = clone(release, tmp_path / "clone")
-    assert run(other, "fetch", "--version", "1", "--to", "fetched").returncode == 0
+    other.run("python", "-m", "press.release", "fetch", "--version", "1", "--to", "fetched")
     assert files.digests(other.folder / "fetched") == files.digests(release.folder / "releases/cpu")
 
 
-def test_stages_and_versions(release, azure):
-    published(release)
+def test_stages_and_versions(release, holding):
     assert run(release, "promote", "--version", "1", "--stage", "prod").returncode == 0
     rebuild(release, "better weights\n")
     release.edit("params.yaml", 'version: "1"', 'version: "2"')
@@ -88,7 +125,7 @@ def test_stages_and_versions(release, azure):
     assert "version 2 is published" in published(release).stdout
     for stage in ("staging", "prod", "prod"):
         assert run(release, "promote", "--version", "2", "--stage", stage).returncode == 0
-    assert (model(azure)["tags"]["stage.prod"], model(azure, "2")["tags"]["stage.prod"]) == ("1", "2")
+    assert (model(holding)["tags"]["stage.prod"], model(holding, "2")["tags"]["stage.prod"]) == ("1", "2")
     lines = run(release, "versions").stdout.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["1", "–"], ["2", "prod,"]]
     digest = files.sha256(release.folder / "packages/cpu/manifest.json")
@@ -101,63 +138,58 @@ def test_stages_and_versions(release, azure):
     )
 
 
-def test_the_same_content_again_is_a_success_and_other_content_is_refused(release, azure):
-    published(release)
-    before = azure.storage.blobs(), repr(azure.versions)
+def test_the_same_content_again_is_a_success_and_other_content_is_refused(release, holding):
+    before = holding.storage.blobs(), repr(holding.versions)
     assert "version 1 is already published with this content" in published(release).stdout
     rebuild(release, "other weights\n")
     assert_sentence(run(release, "publish"), "already published with another content", "raise publish.azureml.version")
-    assert (azure.storage.blobs(), repr(azure.versions)) == before
+    assert (holding.storage.blobs(), repr(holding.versions)) == before
 
 
-def test_other_figures_of_the_same_package_leave_the_version_as_it_was_published(release, azure):
-    published(release)
+def test_other_figures_of_the_same_package_leave_the_version_as_it_was_published(release, holding):
     before = files.digests(release.folder / "releases/cpu")
-    there = azure.storage.blobs(), repr(azure.versions)
+    there = holding.storage.blobs(), repr(holding.versions)
     measure(release, loss=1.25, vendor="GenuineIntel")
     release_again(release)
     assert files.digests(release.folder / "releases/cpu") != before
     told = "version 1 is already published with this content; its figures stay: travel 1.500"
     assert told in published(release).stdout
-    assert (azure.storage.blobs(), repr(azure.versions)) == there
+    assert (holding.storage.blobs(), repr(holding.versions)) == there
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
     assert files.digests(release.folder / "fetched") == before
     shutil.rmtree(release.folder / "fetched")
     # What is damaged there cannot be mended from here.
-    azure.storage.delete(blob(azure, "metrics.json"))
+    holding.storage.delete(blob(holding, "metrics.json"))
     refused = run(release, "publish")
     assert_sentence(refused, "ft-for-travel 1 is another release of the same package, and not whole in the workspace")
 
 
-def test_a_blob_deleted_on_the_server_is_found_and_mended(release, azure):
-    published(release)
-    name = blob(azure, "adapters/travel/adapter.onnx_adapter")
-    content = azure.storage.read(name)
-    azure.storage.delete(name)
+def test_a_blob_deleted_on_the_server_is_found_and_mended(release, holding):
+    name = blob(holding, "adapters/travel/adapter.onnx_adapter")
+    content = holding.storage.read(name)
+    holding.storage.delete(name)
     assert_sentence(run(release, "fetch", "--version", "1", "--to", "fetched"), "adapter.onnx_adapter is missing")
     assert not (release.folder / "fetched").exists()
     assert "adapters/travel/adapter.onnx_adapter did not arrive whole: uploading again" in published(release).stdout
-    assert azure.storage.read(name) == content
+    assert holding.storage.read(name) == content
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
 
 
-def test_a_file_too_many_on_the_server_is_found_and_removed(release, azure):
-    published(release)
-    before = azure.storage.blobs()
-    folder = blob(azure, "model.onnx").removesuffix("model.onnx")
+def test_a_file_too_many_on_the_server_is_found_and_removed(release, holding):
+    before = holding.storage.blobs()
+    folder = blob(holding, "model.onnx").removesuffix("model.onnx")
     for name in ("more.bin", "adapters/more.bin"):
-        azure.storage.container.upload_blob(f"{folder}{name}", b"x")
+        holding.storage.container.upload_blob(f"{folder}{name}", b"x")
     refused = run(release, "fetch", "--version", "1", "--to", "fetched")
     assert_sentence(
         refused, "version 1, as it came, does not hold", "more.bin is not in the manifest", "`make publish`"
     )
     assert "adapters/more.bin, more.bin is no file of this release: removing it from there" in published(release).stdout
-    assert azure.storage.blobs() == before
+    assert holding.storage.blobs() == before
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
 
 
-def test_two_promotions_of_a_version_at_once_both_hold(release, azure):
-    published(release)
+def test_two_promotions_of_a_version_at_once_both_hold(release, holding):
     both_have_read, writes = threading.Barrier(2), itertools.count()
 
     def write(azure, request) -> Reply:
@@ -165,7 +197,7 @@ def test_two_promotions_of_a_version_at_once_both_hold(release, azure):
             both_have_read.wait(60)
         return workspace.put_version(azure, request)
 
-    fail(azure, "PUT", VERSION, write)
+    fail(holding, "PUT", VERSION, write)
     words = ["python", "-m", "press.release", "promote", "--version", "1", "--stage"]
     clone = release.copy_to(release.folder.parent / "clone")
     clone.environment = release.environment
@@ -174,37 +206,34 @@ def test_two_promotions_of_a_version_at_once_both_hold(release, azure):
         output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         assert stage in output.partition(" is ")[2]
-    assert {tag for tag in model(azure)["tags"] if tag.startswith("stage.")} == {"stage.prod", "stage.staging"}
+    assert {tag for tag in model(holding)["tags"] if tag.startswith("stage.")} == {"stage.prod", "stage.staging"}
 
 
-def test_a_promotion_that_others_keep_undoing_says_so(release, azure):
-    published(release)
+def test_a_promotion_that_others_keep_undoing_says_so(release, holding):
 
     def forget(azure, request) -> Reply:
-        reply, there = workspace.put_version(azure, request), model(azure)["tags"]
+        reply, there = workspace.put_version(azure, request), model(holding)["tags"]
         there.pop("stage.prod", None)
         return reply
 
-    fail(azure, "PUT", VERSION, forget)
+    fail(holding, "PUT", VERSION, forget)
     refused = run(release, "promote", "--version", "1", "--stage", "prod")
     assert_sentence(refused, "prod was given, and lost to others", "run this again")
 
 
-def test_an_upload_that_ended_half_way_is_completed_by_the_next(release, azure):
+def test_an_upload_that_ended_half_way_is_completed_by_the_next(release, holding):
     """The SDK's own takes a part that lacks the folder's first file for somebody else's blobs."""
-    published(release)
-    left = blob(azure, "model.onnx")
-    for name in azure.storage.blobs() - {left}:
-        azure.storage.delete(name)
-    azure.storage.container.upload_blob(left, b"the wei", overwrite=True)
-    azure.versions.clear()
+    left = blob(holding, "model.onnx")
+    for name in holding.storage.blobs() - {left}:
+        holding.storage.delete(name)
+    holding.storage.container.upload_blob(left, b"the wei", overwrite=True)
+    holding.versions.clear()
     assert PUBLISHED in published(release).stdout
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
 
 
-def test_the_next_version_of_a_folder_with_a_lost_blob_is_whole(release, azure):
-    published(release)
-    azure.storage.delete(blob(azure, "model.onnx"))
+def test_the_next_version_of_a_folder_with_a_lost_blob_is_whole(release, holding):
+    holding.storage.delete(blob(holding, "model.onnx"))
     release.edit("params.yaml", 'version: "1"', 'version: "2"')
     release.commit()
     assert "version 2 is published" in published(release).stdout
@@ -277,18 +306,17 @@ def test_two_publications_at_once_are_one_version(release, azure, tmp_path):
     assert run(other, "fetch", "--version", "1", "--to", "fetched").returncode == 0
 
 
-def test_who_comes_second_with_another_content_is_refused(release, azure):
-    published(release)
-    first = repr(azure.versions)
+def test_who_comes_second_with_another_content_is_refused(release, holding):
+    first = repr(holding.versions)
     rebuild(release, "other weights\n")
 
     def not_yet(azure, request) -> Reply:
-        azure.faults.clear()
+        holding.faults.clear()
         return workspace.missing("The model")
 
-    fail(azure, "GET", VERSIONS, not_yet)
+    fail(holding, "GET", VERSIONS, not_yet)
     assert_sentence(run(release, "publish"), "somebody else has just published ft-for-travel 1 with another content")
-    assert repr(azure.versions) == first
+    assert repr(holding.versions) == first
     assert run(release, "fetch", "--version", "1", "--to", "fetched").returncode == 0
 
 

@@ -13,14 +13,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf import json_format
 from in_toto_attestation.predicates.provenance.v1 import provenance_pb2
 from in_toto_attestation.v1 import statement_pb2
-from projects import Project, assert_sentence
+from projects import Project, assert_sentence, once
 
 from press.core import files
 from press.core.errors import UserError
 from press.release import bundle, package, provenance
 from press.release.package import Package
 
-from .conftest import FIGURES, measure, run
+from .conftest import FIGURES, measure, project_in, release_again, run, with_remotes
 
 pytestmark = pytest.mark.integration
 FOLDER = Path("releases/cpu")
@@ -31,7 +31,8 @@ NAMES = (
 
 
 def make_key(project: Project) -> None:
-    project.run("python", "-m", "press.release.signature")
+    result = project.module("press.release.signature")
+    assert result.returncode == 0, result.stderr
 
 
 def set_signing(project: Project, **values: object) -> None:
@@ -42,15 +43,23 @@ def set_signing(project: Project, **values: object) -> None:
     project.commit()
 
 
+@pytest.fixture(scope="session")
+def signed_once(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with a key of its own, and a release that it signs. Copy it to change it."""
+
+    def sign(place: Path) -> None:
+        project = with_remotes(released, place)
+        make_key(project)
+        set_signing(project, required=True)
+        release_again(project)
+
+    return project_in(once(tmp_path_factory, "signed", sign))
+
+
 @pytest.fixture
-def signed(release: Project, tmp_path: Path) -> Project:
-    """The project with a key of its own, and a release that it signs."""
-    release.environment["XDG_CONFIG_HOME"] = str(tmp_path / "config")
-    make_key(release)
-    set_signing(release, required=True)
-    assert run(release, "release").returncode == 0
-    release.commit()
-    return release
+def signed(signed_once: Project, tmp_path: Path) -> Project:
+    """A copy of the project that signs its release, and its key."""
+    return with_remotes(signed_once, tmp_path)
 
 
 def damage(path: Path) -> None:
@@ -166,7 +175,7 @@ def test_a_key_that_comes_later_signs_what_there_is(release, tmp_path):
     private = tmp_path / "config/olive-press/signing.pem"
     assert private.stat().st_mode & 0o077 == 0
     # What the old key signed could not be checked any more.
-    refused = release.run("python", "-m", "press.release.signature", check=False)
+    refused = release.module("press.release.signature")
     assert_sentence(refused, "signing.pem exists")
 
 
@@ -246,7 +255,7 @@ def test_what_another_key_signed_is_refused(signed, tmp_path):
 def test_a_key_that_cannot_be_kept_is_a_sentence_and_leaves_no_half_of_a_pair(release, tmp_path):
     (tmp_path / "file").touch()
     release.environment["XDG_CONFIG_HOME"] = str(tmp_path / "file")
-    refused = release.run("python", "-m", "press.release.signature", check=False)
+    refused = release.module("press.release.signature")
     assert_sentence(refused, f"{tmp_path / 'file'}/olive-press cannot be made (Not a directory)")
     assert not (release.folder / "signing.pub").exists()
 

@@ -23,33 +23,32 @@ def tags(project) -> list[str]:
 
 
 def test_a_round_trip(release, tmp_path):
-    result = run(release, "publish")
-    assert result.returncode == 0, result.stderr
-    assert "version 0.1.0 is published" in result.stdout
+    """In processes of their own."""
+    program = (sys.executable, "-m", "press.release")
+    assert "version 0.1.0 is published" in release.run(*program, "publish").stdout
     other = clone(release, tmp_path / "clone")
     assert tags(other) == ["olive-press@v0.1.0"]
-    assert run(other, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    other.run(*program, "fetch", "--version", "0.1.0", "--to", "fetched")
     assert files.digests(other.folder / "fetched") == files.digests(release.folder / "releases/cpu")
     # What DVC alone fetches is the same.
     other.run("dvc", "artifacts", "get", ".", "olive-press", "--rev", "v0.1.0", "--out", "gotten")
     assert files.digests(other.folder / "gotten") == files.digests(release.folder / "releases/cpu")
 
 
-def test_stages_are_given_and_taken(release, tmp_path):
-    run(release, "publish")
-    assert run(release, "promote", "--version", "0.1.0", "--stage", "prod").returncode == 0
-    rebuild(release, "better weights\n")
-    release.edit("params.yaml", "version: 0.1.0", "version: 0.2.0")
-    release.commit()
-    assert run(release, "publish").returncode == 0
+def test_stages_are_given_and_taken(published, tmp_path):
+    assert run(published, "promote", "--version", "0.1.0", "--stage", "prod").returncode == 0
+    rebuild(published, "better weights\n")
+    published.edit("params.yaml", "version: 0.1.0", "version: 0.2.0")
+    published.commit()
+    assert run(published, "publish").returncode == 0
     for stage in ("staging", "prod", "prod"):
-        assert run(release, "promote", "--version", "v0.2.0", "--stage", stage).returncode == 0
-    assert len([tag for tag in tags(release) if "#prod#" in tag]) == 2
-    other = clone(release, tmp_path / "clone")
+        assert run(published, "promote", "--version", "v0.2.0", "--stage", stage).returncode == 0
+    assert len([tag for tag in tags(published) if "#prod#" in tag]) == 2
+    other = clone(published, tmp_path / "clone")
     lines = run(other, "versions").stdout.splitlines()
     assert lines[0].split() == ["version", "stage", "digest", "metrics", "date"]
     assert [line.split()[:2] for line in lines[1:]] == [["0.1.0", "–"], ["0.2.0", "prod,"]]
-    digest = files.sha256(release.folder / "packages/cpu/manifest.json")
+    digest = files.sha256(published.folder / "packages/cpu/manifest.json")
     assert f"prod, staging  {digest[:12]}  travel 1.500" in lines[2]
     assert run(other, "fetch", "--stage", "prod", "--to", "fetched").returncode == 0
     assert (other.folder / "fetched/model.onnx").read_text() == "better weights\n"
@@ -65,41 +64,38 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(release):
     assert not (release.folder.parent / "storage").exists()
 
 
-def test_the_same_content_again_is_a_success(release):
-    run(release, "publish")
-    result = run(release, "publish")
+def test_the_same_content_again_is_a_success(published):
+    result = run(published, "publish")
     assert result.returncode == 0
     assert "version 0.1.0 is already published with this content" in result.stdout
-    assert tags(release) == ["olive-press@v0.1.0"]
+    assert tags(published) == ["olive-press@v0.1.0"]
 
 
-def test_other_figures_of_the_same_package_are_the_same_content_and_the_version_keeps_its_own(release, tmp_path):
-    run(release, "publish")
-    manifest = files.sha256(release.folder / "releases/cpu/manifest.json")
-    before = files.digests(release.folder / "releases/cpu")
-    measure(release, loss=1.25, vendor="GenuineIntel")
-    release_again(release)
-    here = files.digests(release.folder / "releases/cpu")
+def test_other_figures_of_the_same_package_are_the_same_content_and_the_version_keeps_its_own(published, tmp_path):
+    manifest = files.sha256(published.folder / "releases/cpu/manifest.json")
+    before = files.digests(published.folder / "releases/cpu")
+    measure(published, loss=1.25, vendor="GenuineIntel")
+    release_again(published)
+    here = files.digests(published.folder / "releases/cpu")
     assert here["manifest.json"] == manifest
     changed = {name for name in before if here[name] != before[name]}
     assert changed == {*FIGURES, "provenance.json"}
-    result = run(release, "publish")
+    result = run(published, "publish")
     assert result.returncode == 0, result.stderr
     assert "version 0.1.0 is already published with this content; its figures stay: travel 1.500" in result.stdout
-    assert tags(release) == ["olive-press@v0.1.0"]
-    assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
-    assert files.digests(release.folder / "fetched") == before
+    assert tags(published) == ["olive-press@v0.1.0"]
+    assert run(published, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    assert files.digests(published.folder / "fetched") == before
     # The next version has the new figures.
-    release.edit("params.yaml", "version: 0.1.0", "version: 0.1.1")
-    release.commit()
-    assert run(release, "publish").returncode == 0
-    assert "travel 1.250" in run(clone(release, tmp_path / "clone"), "versions").stdout
+    published.edit("params.yaml", "version: 0.1.0", "version: 0.1.1")
+    published.commit()
+    assert run(published, "publish").returncode == 0
+    assert "travel 1.250" in run(clone(published, tmp_path / "clone"), "versions").stdout
 
 
-def test_other_content_under_the_same_version_is_refused(release):
-    run(release, "publish")
-    rebuild(release, "other weights\n")
-    assert_sentence(run(release, "publish"), "already published with another content", "raise publish.git.version")
+def test_other_content_under_the_same_version_is_refused(published):
+    rebuild(published, "other weights\n")
+    assert_sentence(run(published, "publish"), "already published with another content", "raise publish.git.version")
 
 
 def test_a_version_that_was_published_elsewhere_is_known(release, tmp_path):
@@ -112,13 +108,12 @@ def test_a_version_that_was_published_elsewhere_is_known(release, tmp_path):
     assert_sentence(run(other, "publish"), "already published with another content")
 
 
-def test_a_publication_killed_before_its_tag_was_pushed_is_finished(release, tmp_path):
-    origin = release.folder.parent / "origin.git"
-    run(release, "publish")
+def test_a_publication_killed_before_its_tag_was_pushed_is_finished(published, tmp_path):
+    origin = published.folder.parent / "origin.git"
     shutil.rmtree(origin)
-    release.run("git", "init", "--quiet", "--bare", str(origin))
-    assert "already published" in run(release, "publish").stdout
-    assert tags(clone(release, tmp_path / "clone")) == ["olive-press@v0.1.0"]
+    published.run("git", "init", "--quiet", "--bare", str(origin))
+    assert "already published" in run(published, "publish").stdout
+    assert tags(clone(published, tmp_path / "clone")) == ["olive-press@v0.1.0"]
 
 
 def test_without_a_git_remote_the_tag_stays_here(release):
@@ -287,24 +282,35 @@ def test_a_stage_s_tag_without_its_version_is_none(release, tag):
     assert run(release, "fetch", "--stage", "prod", "--to", "fetched").returncode == 0
 
 
-def test_a_promotion_that_the_git_remote_refuses_leaves_nothing_and_a_stage_may_go_back(release):
-    run(release, "publish")
-    release.edit("params.yaml", "version: 0.1.0", "version: 0.2.0")
-    release.commit()
-    run(release, "publish")
+@pytest.mark.parametrize("turns", [("0.1.0", "0.2.0"), ("0.2.0", "0.1.0")])
+def test_of_two_promotions_in_one_second_the_second_holds(published, turns):
+    published.environment["GIT_COMMITTER_DATE"] = "2031-02-03T04:05:06+00:00"
+    published.commit()
+    published.run("git", "tag", "--annotate", "--message", "a version", "olive-press@v0.2.0")
+    for turn, version in enumerate(turns, 1):
+        words = ("--annotate", "--message", "a stage", f"olive-press#prod#{turn}", f"olive-press@v{version}^{{}}")
+        published.run("git", "tag", *words)
+    lines = run(published, "versions").stdout.splitlines()
+    assert [line.split()[0] for line in lines if "prod" in line] == [turns[-1]]
+
+
+def test_a_promotion_that_the_git_remote_refuses_leaves_nothing_and_a_stage_may_go_back(published):
+    published.edit("params.yaml", "version: 0.1.0", "version: 0.2.0")
+    published.commit()
+    run(published, "publish")
     for version in ("0.1.0", "0.2.0"):
-        assert run(release, "promote", "--version", version, "--stage", "prod").returncode == 0
-    hook = release.folder.parent / "origin.git/hooks/pre-receive"
+        assert run(published, "promote", "--version", version, "--stage", "prod").returncode == 0
+    hook = published.folder.parent / "origin.git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho 'not on a Friday' >&2\nexit 1\n")
     hook.chmod(0o755)
-    before = tags(release)
-    refused = run(release, "promote", "--version", "0.1.0", "--stage", "prod")
+    before = tags(published)
+    refused = run(published, "promote", "--version", "0.1.0", "--stage", "prod")
     assert_sentence(refused, "`git push` failed", "remote: not on a Friday", "[remote rejected] olive-press#prod#3")
-    assert tags(release) == before
+    assert tags(published) == before
     hook.unlink()
-    result = run(release, "promote", "--version", "0.1.0", "--stage", "prod")
+    result = run(published, "promote", "--version", "0.1.0", "--stage", "prod")
     assert result.stdout == "version 0.1.0 is prod now\n", result.stderr
-    assert {*tags(release)} - {*before} == {"olive-press#prod#3"}
+    assert {*tags(published)} - {*before} == {"olive-press#prod#3"}
 
 
 def test_a_password_in_an_address_is_shown_nowhere(release):
@@ -339,11 +345,10 @@ def test_a_version_that_does_not_exist_is_a_sentence_with_those_that_do(release)
     assert_sentence(run(release, "promote", "--version", "9.9.9", "--stage", "prod"), "no version 9.9.9")
 
 
-def test_a_folder_that_exists_and_an_empty_storage_leave_everything_as_it_was(release, tmp_path):
-    run(release, "publish")
-    assert_sentence(run(release, "fetch", "--version", "0.1.0", "--to", "packages"), "packages exists")
-    other = clone(release, tmp_path / "clone")
-    shutil.rmtree(release.folder.parent / "storage")
+def test_a_folder_that_exists_and_an_empty_storage_leave_everything_as_it_was(published, tmp_path):
+    assert_sentence(run(published, "fetch", "--version", "0.1.0", "--to", "packages"), "packages exists")
+    other = clone(published, tmp_path / "clone")
+    shutil.rmtree(published.folder.parent / "storage")
     assert_sentence(run(other, "fetch", "--version", "0.1.0", "--to", "fetched"), "0.1.0 could not be fetched")
     assert not (other.folder / "fetched").exists()
 
