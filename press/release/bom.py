@@ -147,9 +147,9 @@ def _declared(name: str) -> str | None:
         return None
     classifiers = [line.split(" :: ") for line in about.get_all("Classifier", [])]
     classified = ", ".join(words[-1] for words in classifiers if words[0] == "License")
-    expression, own = (about[field] if field in about else "" for field in ("License-Expression", "License"))
+    declared = [*about.get_all("License-Expression", []), *about.get_all("License", []), classified]
     # Some put the whole text of the licence there.
-    return expression or ("" if "\n" in own else own) or classified or None
+    return next((words for words in declared if words and "\n" not in words), None)
 
 
 def _licence(name: str | None) -> list:
