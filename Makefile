@@ -35,7 +35,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks repro ask verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ release: $(INSTALLED) ## put the package, its provenance and its signature into 
 
 verify-package: $(INSTALLED) ## check files, provenance and signature of PACKAGE=folder
 	@python -m press.release check -- "$$PACKAGE"
+
+bom: $(INSTALLED) ## say what a release is made of and under which licences; PACKAGE=folder: of that one
+	@python -m press.release bom -- $${PACKAGE:+"$$PACKAGE"}
 
 signing-key: $(INSTALLED) ## make a key pair to sign releases with
 	@python -m press.release.signature

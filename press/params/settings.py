@@ -16,7 +16,7 @@ T = TypeVar("T")
 # What has a meaning of its own among the metrics or in the chat.
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
 # Blocks that say nothing about what is built: those who read them check them.
-OUTSIDE = {"publish", "search", "signing"}
+OUTSIDE = {"licences", "publish", "search", "signing"}
 
 
 class Settings(Block):

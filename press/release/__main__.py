@@ -1,7 +1,8 @@
-"""Make a release of a built package, publish it, promote a version, list the versions, fetch one, check one.
+"""Make a release of a built package, check one, read its bill of materials; publish, promote, list and fetch versions.
 
     python -m press.release release                           (`make release`)
     python -m press.release check FOLDER                      (`make verify-package PACKAGE=FOLDER`)
+    python -m press.release bom [FOLDER]                      (`make bom`, `make bom PACKAGE=FOLDER`)
     python -m press.release publish [--dry-run]               (`make publish`, `make publish DRY_RUN=1`)
     python -m press.release promote --version V --stage S     (`make promote VERSION=V STAGE=S`)
     python -m press.release versions                          (`make versions`)
@@ -14,8 +15,9 @@ import argparse
 from pathlib import Path
 
 from press.core import cli, paths
+from press.model import packaged
 from press.params import reading
-from press.release import bounded, bundle, publishing, registry, settings
+from press.release import bom, bounded, bundle, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -27,6 +29,8 @@ def _words() -> argparse.Namespace:
     verbs = parser.add_subparsers(dest="verb", required=True)
     verbs.add_parser("release", help="put the package, its provenance and its signature into releases/TARGET")
     verb = verbs.add_parser("check", help="check a release's files, provenance and signature")
+    verb.add_argument("folder", nargs="?", help="default: releases/TARGET of the first target")
+    verb = verbs.add_parser("bom", help="say what a release is made of, and under which licences")
     verb.add_argument("folder", nargs="?", help="default: releases/TARGET of the first target")
     verb = verbs.add_parser("publish", help="push the outputs and register the release")
     verb.add_argument("--dry-run", action="store_true", help="show what would go where, and change nothing")
@@ -42,6 +46,10 @@ def _words() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _folder(named: str | None) -> Path:
+    return Path(named or paths.RELEASES / reading.first("targets"))
+
+
 def main(words: argparse.Namespace) -> None:
     """Run one of the commands."""
     release = settings.load()
@@ -50,8 +58,11 @@ def main(words: argparse.Namespace) -> None:
             with publishing.alone():
                 bundle.make(release)
         case "check":
-            folder = Path(words.folder or paths.RELEASES / reading.first("targets"))
-            print(*bundle.describe(*bundle.check(folder, release.signing)), sep="\n")
+            print(*bundle.describe(*bundle.check(_folder(words.folder), release.signing)), sep="\n")
+        case "bom":
+            folder = _folder(words.folder)
+            bundle.check(folder, release.signing)
+            print(*bom.review(packaged.read_object(folder / bom.FILE), release.licences), sep="\n")
         case "publish":
             with publishing.alone():
                 publishing.publish(release, words.seconds, dry_run=words.dry_run)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
-from press.release import measured, package, provenance, signature, workspace
+from press.release import bom, licences, measured, package, provenance, signature, workspace
 from press.release.package import Package
 from press.release.settings import Release, Signing
 
 # What lies beside the package's own files.
-BESIDE = (*measured.FILES, paths.PROVENANCE, paths.SIGNATURE)
+BESIDE = (*measured.FILES, bom.FILE, paths.PROVENANCE, paths.SIGNATURE)
 
 
 def make(release: Release) -> None:
@@ -30,13 +30,15 @@ def make(release: Release) -> None:
     workspace.check_up_to_date(but=paths.RELEASES)
     built = package.load(paths.PACKAGES / target)
     measured.check_gates(target)
+    licences.check(built.manifest["inputs"], release.licences)
     if signature.can_sign(release.signing):
         signature.check_public(release.signing)
     folder = paths.RELEASES / target
-    if not _is_released(built, target, release.signing) or workspace.is_changed(folder):
+    if not _is_released(built, target, release) or workspace.is_changed(folder):
         with files.replaced(folder) as building:
             shutil.copytree(built.folder, building, dirs_exist_ok=True)
             measured.join(target, building)
+            bom.write(package.load(building, BESIDE), release.licences, building)
             provenance.write(provenance.state(package.load(building, BESIDE), target), building)
             _sign(building, release.signing)
     _track(folder)
@@ -69,28 +71,31 @@ def describe(found: Package, commit: str, signer: str | None) -> list[str]:
     ]
 
 
-def check_released(built: Package, target: str, signing: Signing) -> Package:
+def check_released(built: Package, target: str, release: Release) -> Package:
     """Return a target's release; refuse one that is missing, damaged, of another package, with other figures than were
-    measured last, or not signed as it must be.
+    measured last or another bill of materials, or not signed as it must be.
 
     :raises UserError: with what to do
     """
     folder = paths.RELEASES / target
-    found, _, _ = check(folder, signing)
+    found, _, _ = check(folder, release.signing)
     if found.digest != built.digest:
         raise UserError(f"{folder} is another package than {built.folder}: `make release`, commit, then publish")
     if not measured.is_joined(target, found.digests):
         evaluated = paths.EVALUATED / target
         raise UserError(f"{folder} has other figures than {evaluated}: `make release`, commit, then publish")
+    written = folder / bom.FILE
+    if not written.is_file() or written.read_text(encoding="utf-8") != bom.text(found, release.licences):
+        raise UserError(f"{written} is not of what is here: `make release`, commit, then publish")
     return found
 
 
-def _is_released(built: Package, target: str, signing: Signing) -> bool:
+def _is_released(built: Package, target: str, release: Release) -> bool:
     try:
-        found = check_released(built, target, signing)
+        found = check_released(built, target, release)
     except UserError:
         return False
-    return paths.SIGNATURE in found.digests or not signature.can_sign(signing)
+    return paths.SIGNATURE in found.digests or not signature.can_sign(release.signing)
 
 
 def _sign(building: Path, signing: Signing) -> None:

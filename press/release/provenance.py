@@ -105,7 +105,7 @@ def _commit() -> dict:
 
 
 def _dependencies(inputs: dict) -> list[dict]:
-    base = {"name": "base model", "uri": _base_uri(inputs["params"]["base"])}
+    base = {"name": "base model", "uri": base_uri(inputs["params"]["base"])}
     others = inputs["data_sha256"] | {str(path): files.sha256(path) for path in RECORDED}
     return [
         {**base, "digest": {"sha256": inputs["base_model_sha256"]}},
@@ -113,7 +113,7 @@ def _dependencies(inputs: dict) -> list[dict]:
     ]
 
 
-def _base_uri(base: dict) -> str:
+def base_uri(base: dict) -> str:
     """Return a base model's address, pinned: a package URL, or the source's own kind of address."""
     return {
         "package": f"pkg:pypi/{base['package']['name']}@{base['package']['version']}",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
-from press.release import bundle, measured, package, storage, workspace
+from press.release import bundle, licences, measured, package, storage, workspace
 from press.release.package import Package
 from press.release.registry import Registry, Version
 from press.release.settings import Publish, Release, Signing
@@ -31,7 +31,8 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     workspace.check_artifact(spec.git.artifact, folder)
     built = package.load(paths.PACKAGES / spec.target)
     measured.check_gates(spec.target)
-    released = bundle.check_released(built, spec.target, release.signing)
+    licences.check(built.manifest["inputs"], release.licences)
+    released = bundle.check_released(built, spec.target, release)
     place = _registry(spec, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:

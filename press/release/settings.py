@@ -1,4 +1,4 @@
-"""The types of the blocks `publish` and `signing` of params.yaml, which say nothing about what is built."""
+"""The types of the blocks `publish`, `signing` and `licences` of params.yaml, which say nothing about what is built."""
 
 from typing import Annotated, Literal
 
@@ -83,11 +83,19 @@ class Signing(Block):
         return self
 
 
+class Licences(Block):
+    """Which licences a release may have."""
+
+    allow: list[str]
+    data: dict[str, str]
+
+
 class Release(Block):
     """What params.yaml says about the release."""
 
     publish: Publish
     signing: Signing
+    licences: Licences
 
 
 def load() -> Release:

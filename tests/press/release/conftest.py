@@ -98,6 +98,8 @@ def build(place: Path) -> None:
         (project.folder / name).write_text(text, encoding="utf-8")
     for name in ("params.yaml", "requirements.lock"):
         shutil.copyfile(ROOT / name, project.folder / name)
+    params = project.folder / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("    data/*: mit", '    "*": mit'), encoding="utf-8")
     project.run("git", "init", "--quiet")
     for key, value in (("name", "test"), ("email", "test@example.com")):
         project.run("git", "config", f"user.{key}", value)

@@ -25,7 +25,8 @@ from .conftest import FIGURES, measure, project_in, release_again, run, with_rem
 pytestmark = pytest.mark.integration
 FOLDER = Path("releases/cpu")
 NAMES = (
-    *("model.onnx", "adapters/travel/adapter.onnx_adapter", *FIGURES, "manifest.json", "provenance.json"),
+    *("model.onnx", "adapters/travel/adapter.onnx_adapter", *FIGURES, "bom.cdx.json", "manifest.json"),
+    "provenance.json",
     "model.sig",
 )
 

@@ -1,0 +1,74 @@
+"""The licences of what a release is made of, and whether params.yaml allows them."""
+
+from fnmatch import fnmatch
+from typing import Any
+
+from press.core import paths
+from press.core.errors import UserError
+from press.package import origin
+from press.params import schema
+from press.release.settings import Licences
+
+
+def of_base(inputs: dict) -> str | None:
+    """Return the licence of the base model as the hub spells it, or None if nobody names one.
+
+    :param inputs: of a package's manifest
+    """
+    return origin.known(schema.Base.model_validate(inputs["params"]["base"]), paths.BASE).get("license")
+
+
+def of_data(path: str, licences: Licences) -> str | None:
+    """Return the licence of a data set by the first pattern of `licences.data` that its path matches, or None."""
+    return next((licence for pattern, licence in licences.data.items() if fnmatch(path, pattern)), None)
+
+
+def check(inputs: dict, licences: Licences) -> None:
+    """Refuse a package whose base model or data have a licence that is not allowed, or none.
+
+    :param inputs: of the package's manifest
+    :raises UserError: naming each of them, with what would be right
+    """
+    where = "base.package.license in params.yaml, or `license` in the front matter of the checkpoint's README.md"
+    found = [("the base model", of_base(inputs), where)]
+    found += [(path, of_data(path, licences), "licences.data in params.yaml") for path in inputs["data_sha256"]]
+    wrong = [
+        f"{what} has no licence (name it: {where})"
+        if licence is None
+        else f"the licence of {what}, {licence}, is not in licences.allow of params.yaml"
+        for what, licence, where in found
+        if licence is None or not is_allowed(licence, licences)
+    ]
+    if wrong:
+        raise UserError(f"{'; '.join(wrong)}: nothing is released or published until that is settled")
+
+
+def is_allowed(licence: str, licences: Licences) -> bool:
+    """Return whether a licence is among those that are allowed, however its letters are cased.
+
+    Of an SPDX expression, one side of each OR and both of each AND must be; an exception (WITH) only permits more.
+
+    :param licence: an SPDX expression, or other words, which are allowed as they stand
+    """
+    from license_expression import ExpressionError, get_spdx_licensing
+
+    allowed = {each.casefold() for each in licences.allow}
+    try:
+        expression = get_spdx_licensing().parse(licence)
+    except ExpressionError:
+        return licence.casefold() in allowed
+    return _holds(expression, allowed)
+
+
+def _holds(expression: Any, allowed: set[str]) -> bool:
+    from license_expression import AND, OR, LicenseWithExceptionSymbol
+
+    match expression:
+        case AND():
+            return all(_holds(each, allowed) for each in expression.args)
+        case OR():
+            return any(_holds(each, allowed) for each in expression.args)
+        case LicenseWithExceptionSymbol():
+            return _holds(expression.license_symbol, allowed)
+        case _:
+            return str(expression.key).casefold() in allowed
