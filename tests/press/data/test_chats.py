@@ -12,7 +12,7 @@ class Tokenizer:
     def __init__(self, template: str) -> None:
         self.template = template
 
-    def apply_chat_template(self, messages: list[dict], tokenize: bool) -> str:
+    def apply_chat_template(self, messages: list[dict], tokenize: bool, **_: object) -> str:
         assert not tokenize
         return ImmutableSandboxedEnvironment().from_string(self.template).render(messages=messages)
 
