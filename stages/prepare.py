@@ -5,6 +5,7 @@ in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,he
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
+import os
 from pathlib import Path
 
 from press.core import cli, files, paths
@@ -15,6 +16,8 @@ from press.training import preparation, preparation_report
 
 
 def main(adapter: str) -> None:
+    # Nothing is forked here: many lines at once are read by all cores, and into the same tokens.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     project = settings.load()
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)

@@ -1,6 +1,5 @@
 """A model's own chat template, which is a program of who made the model, and may fail in any way."""
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from press.core import limits
@@ -13,7 +12,10 @@ if TYPE_CHECKING:
 # Of processor time, for one chat: thousands of times what a template takes that ends.
 SECONDS = 10
 # The day that a template which names today's is told, so that it gives the same text on every day: Llama's own choice.
-DAY = datetime(2024, 7, 26)
+DAY = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "24", "%A": "Friday", "%a": "Fri"}
+NOW = "strftime_now"
+REPLACED = "".join(f"|replace({code!r}, {value!r})" for code, value in DAY.items())
+ON_THAT_DAY = f"{{% macro {NOW}(format) %}}{{{{ format{REPLACED} }}}}{{% endmacro %}}"
 # For a base model without a chat template. An answer begins on a line of its own, so that no token joins it.
 PLAIN = (
     "{%% if tools %%}{{ raise_exception('the plain template of a base model has no place for tools') }}{%% endif %%}"
@@ -46,10 +48,9 @@ def text(
             rendered = tokenizer.apply_chat_template(
                 list(messages),
                 tools=list(tools) or None,
-                chat_template=template,
+                chat_template=_dated(template or _own(tokenizer, tools)),
                 add_generation_prompt=asks,
                 tokenize=False,
-                strftime_now=DAY.strftime,
             )
     except Exception as error:
         # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
@@ -66,6 +67,17 @@ def plain(start: str, end: str) -> str:
     :param end: the control token that ends an answer
     """
     return PLAIN % {"start": _literal(start), "end": _literal(end)}
+
+
+def _own(tokenizer: "PreTrainedTokenizerBase", tools: "Sequence[dict[str, Any]]") -> str | None:
+    """Return the model's own template, which may have another one for chats with tools."""
+    own = tokenizer.chat_template
+    return tokenizer.get_chat_template(tools=list(tools) or None) if isinstance(own, dict) else own
+
+
+def _dated(template: str | None) -> str | None:
+    """Return a template for which it is always the same day."""
+    return ON_THAT_DAY + template if template and NOW in template else template
 
 
 def _literal(mark: str) -> str:

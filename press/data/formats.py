@@ -28,7 +28,12 @@ NEEDED = {
     "sharegpt": ("conversations", "from", "value"),
     "text": ("text",),
 }
-OPTIONAL = {"messages": ("tools",), "prompt": ("system",), "alpaca": ("input", "system"), "sharegpt": ("system", "tools")}
+OPTIONAL = {
+    "messages": ("tools",),
+    "prompt": ("system",),
+    "alpaca": ("input", "system"),
+    "sharegpt": ("system", "tools"),
+}
 # Those that are in each message.
 INNER = ("from", "value")
 # Who speaks in ShareGPT's conversations.
@@ -172,8 +177,8 @@ def guess(record: Mapping[str, Any], template: tuple[str, ...], fields: Mapping[
         return Reading("prompt", template, fields)
     needed = "; ".join(f"{name}: {', '.join(NEEDED[name])}" for name in NAMES)
     raise ValueError(
-        f"no known format: it has the fields {', '.join(record) or '(none)'}, but needs those of one of these ({needed}); "
-        "where they have other names, say so in the adapter's fields"
+        f"no known format: it has the fields {', '.join(record) or '(none)'}, but needs those of one of these "
+        f"({needed}); where they have other names, say so in the adapter's fields"
     )
 
 

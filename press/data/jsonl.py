@@ -1,11 +1,15 @@
 """JSON Lines, https://jsonlines.org: one JSON value a line, in UTF-8."""
 
 import codecs
+import itertools
 import json
+import mmap
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
+
+import numpy as np
 
 from press.core.errors import UserError
 from press.data import strict_json
@@ -69,6 +73,23 @@ def parse(line: bytes) -> dict:
 def read(path: Path) -> list[dict]:
     """Read a file that the pipeline wrote."""
     return [json.loads(line) for _, line in lines(path)]
+
+
+class Rows:
+    """The objects of a file that the pipeline wrote, each read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            self._starts = np.fromiter(itertools.accumulate(map(len, file), initial=0), np.int64)
+            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._starts[-1] else b""
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def __getitem__(self, index: int) -> dict:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return json.loads(self._bytes[self._starts[index] : self._starts[index + 1]])
 
 
 def write(path: Path, values: Iterable[Mapping]) -> None:

@@ -27,6 +27,8 @@ def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[
 
     Many texts at once are read by all cores.
     """
+    if not texts:
+        return []
     encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
     return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
 

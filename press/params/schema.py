@@ -223,13 +223,13 @@ class Adapter(Block):
     @model_validator(mode="after")
     def fields_are_the_format_s(self) -> "Adapter":
         names = templates.names(self.template)
-        known = {name for each in ([self.format] if self.format else formats.NAMES) for name in formats.known(each, names)}
+        known = {
+            name for each in ([self.format] if self.format else formats.NAMES) for name in formats.known(each, names)
+        }
         for name in self.fields:
             if name not in known:
-                raise ValueError(
-                    f"fields has {name!r}, but {f'the format {self.format}' if self.format else 'the formats'} have only "
-                    f"{', '.join(sorted(known))}"
-                )
+                of = f"the format {self.format} has" if self.format else "the formats have"
+                raise ValueError(f"fields names {name!r}, but {of} only {', '.join(sorted(known))}")
         return self
 
     @model_validator(mode="after")

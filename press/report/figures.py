@@ -128,7 +128,7 @@ def samples(inputs: Inputs, adapter: str) -> tuple[list[Sample], list[Sample]]:
     for row in inputs.answers.get(adapter, []):
         texts = [("bare", row["bare"]), (adapter, row["adapter"]), *row.get("others", {}).items()]
         given = [_answer(model, text, params["response_schema"]) for model, text in texts]
-        all_of_them.append(Sample(templates.given(params["template"], row["prompt"]), given))
+        all_of_them.append(Sample(templates.given(inputs.template(adapter), row["prompt"]), given))
     first = len(params["samples"])
     return all_of_them[:first], all_of_them[first:]
 

@@ -55,7 +55,7 @@ def sentences(adapter: str, result: Prepared) -> list[str]:
     if result.rendered_otherwise:
         found.append(
             f"{adapter}: onnxruntime-genai's chat template gives another prompt than transformers' for "
-            f"{result.rendered_otherwise} of {len(result.train) + len(result.heldout)} examples: ask the adapter by the "
-            f"template of prepared/{adapter}/adapter.json, as app.py does"
+            f"{result.rendered_otherwise} of {len(result.train) + len(result.heldout)} examples: ask the adapter by "
+            f"the template of prepared/{adapter}/adapter.json, as app.py does"
         )
     return found

@@ -158,7 +158,7 @@ class Renderer(ABC):
         """Return the control token that ends an answer."""
         if not self._eos_ids:
             raise UserError("the base model has no token that ends an answer: choose another one")
-        return self._tokenizer.convert_ids_to_tokens(self._eos_ids[0])
+        return str(self._tokenizer.convert_ids_to_tokens(self._eos_ids[0]))
 
 
 class OwnTemplate(Renderer):

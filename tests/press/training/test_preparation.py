@@ -95,7 +95,9 @@ def test_an_empty_file_says_what_it_needs(write, lines):
 
 
 def test_a_missing_file_is_no_data(tmp_path):
-    assert complaint(adapter(tmp_path / "no.jsonl")) == "is no file and no folder: mend the adapter's data in params.yaml"
+    assert (
+        complaint(adapter(tmp_path / "no.jsonl")) == "is no file and no folder: mend the adapter's data in params.yaml"
+    )
 
 
 def test_a_template_that_names_a_field_which_the_data_has_not_is_refused(write):
