@@ -111,6 +111,15 @@ def prepare(
     return _Preparation(adapter, tokenizer, eos_ids, result or Prepared(), device).run()
 
 
+def look(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int], lines: int) -> Prepared:
+    """Return what becomes of the first lines of a data set; those that are wrong are among the rejects.
+
+    :param lines: at most so many are read
+    """
+    preparation = _Preparation(adapter, tokenizer, eos_ids, Prepared(), None)
+    return preparation.look(lines)
+
+
 def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
     """Return the sample prompts as the model is given them.
 
@@ -164,15 +173,9 @@ class _Preparation:
         self._systems: set[str] = set()
 
     def run(self) -> Prepared:
-        lines = self._lines()
-        while batch := list(itertools.islice(lines, BATCH)):
-            for line, made in zip(batch, self._made(batch), strict=True):
-                self._take(line, made)
+        self._read(None)
         self._raise()
         result = self._result
-        for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
-            result.lengths[len(example["input_ids"])] += 1
-            result.heldout.append(example)
         if not result.train or not result.heldout:
             raise UserError(
                 f"{self._path} leaves {len(result.train)} examples to train on and {len(result.heldout)} held out; "
@@ -182,14 +185,33 @@ class _Preparation:
             result.template = self._renderer.question_template(*(self._systems if len(self._systems) == 1 else ()))
         return result
 
-    def _lines(self) -> Iterator[Line]:
-        """Yield the lines that say something new; note down those that are wrong."""
-        some = False
+    def look(self, lines: int) -> Prepared:
+        self._read(lines)
+        self._result.rejects = sorted(self._result.rejects + self._errors, key=_place)
+        return self._result
+
+    def _read(self, most: int | None) -> None:
+        lines = self._lines(most)
+        while batch := list(itertools.islice(lines, BATCH)):
+            for line, made in zip(batch, self._made(batch), strict=True):
+                self._take(line, made)
+        for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
+            self._result.lengths[len(example["input_ids"])] += 1
+            self._result.heldout.append(example)
+
+    def _lines(self, most: int | None) -> Iterator[Line]:
+        """Yield the lines that say something new; note down those that are wrong.
+
+        :param most: lines that are read; None for all
+        """
+        count = 0
         for file, unit, found in records.read(self._path):
             self._unit = unit
             where = "" if file == self._path else file.relative_to(self._path).as_posix()
             for record in found:
-                some = True
+                if count == most:
+                    return
+                count += 1
                 at = Reject(record.number, record.wrong, where)
                 try:
                     said = self._said(record)
@@ -198,7 +220,7 @@ class _Preparation:
                 except ValueError as error:
                     at.reason = str(error)
                     self._errors.append(at)
-        if not some:
+        if not count:
             names = templates.names(self._adapter.template) or formats.NEEDED[self._adapter.format or "prompt"]
             raise UserError(f"{self._path} is empty: it needs JSON objects with {', '.join(names)}, one a line")
 
@@ -305,13 +327,17 @@ class _Preparation:
     def _raise(self) -> None:
         if self._errors:
             lines: dict[tuple[str, str], list[int]] = {}
-            for error in sorted(self._errors, key=lambda error: (error.file, error.line)):
+            for error in sorted(self._errors, key=_place):
                 lines.setdefault((error.file, error.reason), []).append(error.line)
             shown = [
                 f"{self._path / file} {_numbered(self._unit, of)}: {reason}" for (file, reason), of in lines.items()
             ]
             more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _place(reject: Reject) -> tuple[str, int]:
+    return reject.file, reject.line
 
 
 def _answer(said: Said) -> str:
