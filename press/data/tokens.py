@@ -5,7 +5,9 @@ text, of which no tokenizer may make one. The device's cannot be told to read it
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from press.data.examples import Example
@@ -22,10 +24,15 @@ def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text as `encode` has them; many texts at once are read by all cores."""
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
 def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
     """Return the token ids of each text, and what characters each token stands for, from the first to behind the last.
 
-    Many texts at once are read by all cores.
+    Many texts at once are read by all cores. No token ends before one that stands before it.
     """
     if not texts:
         return []
@@ -39,9 +46,9 @@ def example(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) 
     return Example(prompt=prompt, completion=completion, input_ids=ids, prompt_tokens=before(spans, len(prompt)))
 
 
-def before(spans: Iterable[Span], place: int) -> int:
+def before(spans: Sequence[Span], place: int) -> int:
     """Return how many tokens end at a character or before it."""
-    return sum(end <= place for _, end in spans)
+    return bisect_right(spans, place, key=itemgetter(1))
 
 
 def start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

@@ -1,11 +1,9 @@
 """Turn an adapter's data set into examples: validated, tokenized, and split into a training and a held-out set."""
 
-import functools
 import hashlib
 import heapq
 import itertools
 import json
-import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +29,13 @@ SHOWN_ERRORS = 10
 SHOWN_LINES = 5
 # Lines that are tokenized at once, by all cores.
 BATCH = 1024
+
+
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character).startswith("P")
+
+
+ASCII_PUNCTUATION = dict.fromkeys(code for code in range(128) if _is_punctuation(chr(code)))
 
 
 class Sink(Protocol):
@@ -379,17 +384,14 @@ def _digest(value: object) -> bytes:
 def _nearly(text: str) -> str:
     """Return what a text has in common with those that differ in case, Unicode form, spaces or punctuation alone."""
     if text.isascii():
-        alike = text.lower()
+        together = "".join(text.lower().split())
+        alike = together.translate(ASCII_PUNCTUATION)
     else:
-        alike = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    together = "".join(alike.split())
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        together = "".join(folded.split())
+        alike = "".join(each for each in together if not _is_punctuation(each))
     # Of what is nothing but punctuation, that is what it says.
-    return together.translate(_no_punctuation()) or together
-
-
-@functools.cache
-def _no_punctuation() -> dict[int, None]:
-    return {code: None for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)).startswith("P")}
+    return alike or together
 
 
 def _numbered(unit: str, lines: Iterable[int]) -> str:

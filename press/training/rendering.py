@@ -88,8 +88,8 @@ class Renderer(ABC):
             except ValueError as error:
                 found.append(error)
         encoded = tokens.offsets(self._tokenizer, [text.given + text.written for text in fitting.values()])
-        prompts = tokens.offsets(self._tokenizer, [text.given for text in fitting.values()])
-        for (index, text), (ids, spans), (given, _) in zip(fitting.items(), encoded, prompts, strict=True):
+        prompts = tokens.encode_all(self._tokenizer, [text.given for text in fitting.values()])
+        for (index, text), (ids, spans), given in zip(fitting.items(), encoded, prompts, strict=True):
             try:
                 made = self._made(said[index], text, ids, spans)
                 if given != made["input_ids"][: made["prompt_tokens"]]:
@@ -149,7 +149,7 @@ class Renderer(ABC):
         example["input_ids"] = ids[: self._adapter.max_seq_len - 1] + ids[-1:]
 
     def _count_control(self, ids: Sequence[int]) -> int:
-        return sum(token in self._control for token in ids)
+        return sum(map(self._control.__contains__, ids))
 
     def _marks(self) -> str:
         return " or ".join(repr(mark) for mark in self._tokenizer.convert_ids_to_tokens(self._eos_ids)) or "(none)"
