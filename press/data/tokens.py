@@ -92,6 +92,11 @@ class Reader:
                     return f"has {name!r}, which the base model reads as a control token: write it otherwise"
         return None
 
+    def tail(self, text: str) -> str:
+        """Return the end of a text from its last control token on, before which no token depends on what follows."""
+        places = [match.start() for match in self._named.finditer(text)] if self._named and not self._normalizer else []
+        return text[places[-1] :] if places else text
+
     def _may_have_control(self, text: str) -> bool:
         if self._named is None:
             return bool(self._control)

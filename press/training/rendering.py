@@ -88,11 +88,14 @@ class Renderer(ABC):
             except ValueError as error:
                 found.append(error)
         encoded = tokens.offsets(self._tokenizer, [text.given + text.written for text in fitting.values()])
-        prompts = tokens.encode_all(self._tokenizer, [text.given for text in fitting.values()])
-        for (index, text), (ids, spans), given in zip(fitting.items(), encoded, prompts, strict=True):
+        tails = [self._reader.tail(text.given) for text in fitting.values()]
+        # Most prompts end alike.
+        own = dict(zip(set(tails), tokens.encode_all(self._tokenizer, list(set(tails))), strict=True))
+        for (index, text), (ids, spans), tail in zip(fitting.items(), encoded, tails, strict=True):
             try:
                 made = self._made(said[index], text, ids, spans)
-                if given != made["input_ids"][: made["prompt_tokens"]]:
+                count = made["prompt_tokens"]
+                if ids[max(count - len(own[tail]), 0) : count] != own[tail]:
                     raise ValueError(MERGED)
                 found[index] = made
             except ValueError as error:
