@@ -35,7 +35,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks repro ask look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 
 ask: $(INSTALLED) ## let a built model answer PROMPT, with ADAPTER, for TARGET
 	python -m press.ask --target="$$TARGET" --adapter="$$ADAPTER" -- "$$PROMPT"
+
+look: $(INSTALLED) ## show a few examples of ADAPTER as the model reads them, and the lines that do not fit
+	@python -m press.look --adapter="$$ADAPTER"
 
 verify: $(INSTALLED) ## rebuild HEAD in a clean clone and compare with dvc.lock; STAGE=names: only these; BUILT=1: what is built here
 	python -m press.verify $(if $(BUILT),--built,$$STAGE)

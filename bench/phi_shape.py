@@ -83,11 +83,11 @@ def make_inputs(words: argparse.Namespace) -> None:
     config |= {"num_hidden_layers": words.layers, **PHI_3_5_MINI, **LONG_ROPE, **ids}
     files.write_json(BASE / "config.json", config)
     adapter = parameters(words).adapter(ADAPTER)
-    prepared = preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE))
     folder = Path("prepared") / ADAPTER
     folder.mkdir(parents=True)
-    jsonl.write(folder / "train.jsonl", prepared.train)
-    jsonl.write(folder / "heldout.jsonl", prepared.heldout)
+    with jsonl.writing(folder / "train.jsonl") as train, jsonl.writing(folder / "heldout.jsonl") as heldout:
+        into = preparation.Prepared(train, heldout)
+        preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE), into)
     files.write_json(folder / "adapter.json", {"template": adapter.template})
 
 

@@ -3,7 +3,9 @@
 Named as `user_script` in a data config, which registers them with Olive.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import overload
 
 import torch
 from olive.data.constants import IGNORE_INDEX
@@ -30,17 +32,39 @@ def calibration_rows(
 
 
 @Registry.register_dataset()
-def prepared_examples(path: str, response_only: bool = True, **_) -> list[dict[str, torch.Tensor]]:
-    """Read prepared examples and add labels.
+def prepared_examples(path: str, response_only: bool = True, **_) -> Sequence[dict[str, torch.Tensor]]:
+    """Return prepared examples with labels, each read from the file when it is asked for.
 
-    :param response_only: whether the prompt's tokens are left out of the loss
+    :param response_only: whether the prompt's tokens are left out of the loss, but for the answers in it
     :return: dicts of input_ids, attention_mask and labels, each int64 of shape (tokens,)
     """
-    result = []
-    for example in jsonl.read(Path(path)):
+    return PreparedExamples(Path(path), response_only)
+
+
+class PreparedExamples(Sequence[dict[str, torch.Tensor]]):
+    """Examples in a file that may be larger than the memory."""
+
+    def __init__(self, path: Path, response_only: bool) -> None:
+        self._rows = jsonl.Rows(path)
+        self._response_only = response_only
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict[str, torch.Tensor]]: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, torch.Tensor] | list[dict[str, torch.Tensor]]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        example = self._rows[index]
         ids = torch.tensor(example["input_ids"])
         labels = ids.clone()
-        if response_only:
+        if self._response_only:
             labels[: example["prompt_tokens"]] = IGNORE_INDEX
-        result.append({"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels})
-    return result
+            for start, end in example.get("learned", ()):
+                labels[start:end] = ids[start:end]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}

@@ -2,6 +2,7 @@
 
 import math
 import zipfile
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Literal, cast
@@ -88,7 +89,7 @@ class LoRAOnQuantized(LoRA):
         return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method})
 
     @staticmethod
-    def get_datasets(config: type[BasePassConfig]) -> tuple[list[dict], list[dict] | None]:
+    def get_datasets(config: type[BasePassConfig]) -> tuple[Sequence[dict], Sequence[dict] | None]:
         """Load the examples as they are: Olive would go through a cache of Hugging Face datasets."""
         containers = [config.train_data_config, config.eval_data_config]
         train, heldout = [container and container.to_data_container().load_dataset() for container in containers]
@@ -125,7 +126,7 @@ class LoRAOnQuantized(LoRA):
         trainer = TokenMeanTrainer(
             model=model,
             args=arguments,
-            # A list has what a data set of PyTorch has: a length, and members by their index.
+            # A sequence has what a data set of PyTorch has: a length, and members by their index.
             train_dataset=cast(Dataset, rows),
             eval_dataset=cast(Dataset | None, heldout),
             data_collator=Collator(tokenizer.pad_token_id, way.lengths, way.labelled_only),
@@ -177,7 +178,7 @@ def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArg
 
 
 def chosen_way(
-    model: PeftModel, rows: list[dict], arguments: transformers.TrainingArguments, config: type[BasePassConfig]
+    model: PeftModel, rows: Sequence[dict], arguments: transformers.TrainingArguments, config: type[BasePassConfig]
 ) -> gpu.Way:
     """Return how to train on `rows`: plainly on the CPU, where the compiler would cost more than it saves."""
     if device.resolve("auto") == "cpu":

@@ -1,43 +1,50 @@
 """Rows of whole examples: fewer, longer sequences that have no padding to speak of."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from olive.data.constants import IGNORE_INDEX
 
-from passes.trainer import epochs
+from passes.trainer import Picked, epochs
 
 
-def packed_rows(examples: Sequence[dict], row_tokens: int, count: int, seed: int) -> list[dict]:
+def packed_rows(examples: Sequence[dict], row_tokens: int, count: int, seed: int) -> Sequence[dict]:
     """Return `count` rows: all examples, in an order of chance, packed into rows; then again in another order.
 
     :param examples: dicts of input_ids and labels, each int64 of shape (tokens,)
     :param row_tokens: at most so many tokens a row; no example may have more
     :return: dicts of input_ids, labels and position_ids
     """
-    rows: list[dict] = []
+    lengths = [len(each["input_ids"]) for each in examples]
+    rows: list[list[int]] = []
     for order in epochs(len(examples), seed):
-        rows += [joined(row) for row in first_fit([examples[index] for index in order], row_tokens)]
+        found = first_fit([lengths[index] for index in order], row_tokens)
+        rows += [[order[place] for place in row] for row in found]
         if len(rows) >= count:
             break
-    return rows[:count]
+    return Picked(lambda row: joined([examples[index] for index in row]), rows[:count])
 
 
-def first_fit(examples: Iterable[dict], row_tokens: int) -> list[list[dict]]:
-    """Put each example into the first row that has room for it, or else into a new one."""
-    rows: list[list[dict]] = []
-    room: dict[int, int] = {}  # by row, of those that are not full
-    for example in examples:
-        tokens = len(example["input_ids"])
-        row = next((index for index, free in room.items() if free >= tokens), len(rows))
-        if row == len(rows):
-            rows.append([])
-            room[row] = row_tokens
-        rows[row].append(example)
-        room[row] -= tokens
-        if not room[row]:
-            del room[row]
-    return rows
+def first_fit(lengths: Sequence[int], row_tokens: int) -> list[list[int]]:
+    """Put each example into the first row that has room for it, or else into a new one.
+
+    :param lengths: tokens of each example
+    :return: the examples of each row, by their places
+    """
+    rows: list[list[int]] = [[] for _ in lengths]
+    # A binary tree over as many rows as there can be: a node has the most room of the rows below it.
+    leaves = 1 << (len(lengths) - 1).bit_length()
+    room = [row_tokens] * (2 * leaves)
+    for place, tokens in enumerate(lengths):
+        node = 1
+        while node < leaves:
+            node *= 2
+            node += room[node] < tokens
+        rows[node - leaves].append(place)
+        room[node] -= tokens
+        while node := node // 2:
+            room[node] = max(room[2 * node], room[2 * node + 1])
+    return [row for row in rows if row]
 
 
 def joined(examples: Sequence[dict]) -> dict[str, torch.Tensor]:

@@ -1,8 +1,8 @@
 """Train as one process or as several, with the same result: the same batches, and means over all their tokens."""
 
 import contextlib
-from collections.abc import Iterator, Sized
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence, Sized
+from typing import Any, Generic, TypeVar, cast, overload
 
 import torch
 import transformers
@@ -10,6 +10,8 @@ from olive.data.constants import IGNORE_INDEX
 from transformers.trainer_utils import EvalLoopOutput
 
 from passes.batches import labelled_loss
+
+T = TypeVar("T")
 
 
 def epochs(examples: int, seed: int) -> Iterator[list[int]]:
@@ -19,7 +21,32 @@ def epochs(examples: int, seed: int) -> Iterator[list[int]]:
         yield torch.randperm(examples, generator=generator).tolist()
 
 
-def training_order(examples: list[dict], count: int, seed: int) -> list[dict]:
+class Picked(Sequence[dict], Generic[T]):
+    """Examples in an order, each read or made when it is asked for.
+
+    :param make: gives an example for what stands in the order
+    """
+
+    def __init__(self, make: Callable[[T], dict], order: Sequence[T]) -> None:
+        self._make = make
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, index: int) -> dict: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[dict]: ...
+
+    def __getitem__(self, index: int | slice) -> dict | list[dict]:
+        if isinstance(index, slice):
+            return [self._make(each) for each in self._order[index]]
+        return self._make(self._order[index])
+
+
+def training_order(examples: Sequence[dict], count: int, seed: int) -> Sequence[dict]:
     """Return `count` examples: all of them in an order of chance, then all in another, and so on.
 
     Unlike the Trainer's own order, it has no smaller batch at the end of an epoch, which several processes would
@@ -30,7 +57,7 @@ def training_order(examples: list[dict], count: int, seed: int) -> list[dict]:
         order += epoch
         if len(order) >= count:
             break
-    return [examples[index] for index in order[:count]]
+    return Picked(examples.__getitem__, order[:count])
 
 
 class TokenMeanTrainer(transformers.Trainer):

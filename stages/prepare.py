@@ -1,47 +1,47 @@
 """Validate, tokenize and split an adapter's data set.
 
-in:  adapters.ADAPTER.{data,template,max_seq_len,too_long,heldout,response_schema,samples}, base.trust_remote_code
-     (params.yaml), models/base (tokenizer)
+in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,heldout,heldout_examples,response_schema,
+     samples}, base.trust_remote_code (params.yaml), models/base (tokenizer)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
+import os
 from pathlib import Path
 
 from press.core import cli, files, paths
-from press.data import examples, jsonl
+from press.data import jsonl, records
 from press.model import checkpoints, device_tokenizer
 from press.params import settings
 from press.training import preparation, preparation_report
 
 
 def main(adapter: str) -> None:
+    # Nothing is forked here: many lines at once are read by all cores, and into the same tokens.
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
     project = settings.load()
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
-    samples = preparation.render_samples(params)
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
-    result = preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE))
-    texts = samples + examples.texts(result.train + result.heldout)
-    device_tokenizer.check(device_tokenizer.before_capture(tokenizer), tokenizer, texts)
+    device = device_tokenizer.opened(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
-        jsonl.write(building / paths.TRAIN, result.train)
-        jsonl.write(building / paths.HELDOUT, result.heldout)
+        with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:
+            result = preparation.Prepared(train, heldout)
+            preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
+        samples = preparation.render_samples(params, result.template)
+        device_tokenizer.check(lambda text: device_tokenizer.encode(device, text), tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,
             {
-                "template": params.template,
+                "template": result.template,
                 "samples": samples,
                 "response_schema": params.response_schema,
-                "data_sha256": files.sha256(Path(params.data)),
+                "data_sha256": records.digest(Path(params.data)),
             },
         )
     with files.replaced(paths.PREPARATIONS / adapter) as building:
         preparation_report.write(result, building)
-    left_out = len(result.rejects) + result.duplicates
-    print(
-        f"{adapter}: {len(result.train)} to train, {len(result.heldout)} held out, {left_out} left out, "
-        f"{result.truncated} truncated"
-    )
+    for sentence in preparation_report.sentences(adapter, result):
+        print(sentence)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def leaves(values: dict, prefix: str = "") -> dict[str, object]:
     found = {}
     for key, value in values.items():
         path = f"{prefix}{key}"
-        whole = not isinstance(value, dict) or path.endswith((".config", ".response_schema"))
+        whole = not isinstance(value, dict) or path.endswith((".config", ".fields", ".response_schema"))
         found |= {path: value} if whole else leaves(value, f"{path}.")
     return found
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from press.core.errors import UserError
-from press.data import chats, jsonl, strict_json, tokens
+from press.data import chats, formats, jsonl, strict_json, tokens
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -64,22 +64,8 @@ def _message(number: int, message: object, tokenizer: "PreTrainedTokenizerBase")
     """Return a message with its content as one text."""
     if not isinstance(message, dict) or not isinstance(message.get("role"), str) or not message["role"]:
         raise ValueError(f"message {number} has no role, such as user or assistant")
-    spoken = {**message, "content": _content(number, message.get("content"))}
+    spoken = {**message, "content": formats.content(number, message.get("content"))}
     for text in strict_json.texts(spoken):
         if wrong := tokens.complaint(text, tokenizer):
             raise ValueError(f"message {number} {wrong}")
     return spoken
-
-
-def _content(number: int, content: object) -> str:
-    """Return the text of a message, whose content may come in parts: [{"type": "text", "text": "…"}]."""
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if not isinstance(parts, list) or not parts:
-        raise ValueError(f"message {number} has no content")
-    for part in parts:
-        if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise ValueError(f"message {number} has a part that is no text: only text can be calibrated on")
-    text = "".join(part["text"] for part in parts)
-    if not text.strip():
-        raise ValueError(f"message {number} has no content")
-    return text

@@ -6,12 +6,15 @@ another parser refuses such a text, or reads something else in it.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 # Arrays and objects in each other. A schema of that depth can still be checked without an end of Python's stack.
 DEPTH = 64
 TOO_DEEP = f"JSON with more than {DEPTH} levels of arrays and objects"
+# Halves of surrogate pairs, and the escapes that may be some.
+HALF = re.compile(r"[\ud800-\udfff]|\\u[dD][89a-fA-F]")
 
 
 def parse(text: str) -> Any:
@@ -30,9 +33,11 @@ def parse(text: str) -> Any:
         raise ValueError(f"not JSON ({error.msg.removesuffix(' at')} at {line}column {error.colno})") from error
     except RecursionError as error:
         raise ValueError(TOO_DEEP) from error
-    _check_depth(value)
-    if any("\ud800" <= character <= "\udfff" for character in json.dumps(value, ensure_ascii=False)):
-        raise ValueError("JSON with half of a surrogate pair, which is no character")
+    # Millions of lines are read: what a text cannot have is not looked for.
+    if text.count("[") + text.count("{") > DEPTH:
+        _check_depth(value)
+    if HALF.search(text):
+        _check_characters(value)
     return value
 
 
@@ -79,6 +84,13 @@ def _finite(text: str) -> float:
 def _integer(text: str) -> int:
     _finite(text)
     return int(text)
+
+
+def _check_characters(value: object) -> None:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("JSON with half of a surrogate pair, which is no character") from error
 
 
 def _check_depth(value: object) -> None:

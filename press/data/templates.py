@@ -7,6 +7,8 @@ A template names the fields of the line in braces and must end with the answer a
 import string
 
 RESPONSE = "response"
+# In place of a template: the base model's own chat template.
+CHAT = "chat"
 
 
 def fields(template: str) -> list[str]:
@@ -20,17 +22,22 @@ def fields(template: str) -> list[str]:
     return [name for _, name, _, _ in parts if name is not None]
 
 
+def names(template: str) -> tuple[str, ...]:
+    """Return the field names of an adapter's own template; none if it takes the chat template."""
+    return () if template == CHAT else tuple(fields(template))
+
+
 def check_template(template: str) -> None:
     """Raise ValueError unless `{response}` is the template's last field and named once."""
-    names = fields(template)
+    found = fields(template)
     if "\0" in template:
         raise ValueError("template has the character U+0000, at which a device cuts a text off")
-    for name in names:
+    for name in found:
         if not name.isidentifier():
             raise ValueError(f"template has the field {{{name}}}, which is not a name")
     # The text is counted too, since `render` splits there: {{response}} would be a second one.
-    once = names.count(RESPONSE) == template.count(f"{{{RESPONSE}}}") == 1
-    if not once or names[-1] != RESPONSE or len(names) < 2:
+    once = found.count(RESPONSE) == template.count(f"{{{RESPONSE}}}") == 1
+    if not once or found[-1] != RESPONSE or len(found) < 2:
         raise ValueError("template must name {response} once, as its last field, after at least one other field")
 
 

@@ -4,6 +4,10 @@ The literal text of a template may hold control tokens, such as <|im_end|>. What
 text, of which no tokenizer may make one. The device's cannot be told to read it as plain text, so that it is refused.
 """
 
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from press.data.examples import Example
@@ -11,17 +15,40 @@ from press.data.examples import Example
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+Span = tuple[int, int]
+HALF = re.compile("[\ud800-\udfff]")
+
 
 def encode(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[int]:
     """Return the token ids of a text as it stands, without tokens that a tokenizer would add."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text as `encode` has them; many texts at once are read by all cores."""
+    return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+
+
+def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
+    """Return the token ids of each text, and what characters each token stands for, from the first to behind the last.
+
+    Many texts at once are read by all cores. No token ends before one that stands before it.
+    """
+    if not texts:
+        return []
+    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
+    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+
+
 def example(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) -> Example:
     """Tokenize prompt and completion as one text and mark where the prompt's tokens end."""
-    encoded = tokenizer(prompt + completion, add_special_tokens=False, return_offsets_mapping=True)
-    prompt_tokens = sum(end <= len(prompt) for _, end in encoded["offset_mapping"])
-    return Example(prompt=prompt, completion=completion, input_ids=encoded["input_ids"], prompt_tokens=prompt_tokens)
+    ((ids, spans),) = offsets(tokenizer, [prompt + completion])
+    return Example(prompt=prompt, completion=completion, input_ids=ids, prompt_tokens=before(spans, len(prompt)))
+
+
+def before(spans: Sequence[Span], place: int) -> int:
+    """Return how many tokens end at a character or before it."""
+    return bisect_right(spans, place, key=itemgetter(1))
 
 
 def start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -37,12 +64,43 @@ def control(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
 
 def complaint(text: str, tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """Return what keeps a person's text from being read as it stands, or None."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        return "has half of a surrogate pair, which is no character"
-    if "\0" in text:
-        return "has the character U+0000, at which a device cuts a text off"
-    names = control(tokenizer)
-    for token in encode(tokenizer, text):
-        if token in names:
-            return f"has {names[token]!r}, which the base model reads as a control token: write it otherwise"
-    return None
+    return Reader(tokenizer).complaint(text)
+
+
+class Reader:
+    """Tells of many texts what keeps them from being read as they stand."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._tokenizer = tokenizer
+        self._control = control(tokenizer)
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        self._normalizer = backend and backend.normalizer
+        # Millions of texts are read: only one that has a control token's name can have the token.
+        names = {form for name in self._control.values() for form in (name, self._normalized(name)) if form}
+        self._named = re.compile("|".join(map(re.escape, sorted(names)))) if backend and names else None
+
+    def complaint(self, text: str) -> str | None:
+        """Return what keeps a person's text from being read as it stands, or None."""
+        if HALF.search(text):
+            return "has half of a surrogate pair, which is no character"
+        if "\0" in text:
+            return "has the character U+0000, at which a device cuts a text off"
+        if self._may_have_control(text):
+            for token in encode(self._tokenizer, text):
+                if token in self._control:
+                    name = self._control[token]
+                    return f"has {name!r}, which the base model reads as a control token: write it otherwise"
+        return None
+
+    def tail(self, text: str) -> str:
+        """Return the end of a text from its last control token on, before which no token depends on what follows."""
+        places = [match.start() for match in self._named.finditer(text)] if self._named and not self._normalizer else []
+        return text[places[-1] :] if places else text
+
+    def _may_have_control(self, text: str) -> bool:
+        if self._named is None:
+            return bool(self._control)
+        return bool(self._named.search(text) or self._named.search(self._normalized(text)))
+
+    def _normalized(self, text: str) -> str:
+        return self._normalizer.normalize_str(text) if self._normalizer else ""

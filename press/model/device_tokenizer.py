@@ -1,8 +1,9 @@
 """The tokenizer of the device, onnxruntime-genai's: it has to read texts as the one that a model is trained with."""
 
 import itertools
+import json
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,10 +33,31 @@ def of_model(folder: Path) -> Encode:
 
 def before_capture(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     """Return what encodes texts as the tokenizer will that a captured model gets from a checkpoint."""
+    device = opened(tokenizer)
+    return lambda text: encode(device, text)
+
+
+def opened(tokenizer: "PreTrainedTokenizerBase") -> og.Tokenizer:
+    """Return the tokenizer that a captured model gets from a checkpoint, as the device reads it."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save_pretrained(folder)
         files.write_json(Path(folder) / paths.RUNTIME_CONFIG, CONFIG)
-        return of_model(Path(folder))
+        return og.Tokenizer(og.Config(folder))
+
+
+def rendered(
+    tokenizer: og.Tokenizer, messages: Sequence[dict], tools: Sequence[dict], template: str | None
+) -> str | None:
+    """Return the text that the device makes of a chat, up to where the answer begins; None if it cannot.
+
+    :param template: in place of the model's own chat template
+    """
+    given = {"template_str": template} if template else {}
+    called = {"tools": json.dumps(list(tools))} if tools else {}
+    try:
+        return tokenizer.apply_chat_template(json.dumps(list(messages)), add_generation_prompt=True, **given, **called)
+    except RuntimeError:
+        return None
 
 
 def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
@@ -54,9 +76,20 @@ def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[
     :raises UserError: with the text, and the first tokens that differ
     """
     for text in texts:
-        trained, read = tokens.encode(tokenizer, text), device(text)
-        if trained != read:
-            raise UserError(_difference(tokenizer, text, trained, read))
+        _compare(device(text), tokenizer, text, tokens.encode(tokenizer, text))
+
+
+def compare(device: og.Tokenizer, tokenizer: "PreTrainedTokenizerBase", text: str, ids: list[int]) -> None:
+    """Refuse a base model of which the device reads a text in other tokens than those that are given.
+
+    :raises UserError: with the text, and the first tokens that differ
+    """
+    _compare(encode(device, text), tokenizer, text, ids)
+
+
+def _compare(read: list[int], tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[int]) -> None:
+    if trained != read:
+        raise UserError(_difference(tokenizer, text, trained, read))
 
 
 def _difference(tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[int], read: list[int]) -> str:

@@ -21,8 +21,10 @@ def check_gates(params: Settings) -> None:
 def check_files(params: Settings) -> None:
     """Refuse parameters that name files which are not there."""
     for name, adapter in params.adapters.items():
-        if not Path(adapter.data).is_file():
-            raise UserError(f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, which is not a file")
+        if not Path(adapter.data).exists():
+            raise UserError(
+                f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, which is neither a file nor a folder"
+            )
     texts = {"quantize.calibration": params.quantize.calibration.data, "evaluate.general": params.evaluate.general.data}
     for block, path in texts.items():
         if not Path(path).is_file():

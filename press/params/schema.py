@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from press.data import schemas
-from press.data.templates import check_template
+from press.data import formats, schemas, templates
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
 
@@ -195,10 +194,14 @@ class Training(Block):
 
 class Adapter(Block):
     data: str
+    format: Literal["messages", "prompt", "alpaca", "sharegpt", "text"] | None
+    fields: dict[str, str]
     template: str
+    turns: Literal["all", "last"]
     max_seq_len: Annotated[int, Field(ge=8)]
     too_long: Literal["error", "skip", "truncate"]
     heldout: Annotated[float, Field(gt=0, le=0.5)]
+    heldout_examples: Positive
     response_schema: dict | None
     samples: list[str]
     lora: Lora
@@ -207,7 +210,8 @@ class Adapter(Block):
     @field_validator("template")
     @classmethod
     def template_ends_with_the_answer(cls, template: str) -> str:
-        check_template(template)
+        if template != templates.CHAT:
+            templates.check_template(template)
         return template
 
     @field_validator("response_schema")
@@ -215,6 +219,26 @@ class Adapter(Block):
     def schema_is_json_schema(cls, schema: dict | None) -> dict | None:
         schemas.check(schema or {})
         return schema
+
+    @model_validator(mode="after")
+    def fields_are_the_format_s(self) -> "Adapter":
+        names = templates.names(self.template)
+        known = {
+            name for each in ([self.format] if self.format else formats.NAMES) for name in formats.known(each, names)
+        }
+        for name in self.fields:
+            if name not in known:
+                of = f"the format {self.format} has" if self.format else "the formats have"
+                raise ValueError(f"fields names {name!r}, but {of} only {', '.join(sorted(known))}")
+        return self
+
+    @model_validator(mode="after")
+    def plain_text_has_no_answer(self) -> "Adapter":
+        if self.format == "text" and (self.template != templates.CHAT or self.response_schema is not None):
+            key = "template" if self.template != templates.CHAT else "response_schema"
+            needed = templates.CHAT if self.template != templates.CHAT else "null"
+            raise ValueError(f"{key} goes with answers, but the format text has none: choose {needed}")
+        return self
 
 
 class Target(Block):

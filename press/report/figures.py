@@ -137,7 +137,7 @@ def samples(inputs: Inputs, adapter: str) -> tuple[list[Sample], list[Sample]]:
         bare = [("bare", row["bare"])] if "bare" in row else []
         texts = [*bare, (adapter, row["adapter"]), *row.get("others", {}).items()]
         given = [_answer(model, text, params["response_schema"], model == adapter) for model, text in texts]
-        all_of_them.append(Sample(templates.given(params["template"], row["prompt"]), given))
+        all_of_them.append(Sample(templates.given(inputs.template(adapter), row["prompt"]), given))
     first = len(params["samples"])
     return all_of_them[:first], all_of_them[first:]
 

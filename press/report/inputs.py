@@ -9,6 +9,7 @@ from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
+from press.data import templates
 from press.package import machines
 
 BENCH = paths.REPORTS / "bench" / "runtime.json"
@@ -59,6 +60,14 @@ class Inputs:
         """The benchmark, if it is of this package."""
         timed = (self.bench or {}).get("package", {}).get("sha256", {})
         return self.bench if timed and timed.items() <= self.manifest["files"].items() else None
+
+    def template(self, adapter: str) -> str:
+        """Return the template by which an adapter is asked, whether it is its own or the base model's."""
+        own = self.params["adapters"][adapter]["template"]
+        if own != templates.CHAT:
+            return own
+        path = paths.PACKAGES / self.target / "adapters" / adapter / paths.ADAPTER_MANIFEST
+        return _json(path)["template"]
 
     @property
     def adapters(self) -> list[str]:

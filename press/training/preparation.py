@@ -1,33 +1,61 @@
 """Turn an adapter's data set into examples: validated, tokenized, and split into a training and a held-out set."""
 
 import hashlib
+import heapq
+import itertools
 import json
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, jsonl, templates, tokens
+from press.data import answers, formats, records, strict_json, templates, tokens
 from press.data.examples import Example
+from press.data.formats import Chat
+from press.model import device_tokenizer
 from press.params import schema
-from press.training.rendering import Renderer
+from press.training.rendering import Renderer, Said, renderer
 
 if TYPE_CHECKING:
+    import onnxruntime_genai as og
     from transformers import PreTrainedTokenizerBase
 
 # Mistakes that are told at once, and lines of each.
 SHOWN_ERRORS = 10
 SHOWN_LINES = 5
+# Lines that are tokenized at once, by all cores.
+BATCH = 1024
 
 
-@dataclass
+def _is_punctuation(character: str) -> bool:
+    return unicodedata.category(character).startswith("P")
+
+
+ASCII_PUNCTUATION = dict.fromkeys(code for code in range(128) if _is_punctuation(chr(code)))
+
+
+class Sink(Protocol):
+    """What examples are put into: a list, or a file."""
+
+    def append(self, value: Example, /) -> object: ...
+
+    def __len__(self) -> int: ...
+
+
+@dataclass(slots=True)
 class Reject:
-    """A line that is left out, or that stops the stage."""
+    """A line that is left out, or that stops the stage.
+
+    :param file: that has it, where the data set is a folder
+    """
 
     line: int
     reason: str
+    file: str = ""
 
 
 @dataclass
@@ -35,69 +63,79 @@ class Prepared:
     """A data set after validation: examples by split, and what was left out or changed.
 
     :param duplicates: lines that say what an earlier one says
-    :param near_duplicates: lines whose prompt differs from an earlier one's in case, Unicode form or spaces alone, and
-        that are in the same split as that one
+    :param near_duplicates: lines whose prompt differs from an earlier one's in case, Unicode form, spaces or
+        punctuation alone, and that are in the same split as that one
     :param truncated: examples whose answer was cut to max_seq_len
+    :param set_aside: held-out lines that are more than heldout_examples
+    :param rendered_otherwise: examples whose prompt the device's own chat template would not give
+    :param lengths: how many examples have so many tokens
+    :param template: by which the adapter is asked one question
+    :param guessed: a sentence about what was guessed
     """
 
-    train: list[Example] = field(default_factory=list)
-    heldout: list[Example] = field(default_factory=list)
+    train: Sink = field(default_factory=list[Example])
+    heldout: Sink = field(default_factory=list[Example])
     rejects: list[Reject] = field(default_factory=list)
     duplicates: int = 0
     near_duplicates: int = 0
     truncated: int = 0
+    set_aside: int = 0
+    rendered_otherwise: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+    template: str = ""
+    guessed: str = ""
 
 
-def prepare(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> Prepared:
-    """Turn an adapter's JSON Lines file into tokenized examples.
+class Line(NamedTuple):
+    """A line that fits the format."""
 
-    A line is held out by the hash of its own content, so that adding a line moves no other line. Where prompts are
-    nearly the same, the first one decides for all: none is trained on that another is held out for.
+    at: Reject
+    said: Said
 
+
+def prepare(
+    adapter: schema.Adapter,
+    tokenizer: "PreTrainedTokenizerBase",
+    eos_ids: list[int],
+    result: Prepared | None = None,
+    device: "og.Tokenizer | None" = None,
+) -> Prepared:
+    """Turn an adapter's data set into tokenized examples.
+
+    A line is held out by the hash of its own content, so that adding a line behind it does not move it. Where prompts
+    are nearly the same, the first one decides for all: none is trained on that another is held out for.
+
+    :param result: with what the examples are put into; lists, if it is not given
+    :param device: the tokenizer of the device, which has to give the same tokens
     :raises UserError: naming the file and the lines that are wrong, or if a split would be empty
     """
-    path = Path(adapter.data)
-    _check_samples(adapter, tokenizer)
-    records, errors = _read(path, adapter, tokenizer)
-    result = Prepared()
-    renderer = Renderer(adapter, tokenizer, eos_ids)
-    sides: dict[tuple[str, ...], bool] = {}
-    for line, values in records.items():
-        try:
-            example = renderer.example(values)
-            if excess := renderer.excess(example):
-                if adapter.too_long == "skip":
-                    result.rejects.append(Reject(line, excess))
-                    continue
-                if adapter.too_long == "error":
-                    raise ValueError(excess)
-                renderer.truncate(example, excess)
-                result.truncated += 1
-        except ValueError as error:
-            errors.append(Reject(line, str(error)))
-            continue
-        prompt = tuple(_nearly(values[name]) for name in sorted(values) if name != templates.RESPONSE)
-        result.near_duplicates += prompt in sides
-        held_out = sides.setdefault(prompt, _is_held_out(values, adapter.heldout))
-        (result.heldout if held_out else result.train).append(example)
-    _raise(path, errors)
-    result.duplicates = len(_lines(path)) - len(records)
-    if not result.train or not result.heldout:
-        raise UserError(
-            f"{path} leaves {len(result.train)} examples to train on and {len(result.heldout)} held out; "
-            "both must be at least 1: add lines or change heldout"
-        )
-    return result
+    reader = tokens.Reader(tokenizer)
+    for sample in adapter.samples:
+        if wrong := reader.complaint(sample):
+            raise UserError(f"the sample {json.dumps(sample)} {wrong}")
+    return _Preparation(adapter, tokenizer, eos_ids, result or Prepared(), device).run()
 
 
-def render_samples(adapter: schema.Adapter) -> list[str]:
-    """Return the sample prompts as the model is given them."""
+def look(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int], lines: int) -> Prepared:
+    """Return what becomes of the first lines of a data set; those that are wrong are among the rejects.
+
+    :param lines: at most so many are read
+    """
+    preparation = _Preparation(adapter, tokenizer, eos_ids, Prepared(), None)
+    return preparation.look(lines)
+
+
+def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
+    """Return the sample prompts as the model is given them.
+
+    :param template: by which the adapter is asked one question
+    """
     if not adapter.samples:
         return []
-    given = [name for name in templates.fields(adapter.template) if name != templates.RESPONSE]
+    given = [name for name in templates.fields(template) if name != templates.RESPONSE]
     if len(set(given)) != 1:
         raise UserError(f"samples need a template with one field besides {{response}}, not {', '.join(given)}")
-    return [templates.render(adapter.template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
+    return [templates.render(template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
 
 
 def check_context(name: str, max_seq_len: int) -> None:
@@ -109,86 +147,256 @@ def check_context(name: str, max_seq_len: int) -> None:
         )
 
 
-def _check_samples(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> None:
-    for sample in adapter.samples:
-        if wrong := tokens.complaint(sample, tokenizer):
-            raise UserError(f"the sample {json.dumps(sample)} {wrong}")
+class _Preparation:
+    """A data set on its way into examples, a batch of lines at a time."""
 
+    def __init__(
+        self,
+        adapter: schema.Adapter,
+        tokenizer: "PreTrainedTokenizerBase",
+        eos_ids: list[int],
+        result: Prepared,
+        device: "og.Tokenizer | None",
+    ) -> None:
+        self._adapter = adapter
+        self._tokenizer = tokenizer
+        self._eos_ids = eos_ids
+        self._device = device
+        self._path = Path(adapter.data)
+        self._result = result
+        self._unit = "line"
+        self._errors: list[Reject] = []
+        self._reading: formats.Reading | None = None
+        self._renderer: Renderer | None = None
+        # By the digest of a prompt: where it stands first, and the digest of its answer.
+        self._seen: dict[bytes, tuple[Reject, bytes]] = {}
+        # By the digest of what a prompt has in common with those nearly the same: whether it is held out.
+        self._sides: dict[bytes, bool] = {}
+        # Those held out, the one with the largest hash first, each with its place.
+        self._heldout: list[tuple[int, int, Example]] = []
+        # What the system says in the examples, as far as that is one and the same thing.
+        self._systems: set[str] = set()
 
-def _read(
-    path: Path, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase"
-) -> tuple[dict[int, dict[str, str]], list[Reject]]:
-    """Return the distinct records by line number, and the lines that are wrong."""
-    names = templates.fields(adapter.template)
-    records, errors, seen = {}, [], {}
-    for line, text in _lines(path):
+    def run(self) -> Prepared:
+        self._read(None)
+        self._raise()
+        result = self._result
+        if not result.train or not result.heldout:
+            raise UserError(
+                f"{self._path} leaves {len(result.train)} examples to train on and {len(result.heldout)} held out; "
+                "both must be at least 1: add lines or change heldout"
+            )
+        if self._renderer:
+            result.template = self._renderer.question_template(*(self._systems if len(self._systems) == 1 else ()))
+        return result
+
+    def look(self, lines: int) -> Prepared:
+        self._read(lines)
+        self._result.rejects = sorted(self._result.rejects + self._errors, key=_place)
+        return self._result
+
+    def _read(self, most: int | None) -> None:
+        lines = self._lines(most)
+        while batch := list(itertools.islice(lines, BATCH)):
+            for line, made in zip(batch, self._made(batch), strict=True):
+                self._take(line, made)
+        for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
+            self._result.lengths[len(example["input_ids"])] += 1
+            self._result.heldout.append(example)
+
+    def _lines(self, most: int | None) -> Iterator[Line]:
+        """Yield the lines that say something new; note down those that are wrong.
+
+        :param most: lines that are read; None for all
+        """
+        count = 0
+        for file, unit, found in records.read(self._path):
+            self._unit = unit
+            where = "" if file == self._path else file.relative_to(self._path).as_posix()
+            for record in found:
+                if count == most:
+                    return
+                count += 1
+                at = Reject(record.number, record.wrong, where)
+                try:
+                    said = self._said(record)
+                    if self._is_new(at, said):
+                        yield Line(at, said)
+                except ValueError as error:
+                    at.reason = str(error)
+                    self._errors.append(at)
+        if not count:
+            names = templates.names(self._adapter.template) or formats.NEEDED[self._adapter.format or "prompt"]
+            raise UserError(f"{self._path} is empty: it needs JSON objects with {', '.join(names)}, one a line")
+
+    def _said(self, record: records.Record) -> Said:
+        """Return what a record says, or raise ValueError with what is wrong."""
+        if record.fields is None:
+            raise ValueError(record.wrong)
+        reading = self._reading or self._begun(record.fields)
+        said = reading.said(record.fields)
+        if self._adapter.response_schema is not None:
+            wrong = answers.complaint(_answer(said), self._adapter.response_schema)
+            if wrong:
+                raise ValueError(f"the response {wrong}" if wrong.startswith("breaks") else f"the response is {wrong}")
+        if self._renderer and (wrong := self._renderer.complaint(said)):
+            raise ValueError(wrong)
+        return said
+
+    def _begun(self, first: Mapping[str, Any]) -> formats.Reading:
+        """Settle how records are read, by the first one if the parameters do not say it."""
+        adapter, names = self._adapter, templates.names(self._adapter.template)
+        if adapter.format:
+            reading = formats.Reading(adapter.format, names, adapter.fields)
+        else:
+            reading = formats.guess(first, names, adapter.fields)
+            own = ", ".join(adapter.fields.get(name, name) for name in reading.needed)
+            # A template of the adapter's own leaves nothing to guess where the lines have its fields.
+            if not (names and reading.name == "prompt"):
+                self._result.guessed = f"{self._path} is read as format {reading.name}, by its fields {own}"
+        self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
+        # Whether there can be samples is known before the lines are read.
+        render_samples(adapter, self._renderer.question_template())
+        self._reading = reading
+        return reading
+
+    def _is_new(self, at: Reject, said: Said) -> bool:
+        """Return whether no earlier line says the same; refuse the same prompt with another answer."""
+        answer = _digest(_answer(said))
+        first, known = self._seen.setdefault(_digest(_asked(said)), (at, answer))
+        if known != answer:
+            file = f" of {first.file}" if first.file != at.file else ""
+            raise ValueError(f"the same prompt as {self._unit} {first.line}{file} with another answer")
+        self._result.duplicates += first is not at
+        return first is at
+
+    def _made(self, batch: list[Line]) -> list[Example | ValueError]:
+        assert self._renderer
+        return self._renderer.examples([line.said for line in batch])
+
+    def _take(self, line: Line, made: Example | ValueError) -> None:
+        """Put an example where it belongs, or note down what is wrong with it."""
         try:
-            values = _parse(text, names, adapter.response_schema)
-            _check_fields(values, tokenizer)
+            if isinstance(made, ValueError):
+                raise made
+            self._check_device(line.said, made)
+            if self._fits(line.at, made):
+                self._put(line.said, made)
         except ValueError as error:
-            errors.append(Reject(line, str(error)))
-            continue
-        prompt = tuple(values[name] for name in names if name != templates.RESPONSE)
-        first, answer = seen.setdefault(prompt, (line, values[templates.RESPONSE]))
-        if answer != values[templates.RESPONSE]:
-            errors.append(Reject(line, f"the same prompt as line {first} with another answer"))
-        elif first == line:
-            records[line] = values
-    if not records and not errors:
-        raise UserError(f"{path} is empty: it needs JSON objects with {', '.join(names)}, one a line")
-    return records, errors
+            line.at.reason = str(error)
+            self._errors.append(line.at)
+
+    def _check_device(self, said: Said, example: Example) -> None:
+        """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
+        if self._device and self._renderer:
+            text, ids = example["prompt"] + example["completion"], example["input_ids"]
+            given = ids[: example["prompt_tokens"]]
+            device_tokenizer.compare(self._device, self._tokenizer, text, ids)
+            device_tokenizer.compare(self._device, self._tokenizer, example["prompt"], given)
+            self._result.rendered_otherwise += not self._renderer.is_rendered_by(self._device, said, example)
+
+    def _fits(self, at: Reject, example: Example) -> bool:
+        """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""
+        assert self._renderer
+        excess = self._renderer.excess(example)
+        if not excess:
+            return True
+        if self._adapter.too_long == "error":
+            raise ValueError(excess)
+        if self._adapter.too_long == "truncate":
+            if self._renderer.has_room(example):
+                self._renderer.truncate(example, excess)
+                self._result.truncated += 1
+                return True
+            excess += ", and none of them is left for its answer"
+        at.reason = excess
+        self._result.rejects.append(at)
+        return False
+
+    def _put(self, said: Said, example: Example) -> None:
+        if isinstance(said, Chat) and len(self._systems) < 2:
+            self._systems.add(said.messages[0]["content"] if said.messages[0]["role"] == "system" else "")
+        number = _number(said)
+        nearly = _digest([_nearly(text) for text in strict_json.texts(_asked(said))])
+        self._result.near_duplicates += nearly in self._sides
+        if not self._sides.setdefault(nearly, number < self._adapter.heldout * 2**64):
+            self._result.lengths[len(example["input_ids"])] += 1
+            self._result.train.append(example)
+            return
+        # Of more than are wanted, those with the smallest hashes stay, whatever the order of the lines.
+        heapq.heappush(self._heldout, (-number, len(self._heldout) + self._result.set_aside, example))
+        if len(self._heldout) > self._adapter.heldout_examples:
+            heapq.heappop(self._heldout)
+            self._result.set_aside += 1
+
+    def _raise(self) -> None:
+        if self._errors:
+            lines: dict[tuple[str, str], list[int]] = {}
+            for error in sorted(self._errors, key=_place):
+                lines.setdefault((error.file, error.reason), []).append(error.line)
+            shown = [
+                f"{self._path / file} {_numbered(self._unit, of)}: {reason}" for (file, reason), of in lines.items()
+            ]
+            more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
+            raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
 
 
-def _lines(path: Path) -> list[tuple[int, bytes]]:
-    try:
-        return list(jsonl.lines(path))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(f"{path} is not a file: mend the adapter's data in params.yaml") from error
+def _place(reject: Reject) -> tuple[str, int]:
+    return reject.file, reject.line
 
 
-def _parse(text: bytes, names: list[str], response_schema: dict | None) -> dict[str, str]:
-    """Return the template's fields of one line, or raise ValueError with what is wrong."""
-    value = jsonl.parse(text)
-    for name in names:
-        if name not in value:
-            raise ValueError(f"no field {name!r}, which the template names; it has {', '.join(value) or 'none'}")
-        if not isinstance(value[name], str) or not value[name].strip():
-            raise ValueError(f"field {name!r} is {json.dumps(value[name])}, not a non-empty string")
-    if response_schema is not None:
-        wrong = answers.complaint(value[templates.RESPONSE], response_schema)
-        if wrong:
-            raise ValueError(f"the response {wrong}" if wrong.startswith("breaks") else f"the response is {wrong}")
-    return {name: value[name] for name in names}
+def _answer(said: Said) -> str:
+    """Return what is learned of a line."""
+    if isinstance(said, str):
+        return ""
+    if isinstance(said, dict):
+        return said[templates.RESPONSE]
+    answer = said.messages[-1]
+    return answer["content"] if set(answer) == {"role", "content"} else json.dumps(answer, sort_keys=True)
 
 
-def _check_fields(values: dict[str, str], tokenizer: "PreTrainedTokenizerBase") -> None:
-    for name, text in values.items():
-        if wrong := tokens.complaint(text, tokenizer):
-            raise ValueError(f"field {name!r} {wrong}")
+def _asked(said: Said) -> Any:
+    """Return all of a line but the answer."""
+    if isinstance(said, str):
+        return said
+    if isinstance(said, dict):
+        return {name: said[name] for name in sorted(said) if name != templates.RESPONSE}
+    return [*said.messages[:-1], *said.tools]
+
+
+def _number(said: Said) -> int:
+    """Return a number below 2 ** 64 that a line's content decides, in whatever format it is written."""
+    content: object = said
+    if isinstance(said, Chat):
+        question, *rest = said.messages
+        simple = [question["role"], *(each["role"] for each in rest)] == ["user", formats.ASSISTANT]
+        if simple and not said.tools and "tool_calls" not in rest[0]:
+            content = {"prompt": question["content"], templates.RESPONSE: rest[0]["content"]}
+        else:
+            content = {"messages": said.messages, "tools": said.tools}
+    return int.from_bytes(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:8])
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).digest()
 
 
 def _nearly(text: str) -> str:
-    """Return what a text has in common with those that differ in case, Unicode form or spaces alone."""
-    return " ".join(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).split())
+    """Return what a text has in common with those that differ in case, Unicode form, spaces or punctuation alone."""
+    if text.isascii():
+        together = "".join(text.lower().split())
+        alike = together.translate(ASCII_PUNCTUATION)
+    else:
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+        together = "".join(folded.split())
+        alike = "".join(each for each in together if not _is_punctuation(each))
+    # Of what is nothing but punctuation, that is what it says.
+    return alike or together
 
 
-def _is_held_out(values: dict[str, str], share: float) -> bool:
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).digest()
-    return int.from_bytes(digest[:8]) < share * 2**64
-
-
-def _raise(path: Path, errors: list[Reject]) -> None:
-    if errors:
-        lines: dict[str, list[int]] = {}
-        for error in sorted(errors, key=lambda error: error.line):
-            lines.setdefault(error.reason, []).append(error.line)
-        shown = [f"{path} {_numbered(of)}: {reason}" for reason, of in lines.items()]
-        more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
-        raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
-
-
-def _numbered(lines: list[int]) -> str:
+def _numbered(unit: str, lines: Iterable[int]) -> str:
     """Return lines in words, the first ones by their numbers."""
-    some = ", ".join(map(str, lines[:SHOWN_LINES]))
-    more = f" and {len(lines) - SHOWN_LINES} more" if len(lines) > SHOWN_LINES else ""
-    return f"{'line' if len(lines) == 1 else 'lines'} {some}{more}"
+    numbers = list(lines)
+    some = ", ".join(map(str, numbers[:SHOWN_LINES]))
+    more = f" and {len(numbers) - SHOWN_LINES} more" if len(numbers) > SHOWN_LINES else ""
+    return f"{unit if len(numbers) == 1 else f'{unit}s'} {some}{more}"

@@ -1,70 +1,314 @@
-"""One line's fields in the adapter's template, as tokens; or what is wrong with the line, or with the template."""
+"""What a line of a data set says becomes an example: in a template, as tokens; or what is wrong with it is said."""
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from press.core.errors import UserError
-from press.data import chats, templates, tokens
+from press.data import chats, formats, strict_json, templates, tokens
 from press.data.examples import Example
+from press.data.formats import Chat
+from press.data.templates import RESPONSE
+from press.model import device_tokenizer
 from press.params import schema
 
 if TYPE_CHECKING:
+    import onnxruntime_genai as og
     from transformers import PreTrainedTokenizerBase
+
+# What a record says, by its format.
+Said = Chat | dict[str, str] | str
 
 MERGED = (
     "the template's text before {response} merges with the answer into one token, so that the model would be given "
     "another prompt than it was trained on: end that text with a line break or a special token, not with a space"
 )
 COMPOSED = "the template's text and the fields beside it make a control token together: part them, as by a line break"
+REWRITTEN = (
+    "a chat that the chat template begins otherwise when it goes on, so that the model would be given another prompt "
+    "than it was trained on"
+)
+ENDLESS = (
+    "the chat template ends no answer with the base model's end-of-turn token, {marks}, so that an answer would never "
+    "end: give the adapter a template of its own"
+)
+# Stand for a question and an answer where a chat template is asked for its own text.
+QUESTION, ANSWER = "olive0press0question", "olive0press0answer"
 
 
-class Renderer:
-    """What makes an example of a line's fields, or says what is wrong with the line by a ValueError."""
+class Rendered(NamedTuple):
+    """The text of an example.
+
+    :param given: up to where the answer begins
+    :param written: the rest
+    :param turns: characters at which the earlier answers begin that are learned, too
+    """
+
+    given: str
+    written: str
+    turns: tuple[int, ...] = ()
+
+
+class Renderer(ABC):
+    """What makes examples of what lines say, or says what is wrong with a line."""
 
     def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
         self._adapter = adapter
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
-        self._start = _start(tokenizer)
         self._control = tokens.control(tokenizer)
-        literals = [tokens.encode(tokenizer, text) for text in templates.literals(adapter.template)]
-        self._control_tokens = sum(self._count_control(ids) for ids in literals)
+        self._reader = tokens.Reader(tokenizer)
 
-    def example(self, values: dict[str, str]) -> Example:
-        """Tokenize a line.
+    @abstractmethod
+    def question_template(self, system: str = "") -> str:
+        """Return the template of one question and its answer, by which the adapter is asked later on.
+
+        :param system: what the system says in all of the examples
+        """
+
+    @abstractmethod
+    def _rendered(self, said: Said) -> Rendered:
+        """Return the text of an example."""
+
+    @abstractmethod
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+        """Return an example of its tokens, without what is behind its end."""
+
+    def examples(self, said: Sequence[Said]) -> list[Example | ValueError]:
+        """Tokenize lines, each by itself; of one that does not fit, return what is wrong.
 
         :raises UserError: if the template fits no line
         """
-        before, completion = templates.render(self._adapter.template, values)
-        example = tokens.example(self._tokenizer, before, completion)
-        ids = example["input_ids"]
-        if ids[-1] not in self._eos_ids:
-            raise UserError(_endless(self._adapter.template, self._tokenizer, self._eos_ids))
-        if ids[: len(self._start)] != self._start:
-            raise UserError(_startless(self._adapter.template, self._tokenizer))
-        if self._count_control(ids) != self._control_tokens:
-            raise ValueError(COMPOSED)
-        if tokens.encode(self._tokenizer, before) != ids[: example["prompt_tokens"]]:
-            raise ValueError(MERGED)
-        return example
+        found: list[Example | ValueError] = []
+        fitting: dict[int, Rendered] = {}
+        for index, each in enumerate(said):
+            try:
+                fitting[index] = self._rendered(each)
+                found.append(ValueError())
+            except ValueError as error:
+                found.append(error)
+        encoded = tokens.offsets(self._tokenizer, [text.given + text.written for text in fitting.values()])
+        tails = [self._reader.tail(text.given) for text in fitting.values()]
+        # Most prompts end alike.
+        own = dict(zip(set(tails), tokens.encode_all(self._tokenizer, list(set(tails))), strict=True))
+        for (index, text), (ids, spans), tail in zip(fitting.items(), encoded, tails, strict=True):
+            try:
+                made = self._made(said[index], text, ids, spans)
+                count = made["prompt_tokens"]
+                if ids[max(count - len(own[tail]), 0) : count] != own[tail]:
+                    raise ValueError(MERGED)
+                found[index] = made
+            except ValueError as error:
+                found[index] = error
+        return found
+
+    def example(self, said: Said) -> Example:
+        """Tokenize a line.
+
+        :raises ValueError: with what is wrong with it
+        :raises UserError: if the template fits no line
+        """
+        (found,) = self.examples([said])
+        if isinstance(found, ValueError):
+            raise found
+        return found
+
+    def complaint(self, said: Said) -> str | None:
+        """Return what keeps the texts of a line from being read as they stand, or None."""
+        if isinstance(said, str):
+            named = [("the text", said)]
+        elif isinstance(said, dict):
+            named = [(f"field {name!r}", text) for name, text in said.items()]
+        else:
+            named = [
+                (f"message {number}", text)
+                for number, message in enumerate(said.messages, start=1)
+                for text in strict_json.texts(message)
+            ]
+            named += [("a tool", text) for text in strict_json.texts(said.tools)]
+        for name, text in named:
+            if wrong := self._reader.complaint(text):
+                return f"{name} {wrong}"
+        return None
+
+    def is_rendered_by(self, device: "og.Tokenizer", said: Said, example: Example) -> bool:
+        """Return whether the device's tokenizer would render a chat as the prompt that was trained on."""
+        return True
 
     def excess(self, example: Example) -> str | None:
         """Return in words by how much an example is too long, or None."""
         length, limit = len(example["input_ids"]), self._adapter.max_seq_len
         return f"{length} tokens, more than max_seq_len {limit}" if length > limit else None
 
+    def has_room(self, example: Example) -> bool:
+        """Return whether an example that is cut keeps a token of the answer, and the one that ends it."""
+        return example["prompt_tokens"] <= self._adapter.max_seq_len - 2
+
     def truncate(self, example: Example, excess: str) -> None:
         """Cut an example's answer, and end it as the whole one ends."""
-        limit = self._adapter.max_seq_len
-        # A token of the answer has to be left, and the one that ends it.
-        if example["prompt_tokens"] > limit - 2:
-            raise ValueError(excess)
         if self._adapter.response_schema is not None:
             raise ValueError(f"{excess}, and an answer that is cut satisfies no response_schema: choose too_long skip")
         ids = example["input_ids"]
-        example["input_ids"] = ids[: limit - 1] + ids[-1:]
+        example["input_ids"] = ids[: self._adapter.max_seq_len - 1] + ids[-1:]
 
-    def _count_control(self, ids: list[int]) -> int:
-        return sum(token in self._control for token in ids)
+    def _count_control(self, ids: Sequence[int]) -> int:
+        return sum(map(self._control.__contains__, ids))
+
+    def _marks(self) -> str:
+        return " or ".join(repr(mark) for mark in self._tokenizer.convert_ids_to_tokens(self._eos_ids)) or "(none)"
+
+    def _end(self) -> str:
+        """Return the control token that ends an answer."""
+        if not self._eos_ids:
+            raise UserError("the base model has no token that ends an answer: choose another one")
+        return str(self._tokenizer.convert_ids_to_tokens(self._eos_ids[0]))
+
+
+class OwnTemplate(Renderer):
+    """An adapter's own template, whose fields a line fills."""
+
+    def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
+        super().__init__(adapter, tokenizer, eos_ids)
+        self._start = _start(tokenizer)
+        literals = [tokens.encode(tokenizer, text) for text in templates.literals(adapter.template)]
+        self._control_tokens = sum(self._count_control(ids) for ids in literals)
+
+    def question_template(self, system: str = "") -> str:
+        return self._adapter.template
+
+    def _rendered(self, said: Said) -> Rendered:
+        assert isinstance(said, dict)
+        return Rendered(*templates.render(self._adapter.template, said))
+
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+        if ids[-1] not in self._eos_ids:
+            raise UserError(
+                f"the template ends with {self._adapter.template[-12:]!r}, so that an answer would never end: it must "
+                f"end with the base model's end-of-turn token, {self._marks()}"
+            )
+        if ids[: len(self._start)] != self._start:
+            raise UserError(
+                f"the template begins with {self._adapter.template[:12]!r}, but the base model knows no text that does "
+                f"not begin with {self._tokenizer.bos_token!r}: begin the template with it"
+            )
+        if self._count_control(ids) != self._control_tokens:
+            raise ValueError(COMPOSED)
+        prompt_tokens = tokens.before(spans, len(text.given))
+        return Example(prompt=text.given, completion=text.written, input_ids=ids, prompt_tokens=prompt_tokens)
+
+
+class ChatTemplate(Renderer):
+    """The base model's chat template, or a plain one where it has none."""
+
+    def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
+        super().__init__(adapter, tokenizer, eos_ids)
+        # None: the model's own.
+        self._plain: str | None = None
+        if not tokenizer.chat_template:
+            start = tokenizer.bos_token if tokens.start(tokenizer) else ""
+            self._plain = chats.plain(str(start), self._end())
+        self._counts: dict[tuple, int] = {}
+
+    def question_template(self, system: str = "") -> str:
+        spoken = [{"role": "system", "content": system}] * bool(system)
+        spoken += [{"role": "user", "content": QUESTION}, {"role": formats.ASSISTANT, "content": ANSWER}]
+        try:
+            example = self.example(Chat(spoken))
+        except ValueError as error:
+            raise UserError(f"the base model's chat template takes no question and answer: {error}") from error
+        text = example["prompt"] + example["completion"]
+        if text.count(QUESTION) != 1 or text.count(ANSWER) != 1:
+            raise UserError("the base model's chat template does not give a question and its answer once each")
+        escaped = text.replace("{", "{{").replace("}", "}}")
+        return escaped.replace(QUESTION, "{prompt}").replace(ANSWER, f"{{{RESPONSE}}}")
+
+    def is_rendered_by(self, device: "og.Tokenizer", said: Said, example: Example) -> bool:
+        assert isinstance(said, Chat)
+        return device_tokenizer.rendered(device, said.messages[:-1], said.tools, self._plain) == example["prompt"]
+
+    def _text(self, messages: Sequence[dict], said: Chat, *, asks: bool = False) -> str:
+        return chats.text(self._tokenizer, messages, said.tools, self._plain, asks=asks)
+
+    def _rendered(self, said: Said) -> Rendered:
+        assert isinstance(said, Chat)
+        whole = self._text(said.messages, said)
+        answers = [place for place, each in enumerate(said.messages) if each["role"] == formats.ASSISTANT]
+        if self._adapter.turns == "last":
+            answers = answers[-1:]
+        given = [self._text(said.messages[:place], said, asks=True) for place in answers]
+        for prompt, place in zip(given, answers, strict=True):
+            if not whole.startswith(prompt):
+                raise ValueError(REWRITTEN + ("" if place == answers[-1] else ": choose turns last"))
+        *earlier, last = map(len, given)
+        return Rendered(whole[:last], whole[last:], tuple(earlier))
+
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+        assert isinstance(said, Chat)
+        if self._count_control(ids) != self._expected(said):
+            raise ValueError(COMPOSED)
+        starts = [tokens.before(spans, place) for place in (*text.turns, len(text.given))]
+        ends = [self._turn_end(ids, start) for start in starts]
+        if any(end > start for end, start in zip(ends, starts[1:], strict=False)):
+            raise UserError(ENDLESS.format(marks=self._marks()))
+        for place, start in zip(text.turns, starts, strict=False):
+            if spans[start][0] != place:
+                raise ValueError(MERGED)
+        *learned, (prompt_tokens, end) = zip(starts, ends, strict=True)
+        written = text.written[: spans[end - 1][1] - len(text.given)]
+        made = Example(prompt=text.given, completion=written, input_ids=ids[:end], prompt_tokens=prompt_tokens)
+        if learned:
+            made["learned"] = learned
+        return made
+
+    def _turn_end(self, ids: list[int], start: int) -> int:
+        """Return the place behind the token that ends the turn which begins at a place: no text of a line has one."""
+        for place in range(start, len(ids)):
+            if ids[place] in self._eos_ids:
+                return place + 1
+        raise UserError(ENDLESS.format(marks=self._marks()))
+
+    def _expected(self, said: Chat) -> int:
+        """Return how many control tokens the chat template itself has in a chat of this shape."""
+        # Who calls a tool, and which, may decide.
+        if said.tools or any("tool_calls" in each for each in said.messages):
+            return self._own_control(said)
+        shape = tuple((each["role"], *sorted(each)) for each in said.messages)
+        if shape not in self._counts:
+            self._counts[shape] = self._own_control(said)
+        return self._counts[shape]
+
+    def _own_control(self, said: Chat) -> int:
+        bare = [{**each, "content": "x"} if each["content"] else each for each in said.messages]
+        return self._count_control(tokens.encode(self._tokenizer, self._text(bare, said)))
+
+
+class Plain(Renderer):
+    """Plain text, all of which is learned, with the tokens that begin and end a text."""
+
+    def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
+        super().__init__(adapter, tokenizer, eos_ids)
+        self._start = str(tokenizer.bos_token) if tokens.start(tokenizer) else ""
+
+    def question_template(self, system: str = "") -> str:
+        start, end = (mark.replace("{", "{{").replace("}", "}}") for mark in (self._start, self._end()))
+        return f"{start}{{prompt}}{{{RESPONSE}}}{end}"
+
+    def _rendered(self, said: Said) -> Rendered:
+        assert isinstance(said, str)
+        return Rendered(self._start, said + self._end())
+
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+        if self._count_control(ids) != bool(self._start) + 1:
+            raise ValueError(COMPOSED)
+        return Example(prompt=text.given, completion=text.written, input_ids=ids, prompt_tokens=int(bool(self._start)))
+
+
+def renderer(
+    reading: formats.Reading, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]
+) -> Renderer:
+    """Return what makes examples of lines that are read so."""
+    kind = Plain if reading.name == "text" else OwnTemplate if reading.template else ChatTemplate
+    return kind(adapter, tokenizer, eos_ids)
 
 
 def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -81,18 +325,3 @@ def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     except ValueError:
         return start
     return start if tokens.encode(tokenizer, chat)[: len(start)] == start else []
-
-
-def _startless(template: str, tokenizer: "PreTrainedTokenizerBase") -> str:
-    return (
-        f"the template begins with {template[:12]!r}, but the base model knows no text that does not begin with "
-        f"{tokenizer.bos_token!r}: begin the template with it"
-    )
-
-
-def _endless(template: str, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> str:
-    marks = " or ".join(repr(mark) for mark in tokenizer.convert_ids_to_tokens(eos_ids)) or "(none)"
-    return (
-        f"the template ends with {template[-12:]!r}, so that an answer would never end: it must end with the "
-        f"base model's end-of-turn token, {marks}"
-    )

@@ -6,6 +6,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from passes import data
+from passes.trainer import training_order
 from press.core.errors import UserError
 from press.data import jsonl
 
@@ -40,3 +41,28 @@ def test_only_the_response_is_learned_if_so_asked(tmp_path, response_only, label
     (example,) = data.prepared_examples(str(path), response_only=response_only)
     assert example["input_ids"].tolist() == [5, 6, 7, 8]
     assert example["labels"].tolist() == labels
+
+
+def test_the_answers_in_a_prompt_are_learned_too(tmp_path):
+    path = tmp_path / "train.jsonl"
+    row = {"prompt": "p", "completion": "c", "input_ids": [1, 2, 3, 4, 5, 6], "prompt_tokens": 5, "learned": [[1, 3]]}
+    jsonl.write(path, [row])
+    (example,) = data.prepared_examples(str(path))
+    assert example["labels"].tolist() == [-100, 2, 3, -100, -100, 6]
+
+
+def test_examples_are_read_one_by_one_from_anywhere_in_the_file(tmp_path):
+    path = tmp_path / "train.jsonl"
+    rows = [
+        {"prompt": "\u2028é\x85", "completion": "", "input_ids": [n] * (n + 1), "prompt_tokens": 0} for n in range(9)
+    ]
+    jsonl.write(path, rows)
+    examples = data.prepared_examples(str(path))
+    assert [len(each["input_ids"]) for each in examples] == list(range(1, 10))
+    assert examples[7]["input_ids"].tolist() == [7] * 8
+    assert [len(each["labels"]) for each in examples[2:4]] == [3, 4]
+    picked = training_order(examples, 20, seed=1)
+    assert len(picked) == 20
+    assert sorted(len(each["input_ids"]) for each in picked[:9]) == list(range(1, 10))
+    path.write_bytes(b"")
+    assert len(data.prepared_examples(str(path))) == 0

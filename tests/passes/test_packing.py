@@ -1,7 +1,11 @@
 """Rows of whole examples: each example once an epoch, none cut, and none that sees another."""
 
+import time
+
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from olive.data.constants import IGNORE_INDEX
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -19,9 +23,25 @@ def example(*tokens: int, prompt: int = 0) -> dict[str, torch.Tensor]:
 
 
 def test_an_example_goes_into_the_first_row_that_has_room():
-    examples = [example(*range(tokens)) for tokens in (5, 4, 3, 2, 6, 1)]
-    rows = [[len(each["input_ids"]) for each in row] for row in first_fit(examples, 8)]
+    lengths = (5, 4, 3, 2, 6, 1)
+    rows = [[lengths[place] for place in row] for row in first_fit(lengths, 8)]
     assert rows == [[5, 3], [4, 2, 1], [6]]
+
+
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=60))
+def test_rows_are_those_that_a_walk_through_all_of_them_finds(lengths):
+    rows: list[list[int]] = []
+    for place, tokens in enumerate(lengths):
+        fitting = [row for row in rows if sum(lengths[each] for each in row) + tokens <= 12]
+        (fitting[0] if fitting else rows.append([]) or rows[-1]).append(place)
+    assert first_fit(lengths, 12) == rows
+
+
+def test_packing_takes_time_as_there_are_examples():
+    """Each of the 60,000 rows has room left, which a walk through all of them would look at 1.8e9 times."""
+    began = time.process_time()
+    assert len(first_fit([9] * 60_000, 16)) == 60_000
+    assert time.process_time() - began < 10
 
 
 def test_a_row_has_positions_that_start_anew_and_no_label_across_examples():
@@ -57,7 +77,7 @@ def test_packed_examples_have_the_loss_that_they_have_one_by_one(model, labelled
     alone = [Collator(0)([each]) for each in examples]
     labels = [batch["labels"][:, 1:].ne(IGNORE_INDEX).sum() for batch in alone]
     losses = [model(**batch).loss * count for batch, count in zip(alone, labels, strict=True)]
-    rows = [joined(row) for row in first_fit(examples, 20)]
+    rows = [joined([examples[place] for place in row]) for row in first_fit([7, 12, 5, 9, 16], 20)]
     assert [len(row["input_ids"]) for row in rows] == [19, 14, 16]
     batch = Collator(0, [20], labelled_only)(rows)
     if labelled_only:

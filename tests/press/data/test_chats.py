@@ -10,11 +10,11 @@ class Tokenizer:
     """As a tokenizer of transformers is, as far as its template is concerned."""
 
     def __init__(self, template: str) -> None:
-        self.template = template
+        self.chat_template = template
 
-    def apply_chat_template(self, messages: list[dict], tokenize: bool) -> str:
+    def apply_chat_template(self, messages: list[dict], chat_template: str, tokenize: bool, **_: object) -> str:
         assert not tokenize
-        return ImmutableSandboxedEnvironment().from_string(self.template).render(messages=messages)
+        return ImmutableSandboxedEnvironment().from_string(chat_template).render(messages=messages)
 
 
 def test_a_template_gives_a_text():

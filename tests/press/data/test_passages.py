@@ -43,7 +43,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path):
 
 NO_TEXT = 'no text: it needs a "text", or the "messages" of a chat'
 NO_ROLE = "message 1 has no role, such as user or assistant"
-NO_PART = "message 1 has a part that is no text: only text can be calibrated on"
+NO_PART = "message 1 has a part that is no text: only text can be read"
 CONTROL = "which the base model reads as a control token: write it otherwise"
 
 

@@ -57,4 +57,7 @@ def test_an_adapter_s_missing_data_is_named(project):
     Path("data/packing.jsonl").unlink()
     with pytest.raises(UserError) as caught:
         checks.check_files(settings.load(ROOT / "params.yaml"))
-    assert str(caught.value) == "params.yaml: adapters.packing.data names data/packing.jsonl, which is not a file"
+    assert (
+        str(caught.value)
+        == "params.yaml: adapters.packing.data names data/packing.jsonl, which is neither a file nor a folder"
+    )

@@ -253,6 +253,36 @@ MISTAKES = [
             "azureml://registries/a b/models/m/versions/1",
         )
     ),
+    # formats
+    (
+        {("adapters", "travel", "format"): "chatml"},
+        "adapters.travel.format is 'chatml', but must be 'messages', 'prompt', 'alpaca', 'sharegpt' or 'text'",
+    ),
+    (
+        {("adapters", "travel", "fields"): {"answer": "a"}, ("adapters", "travel", "format"): "alpaca"},
+        "adapters.travel: fields names 'answer', but the format alpaca has only input, instruction, output, prompt, "
+        "response, system",
+    ),
+    (
+        {("adapters", "travel", "fields"): {"prompt": 7}},
+        "adapters.travel.fields.prompt is 7, but must be text: put it in quotes",
+    ),
+    (
+        {("adapters", "travel", "format"): "text"},
+        "adapters.travel: template goes with answers, but the format text has none: choose chat",
+    ),
+    (
+        {
+            ("adapters", "packing", "format"): "text",
+            ("adapters", "packing", "template"): "chat",
+        },
+        "adapters.packing: response_schema goes with answers, but the format text has none: choose null",
+    ),
+    (
+        {("adapters", "travel", "heldout_examples"): 0},
+        "adapters.travel.heldout_examples is 0, but must be at least 1",
+    ),
+    ({("adapters", "travel", "turns"): "first"}, "adapters.travel.turns is 'first', but must be 'all' or 'last'"),
     # templates
     (template("{prompt}{response}{response}"), ONCE),
     (template("{response} to {prompt}"), ONCE),

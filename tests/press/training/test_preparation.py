@@ -94,9 +94,10 @@ def test_an_empty_file_says_what_it_needs(write, lines):
     assert complaint(write(lines)) == "is empty: it needs JSON objects with prompt, response, one a line"
 
 
-def test_a_missing_file_or_a_folder_is_no_data(tmp_path):
-    for data in (tmp_path, tmp_path / "no.jsonl"):
-        assert complaint(adapter(data)) == "is not a file: mend the adapter's data in params.yaml"
+def test_a_missing_file_is_no_data(tmp_path):
+    assert (
+        complaint(adapter(tmp_path / "no.jsonl")) == "is no file and no folder: mend the adapter's data in params.yaml"
+    )
 
 
 def test_a_template_that_names_a_field_which_the_data_has_not_is_refused(write):
@@ -171,9 +172,13 @@ def test_an_answer_that_must_be_json_is_not_truncated(write):
     )
 
 
-def test_a_prompt_that_leaves_no_room_for_an_answer_cannot_be_truncated(write):
+def test_a_line_whose_answer_would_be_cut_away_is_left_out(write):
     lines = [*good(40), line("a" * (256 - 3), "yes")]
-    assert complaint(write(lines, too_long="truncate")) == "line 41: 259 tokens, more than max_seq_len 256"
+    result = prepared(write(lines, too_long="truncate"))
+    assert (result.truncated, len(result.train) + len(result.heldout)) == (0, 40)
+    assert [(reject.line, reject.reason) for reject in result.rejects] == [
+        (41, "259 tokens, more than max_seq_len 256, and none of them is left for its answer")
+    ]
     lines[-1] = line("a" * (256 - 4), "yes")
     assert prepared(write(lines, too_long="truncate")).truncated == 1
 

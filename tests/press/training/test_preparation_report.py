@@ -77,15 +77,15 @@ def test_preparing_twice_gives_the_same(write):
 
 def test_samples_are_rendered_up_to_the_answer():
     params = adapter(Path("x"), samples=["why {so}?", "when"])
-    assert preparation.render_samples(params) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
+    assert preparation.render_samples(params, params.template) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
     twice = adapter(Path("x"), template="{q}, {q}: {response}", samples=["why"])
-    assert preparation.render_samples(twice) == ["why, why: "]
+    assert preparation.render_samples(twice, twice.template) == ["why, why: "]
 
 
 def test_samples_of_a_template_with_two_fields_are_refused():
     params = adapter(Path("x"), template="{city} {topic} {response}")
     with pytest.raises(UserError) as caught:
-        preparation.render_samples(params)
+        preparation.render_samples(params, params.template)
     assert str(caught.value) == "samples need a template with one field besides {response}, not city, topic"
 
 
@@ -93,7 +93,7 @@ def test_an_adapter_without_samples_may_have_a_template_with_two_fields(write):
     params = write(
         [line("q", place=f"p{index}") for index in range(6)], template="{place}|{prompt}\n{response}<|im_end|>"
     )
-    assert preparation.render_samples(params.model_copy(update={"samples": []})) == []
+    assert preparation.render_samples(params.model_copy(update={"samples": []}), params.template) == []
 
 
 def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
@@ -104,7 +104,7 @@ def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
     assert train + heldout == 11
     assert files.read_json(tmp_path / "report" / "report.json") == {
         "examples": {"train": train, "heldout": heldout},
-        "left_out": {"rejected": 1, "duplicates": 1},
+        "left_out": {"rejected": 1, "duplicates": 1, "set_aside": 0},
         "near_duplicates": 0,
         "truncated": 0,
         "tokens": {"min": 16, "max": 44, "total": 10 * 16 + 44},
@@ -139,16 +139,15 @@ def project(tmp_path, tiny_base, monkeypatch) -> Path:
 
 
 def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch):
-    before_capture = device_tokenizer.before_capture
+    encode = device_tokenizer.encode
 
-    def otherwise(tokenizer) -> device_tokenizer.Encode:
-        device = before_capture(tokenizer)
-        return lambda text: device(text.replace("question 59", "question  59"))
+    def otherwise(tokenizer, text: str) -> list[int]:
+        return encode(tokenizer, text.replace("question 59", "question  59"))
 
-    monkeypatch.setattr(device_tokenizer, "before_capture", otherwise)
+    monkeypatch.setattr(device_tokenizer, "encode", otherwise)
     with pytest.raises(UserError, match=r"^the device reads .*question 59"):
         prepare.main("travel")
-    assert not (project / "prepared").exists()
+    assert not (project / "prepared" / "travel").exists()
 
 
 def test_the_stage_writes_splits_template_and_report(project, capsys):

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from press.core.errors import UserError
 from press.sources import tokenizers
 from press.training import rendering
-from press.training.rendering import Renderer
+from press.training.rendering import OwnTemplate
 
 from .data_sets import EOS, TOKENIZER, adapter
 
@@ -18,7 +18,7 @@ VALUES = {"prompt": "why", "response": "yes"}
 
 def example(template: str, tokenizer: PreTrainedTokenizerBase, **values: str) -> list[int]:
     """Return the tokens of a line."""
-    renderer = Renderer(adapter(Path("x"), template=template), tokenizer, [tokenizer.eos_token_id])
+    renderer = OwnTemplate(adapter(Path("x"), template=template), tokenizer, [tokenizer.eos_token_id])
     return renderer.example(VALUES | values)["input_ids"]
 
 

@@ -1,0 +1,106 @@
+"""Show a few examples of an adapter as the model reads them, before anything is trained.
+
+    python -m press.look       (`make look ADAPTER=...`)
+
+What is learned is green in a terminal, and stands between ⟦ and ⟧ elsewhere; control tokens are as they are called, and
+⏎ is a line break. Without an adapter, it is the one that comes first in params.yaml.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from press.core import cli, paths
+from press.core.errors import UserError
+from press.data import tokens
+from press.data.examples import Example
+from press.model import checkpoints
+from press.params import reading, settings
+from press.training import preparation, preparation_report
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Lines that are read, examples of each split that are shown, and rejects.
+LINES, SHOWN, REJECTS = 1000, 3, 10
+LEARNED, CONTROL, PLAIN = "\033[32m", "\033[36m", "\033[0m"
+
+
+def main() -> None:
+    """Print the examples."""
+    parser = argparse.ArgumentParser(
+        "python -m press.look", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--adapter", default="", help="name of an adapter in params.yaml")
+    name = parser.parse_args().adapter or reading.first("adapters")
+    for line in shown(name, sys.stdout.isatty() and "NO_COLOR" not in os.environ):
+        print(line)
+
+
+def shown(name: str, colour: bool) -> Iterator[str]:
+    """Yield what is to be said about an adapter's data.
+
+    :raises UserError: if there is no such adapter, no base model, or a data set that cannot be read
+    """
+    project = settings.load()
+    adapter = project.adapter(name)
+    if not (paths.BASE / paths.CONFIG).is_file():
+        raise UserError(f"{paths.BASE} is not there, whose tokenizer reads the data: run `dvc repro fetch`, then again")
+    tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
+    result = preparation.look(adapter, tokenizer, checkpoints.eos_ids(paths.BASE), LINES)
+    for split, examples in (("to train", result.train), ("held out", result.heldout)):
+        assert isinstance(examples, list)
+        for example in examples[:SHOWN]:
+            learned = flags(example, adapter.training.response_only)
+            yield f"── {split}: {len(learned)} tokens, {sum(learned)} of them learned"
+            yield text(tokenizer, example, learned, colour)
+    rejects = result.rejects
+    for reject in rejects[:REJECTS]:
+        yield f"── line {reject.line}{f' of {reject.file}' if reject.file else ''}: {reject.reason}"
+    if len(rejects) > REJECTS:
+        yield f"── and {len(rejects) - REJECTS} more that do not fit"
+    yield f"── of the first {LINES} lines:"
+    yield from preparation_report.sentences(name, result)
+
+
+def flags(example: Example, response_only: bool) -> list[bool]:
+    """Return for each token of an example whether it is learned."""
+    found = [not response_only or place >= example["prompt_tokens"] for place in range(len(example["input_ids"]))]
+    for start, end in example.get("learned", ()):
+        found[start:end] = [True] * (end - start)
+    return found
+
+
+def text(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list[bool], colour: bool) -> str:
+    """Return an example's text as the model reads it, with what is learned marked."""
+    control = tokens.control(tokenizer)
+    kinds = [(each, token in control) for token, each in zip(example["input_ids"], learned, strict=True)]
+    found, place = [], 0
+    for is_learned, run in groupby(kinds, key=lambda kind: kind[0]):
+        pieces = []
+        for is_control, part in groupby(run, key=lambda kind: kind[1]):
+            count = len(list(part))
+            piece = visible(str(tokenizer.decode(example["input_ids"][place : place + count])))
+            place += count
+            if colour:
+                shade = CONTROL if is_control else LEARNED if is_learned else ""
+                piece = f"{shade}{piece}{PLAIN}" if shade else piece
+            pieces.append(piece)
+        joined = "".join(pieces)
+        found.append(f"⟦{joined}⟧" if is_learned and not colour else joined)
+    return "".join(found)
+
+
+def visible(piece: str) -> str:
+    """Return text for a terminal, which takes no character of it for a command."""
+    return "".join(
+        "⏎\n" if each == "\n" else each if each.isprintable() else each.encode("unicode_escape").decode()
+        for each in piece
+    )
+
+
+if __name__ == "__main__":
+    cli.in_sentences(main)
