@@ -1,15 +1,15 @@
 """Validate, tokenize and split an adapter's data set.
 
-in:  adapters.ADAPTER.{data,template,max_seq_len,too_long,heldout,response_schema,samples}, base.trust_remote_code
-     (params.yaml), models/base (tokenizer)
+in:  adapters.ADAPTER.{data,template,max_seq_len,too_long,heldout,response_schema,samples,generation},
+     base.trust_remote_code (params.yaml), models/base (tokenizer, generation config)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
 from pathlib import Path
 
-from press.core import cli, files, paths
+from press.core import cli, files, nested, paths
 from press.data import examples, jsonl
-from press.model import checkpoints, device_tokenizer
+from press.model import checkpoints, decoding, device_tokenizer
 from press.params import settings
 from press.training import preparation, preparation_report
 
@@ -19,6 +19,8 @@ def main(adapter: str) -> None:
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
     samples = preparation.render_samples(params)
+    own = nested.in_order(params.generation.model_dump())
+    generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     result = preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE))
     texts = samples + examples.texts(result.train + result.heldout)
@@ -31,7 +33,8 @@ def main(adapter: str) -> None:
             {
                 "template": params.template,
                 "samples": samples,
-                "response_schema": params.response_schema,
+                "response_schema": preparation.decodable_schema(params, result),
+                "generation": generation,
                 "data_sha256": files.sha256(Path(params.data)),
             },
         )

@@ -11,15 +11,17 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) -> tuple[list[dict], list[dict]]:
+def answer(steps: Ladder, runtime: "Runtime", name: str) -> tuple[list[dict], list[dict]]:
     """Let the bare model and the adapter answer samples and, under a response schema, the held-out prompts.
 
-    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on.
+    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on. All
+    answer by the adapter's settings of generation, and none is held to the schema, by which they are judged.
 
     :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself and
         whether it loops
     """
     adapter = heldout.about(name)
+    given = adapter["generation"]
     schema = adapter["response_schema"]
     prompts = adapter["samples"] + ([example["prompt"] for example in steps.texts[name]] if schema else [])
     print(f"answering {len(prompts)} prompts of {name} in ONNX", flush=True)
@@ -28,17 +30,17 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, max_new_tokens: int) ->
         row: dict[str, Any] = {"prompt": prompt}
         case: dict[str, Any] = {"text": name, "input": ladder.shown(templates.given(adapter["template"], prompt))}
         for rung, active in (("bare", None), ("adapter", name)):
-            row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, max_new_tokens)
+            row[rung], case[f"{name}.ended.{rung}"] = runtime.answer(prompt, active, given, free=True)
             case[f"{name}.looping.{rung}"] = answers.loops(row[rung])
         table.append(row)
         cases.append(case)
     for row in table[: len(adapter["samples"])]:
         others = [other for other in heldout.adapters(steps.texts) if other != name]
-        row["others"] = {other: runtime.answer(row["prompt"], other, max_new_tokens)[0] for other in others}
+        row["others"] = {other: runtime.answer(row["prompt"], other, given, free=True)[0] for other in others}
     if schema:
         for rung in ("bare", "adapter"):
-            given = [row[rung] for row in table[len(adapter["samples"]) :]]
-            steps.judge(f"{name}.onnx.{rung}", given, adapter)
+            texts = [row[rung] for row in table[len(adapter["samples"]) :]]
+            steps.judge(f"{name}.onnx.{rung}", texts, adapter)
     return table, cases
 
 

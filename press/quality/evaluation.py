@@ -26,7 +26,7 @@ def ask_runtime(steps: Ladder, target: str, params: Settings) -> tuple[dict, dic
     climbing.in_runtime(steps, runtime)
     metrics, table, cases = {}, {}, []
     for name in params.adapters:
-        table[name], own = answering.answer(steps, runtime, name, params.evaluate.max_new_tokens)
+        table[name], own = answering.answer(steps, runtime, name)
         metrics[name] = answering.shares(name, own)
         cases += own
     return metrics | tasks.run(runtime, params.evaluate.tasks, list(params.adapters)), table, cases
@@ -44,8 +44,8 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         steps = Ladder(texts, Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
-            most = params.evaluate.max_new_tokens if params.evaluate.pytorch_answers else None
-            climbing.in_pytorch(steps, captured / paths.GRAPH, where, most, params.base.trust_remote_code)
+            answers = params.evaluate.pytorch_answers
+            climbing.in_pytorch(steps, captured / paths.GRAPH, where, answers, params.base.trust_remote_code)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, jsonl, templates, tokens
+from press.data import answers, guidance, jsonl, templates, tokens
 from press.data.examples import Example
 from press.params import schema
 from press.training.rendering import Renderer
@@ -98,6 +98,14 @@ def render_samples(adapter: schema.Adapter) -> list[str]:
     if len(set(given)) != 1:
         raise UserError(f"samples need a template with one field besides {{response}}, not {', '.join(given)}")
     return [templates.render(adapter.template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
+
+
+def decodable_schema(adapter: schema.Adapter, prepared: Prepared) -> dict | None:
+    """Return an adapter's response schema, if it has any, written as the answers that it is trained on are written."""
+    if adapter.response_schema is None:
+        return None
+    given = [templates.answer(adapter.template, example["completion"]) for example in prepared.train]
+    return guidance.adapted(adapter.response_schema, given)
 
 
 def check_context(name: str, max_seq_len: int) -> None:

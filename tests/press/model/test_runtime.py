@@ -7,10 +7,11 @@ from parity import captured_to
 
 from press.core import files
 from press.core.errors import UserError
-from press.model import graphs
+from press.model import graphs, packaged
 from press.model.runtime import Runtime
 
 pytestmark = pytest.mark.integration
+LENGTH = packaged.generation({"max_new_tokens": 12})
 
 
 @pytest.fixture
@@ -19,18 +20,20 @@ def runtime(tiny_quantized: Path, in_root: Path) -> Runtime:
 
 
 def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
-    answers = {prompt: runtime.answer(prompt, None, 12)[0] for prompt in (f"To pack {index}" for index in range(40))}
+    answers = {
+        prompt: runtime.answer(prompt, None, LENGTH)[0] for prompt in (f"To pack {index}" for index in range(40))
+    }
     # Random weights write bytes, of which few are letters.
     prompt, whole = next((key, text) for key, text in answers.items() if text[:3].isascii() and len(text) > 8)
     stop = whole[1:3]
-    answer, ended = runtime.answer(prompt, None, 12, ["never written", stop])
+    answer, ended = runtime.answer(prompt, None, LENGTH | {"stop": ["never written", stop]})
     assert ended
-    assert answer == whole[: whole.index(stop) + len(stop)]
-    assert runtime.answer(prompt, None, 12, ["never written"])[0] == whole
+    assert answer == whole[: whole.index(stop)]
+    assert runtime.answer(prompt, None, LENGTH | {"stop": ["never written"]})[0] == whole
 
 
 def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):
-    for ask in (runtime.encode, lambda text: runtime.answer(text, None, 4)):
+    for ask in (runtime.encode, lambda text: runtime.answer(text, None, LENGTH)):
         with pytest.raises(UserError, match=r"U\+0000"):
             ask("a\0b")
 

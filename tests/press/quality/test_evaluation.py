@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from press.core import files
 from press.core.errors import UserError
 from press.data import answers, jsonl
-from press.model import checkpoints, device_tokenizer
+from press.model import checkpoints, device_tokenizer, packaged
 from press.params import settings
 from press.quality import evaluation, ladder, vocabulary
 from press.training import preparation
@@ -32,9 +32,7 @@ def params() -> settings.Settings:
         update={
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
-            "evaluate": given.evaluate.model_copy(
-                update={"max_new_tokens": 4, "pytorch_answers": True, "general": general}
-            ),
+            "evaluate": given.evaluate.model_copy(update={"pytorch_answers": True, "general": general}),
         }
     )
 
@@ -65,6 +63,7 @@ def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_
         "template": spec.template,
         "samples": preparation.render_samples(spec),
         "response_schema": {"type": "object"},
+        "generation": packaged.generation({"max_new_tokens": 4}),
     }
     files.write_json(folder / "prepared/packing/adapter.json", about)
     return folder

@@ -4,11 +4,12 @@ import pytest
 from parity import captured_to
 from transformers import AutoTokenizer
 
-from press.model import checkpoints
+from press.model import checkpoints, packaged
 from press.model.runtime import Runtime
 from press.quality import generation
 
 pytestmark = pytest.mark.integration
+LENGTH = packaged.generation({"max_new_tokens": 12})
 PROMPTS = [
     "What to pack?",
     "three days in Rome in the rain",
@@ -25,7 +26,7 @@ def test_the_runtime_gives_the_same_answers(tiny_quantized, tmp_path, in_root):
     model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
     # As some checkpoints' generation configs have it, which no builder of graphs reads.
     model.generation_config.repetition_penalty = 1.3
-    given = generation.answers(model, tokenizer, examples, 12, checkpoints.eos_ids(tiny_quantized))
+    given = generation.answers(model, tokenizer, examples, LENGTH, checkpoints.eos_ids(tiny_quantized))
     assert given == [answered(runtime, tokenizer, ids, 12) for ids in prompts]
     assert len(set(given)) > 1
 
@@ -42,5 +43,7 @@ def answered(runtime, tokenizer, ids, length):
 def test_an_answer_ends_at_its_limit(tiny_quantized, length):
     tokenizer = AutoTokenizer.from_pretrained(tiny_quantized)
     examples = [{"input_ids": [40, 41, 42], "prompt_tokens": 3}]
-    (answer,) = generation.answers(checkpoints.load(tiny_quantized), tokenizer, examples, length, [])
+    (answer,) = generation.answers(
+        checkpoints.load(tiny_quantized), tokenizer, examples, packaged.generation({"max_new_tokens": length}), []
+    )
     assert len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= 3 * length
