@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from press.core import files, paths
+from press.core import files, nested, paths
 from press.core.errors import UserError
 from press.model import packaged
+from press.params.schema import Adapter
 
 
 def settings(own: Mapping[str, Any], base: Path, block: str) -> dict[str, Any]:
@@ -30,6 +31,15 @@ def settings(own: Mapping[str, Any], base: Path, block: str) -> dict[str, Any]:
         return packaged.generation({name: value for name, value in chosen.items() if value is not None})
     except ValueError as error:
         raise UserError(f"{path}: {error}; give {block} a value of its own") from error
+
+
+def measured(adapters: Mapping[str, Adapter], base: Path) -> dict[str, str]:
+    """Say of each adapter by which settings an evaluation lets answer.
+
+    :param base: folder of the base model
+    """
+    blocks = {name: nested.in_order(adapter.generation.model_dump()) for name, adapter in adapters.items()}
+    return {name: words(settings(own, base, f"adapters.{name}.generation")) for name, own in blocks.items()}
 
 
 def words(given: Mapping[str, Any]) -> str:

@@ -114,6 +114,12 @@ def test_figures_and_steps_are_called_as_in_the_vocabulary(page: Page, markdown:
     assert re.search(", ".join(rf"{step} [+-][\d.]+" for step in steps), markdown.replace("\\", ""))
 
 
+def test_it_is_said_by_which_settings_answers_were_given(page: Page, markdown: str):
+    words = "greedy, repetition_penalty 1.125, at most 160 tokens, up to"
+    assert page.text.count(words) == 3  # of gates, ladder and adapter
+    assert markdown.replace("\\_", "_").count(words) == 1
+
+
 def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
     assert not {"script", "iframe", "object", "embed", "img", "image", "use", "base", "form"} & set(page.tags)
     for tag, name, value in page.attributes:
