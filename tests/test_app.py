@@ -69,6 +69,7 @@ SCHEMA = {
 }
 # Each object has one name, as often as it has room for.
 TWICE = {
+    "x-guidance": SCHEMA["x-guidance"],
     "type": "object",
     "patternProperties": {"^a$": {"const": 1}},
     "additionalProperties": False,
@@ -124,11 +125,8 @@ def test_a_name_that_comes_twice_is_said_since_no_grammar_rules_it_out(package):
     say(package, response_schema=TWICE)
     result = app(package, "--adapter", "travel", "--max-new-tokens", "100", QUESTION)
     assert result.returncode == 0
-    if "is cut" not in result.stderr:
-        assert (
-            "note: the answer is no JSON that every program reads (a name is there twice in one object)"
-            in result.stderr
-        )
+    assert result.stdout.strip() == '{"a": 1, "a": 1}'
+    assert "note: the answer is no JSON that every program reads (a name is there twice in one object)" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -380,7 +378,7 @@ def test_a_signature_is_checked_with_a_key(package, tmp_path):
 def test_a_chat_template_that_does_not_end_well_is_a_sentence(package, monkeypatch, template, how):
     (package / "chat_template.jinja").write_text(template, encoding="utf-8")
     list_files(package)
-    monkeypatch.setattr("app.TEMPLATE_SECONDS", 1 if "takes" in how else 20)
+    monkeypatch.setattr("app.SECONDS", 1 if "takes" in how else 20)
     with pytest.raises(UserError, match=re.escape(f"the chat template of {package} {how}")):
         "".join(Chat(package, 4).ask("hello"))
 

@@ -61,8 +61,8 @@ def _write_tokenizer(folder: Path) -> None:
     tokenizer.save(str(folder / "tokenizer.json"))
     files.write_json(folder / "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "eos_token": END})
     end, sizes = len(letters), ("head_size", "hidden_size", "num_attention_heads", "num_key_value_heads")
-    model = {"vocab_size": end + 1, "eos_token_id": end, "pad_token_id": end, "context_length": 8}
-    model["decoder"] = dict.fromkeys(sizes, 1)
+    tokens = {"vocab_size": end + 1, "eos_token_id": end, "pad_token_id": end, "context_length": 8}
+    model = {**tokens, "decoder": dict.fromkeys(sizes, 1)}
     files.write_json(folder / paths.RUNTIME_CONFIG, {"model": model, "search": {"max_length": 8}})
 
 
