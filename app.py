@@ -3,6 +3,8 @@
     python app.py --adapter travel "how far in advance should i arrive at the airport"
     python app.py                      interactive; /adapter NAME, /adapter none, /reset, /quit
 
+The answers of an adapter with a response schema are held to it, unless --free says otherwise.
+
 Needs a package folder and onnxruntime-genai, nothing else; model-signing, too, to check who signed a release (--key).
 """
 
@@ -18,9 +20,10 @@ import stat
 import string
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import onnxruntime_genai as og
 
@@ -33,8 +36,9 @@ SIGNATURE = "model.sig"
 # What a release has besides the package's own files.
 BESIDE = ("README.md", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
 RESPONSE = "{response}"
-# How long the chat template may take, which is a program and need not end.
-TEMPLATE_SECONDS = 20
+# How long what a package's maker wrote may take, a chat template or a schema to compile, which need not end.
+SECONDS = 20
+TEMPLATE, SCHEMA = "chat template", "response schema"
 NO_TEMPLATE = "Empty chat template"
 # Characters of a sentence, and of each of its ends where the middle is left out.
 LONGEST, HALF = 1000, 500
@@ -55,26 +59,33 @@ class Chat:
 
     Without an adapter the model's own chat template keeps the conversation's turns; an adapter is trained on
     single questions, so that each one stands for itself.
+
+    :param max_new_tokens: tokens that an answer may have; None for what the adapter says
+    :param free: whether answers may break an adapter's response schema
     """
 
-    def __init__(self, package: Path, max_new_tokens: int, key: Path | None = None) -> None:
+    def __init__(
+        self, package: Path, max_new_tokens: int | None = None, key: Path | None = None, free: bool = False
+    ) -> None:
         if _whole_characters(str(package)) != str(package):
             raise UserError(f"the runtime cannot open {shown(package)}, whose name is not in UTF-8: rename it")
         self.package = package
         self.max_new_tokens = max_new_tokens
+        self.free = free
         self.manifest, _ = open_package(package, BESIDE)
         if key:
             _check_signature(package, key)
         self.context = runtime_config(package / RUNTIME_CONFIG)["model"]["context_length"]
         # It reads the tokenizer's files, too, and so is first to crash.
-        self.template = ChatTemplate(package)
+        self.apart = Apart(package)
         self.model = _load_model(package)
-        self.template.wait()
+        self.apart.wait()
         self.merged: dict[str, og.Model] = {}
         self.tokenizer = og.Tokenizer(self.model)
         self.adapters = og.Adapters(self.model)
-        self.templates: dict[str, str] = {}
+        self.manifests: dict[str, dict] = {}
         self.adapter: str | None = None
+        self.remarks: list[str] = []
         self.turns: list[dict[str, str]] = []
         self.control, self.start = _special_tokens(package / "tokenizer.json")
 
@@ -84,51 +95,80 @@ class Chat:
 
     def switch(self, name: str) -> None:
         """Activate an adapter, or none, and start a new conversation."""
-        if name != NONE and name not in self.templates:
+        if name != NONE and name not in self.manifests:
             self._load(name)
         self.adapter = None if name == NONE else name
         self.turns = []
 
-    def ask(self, question: str):
-        """Yield the answer piece by piece; afterwards the turn is part of the conversation."""
+    def ask(self, question: str) -> Iterator[str]:
+        """Yield the answer piece by piece; then the turn is part of the conversation, and `remarks` is about it."""
         question = _whole_characters(question)
         ids = self.prompt(question)
+        manifest = self.manifests[self.adapter] if self.adapter else {}
+        settings = manifest.get("generation") or generation({})
+        most = self.max_new_tokens or settings["max_new_tokens"]
         model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
-        params = og.GeneratorParams(model)
-        stream = self.tokenizer.create_stream()
-        answer = ""
+        answer, self.remarks = "", []
         try:
-            params.set_search_options(max_length=min(len(ids) + self.max_new_tokens, self.context), do_sample=False)
+            params = og.GeneratorParams(model)
+            # Without an adapter, all else is as genai_config.json has it.
+            params.set_search_options(max_length=min(len(ids) + most, self.context))
+            if manifest:
+                params.set_search_options(**search_options(settings))
+                if manifest["response_schema"] is not None and not self.free:
+                    params.set_guidance("json_schema", json.dumps(manifest["response_schema"]))
             generator = og.Generator(model, params)
             if self.adapter and self.adapter not in self.merged:
                 generator.set_active_adapter(self.adapters, self.adapter)
             generator.append_tokens(ids)
-            while not generator.is_done():
-                generator.generate_next_token()
-                piece = stream.decode(generator.get_next_tokens()[0])
+            for piece in _before(self._pieces(generator), settings["stop"]):
                 answer += piece
                 yield piece
+            self.remarks = self._remarks(generator, answer, manifest)
         except RuntimeError as error:
             # Such as of sizes in genai_config.json that are not the graph's, or of memory that is not there.
             raise UserError(f"the model in {self.package} cannot answer ({_line(error)})") from error
         finally:
             self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
+    def _pieces(self, generator: og.Generator) -> Iterator[str]:
+        stream = self.tokenizer.create_stream()
+        while not generator.is_done():
+            generator.generate_next_token()
+            yield stream.decode(generator.get_next_tokens()[0])
+
+    def _remarks(self, generator: og.Generator, answer: str, manifest: Mapping[str, Any]) -> list[str]:
+        """Return what is to be said of an answer, which no grammar rules out."""
+        if generator.is_done() and generator.get_next_tokens()[0] not in self.tokenizer.eos_token_ids:
+            return ["the answer is cut: it has all tokens that it may have (--max-new-tokens, or the model's context)"]
+        if manifest.get("response_schema") is not None:
+            try:
+                parse(answer)
+            except (ValueError, RecursionError) as error:
+                return [f"the answer is no JSON that every program reads ({_line(error)})"]
+        return []
+
     def _load(self, name: str) -> None:
         folder = self.package / "adapters" / name
         if name not in self.available():
             raise UserError(f"there is no adapter {name!r} in {self.package}; it has {', '.join(self.available())}")
-        manifest = read_object(folder / ADAPTER_MANIFEST)
+        manifest = read_adapter(folder / ADAPTER_MANIFEST)
         base, mine = (str(each.get("base_sha256"))[:12] for each in (manifest, self.manifest))
         if base != mine:
             raise UserError(
                 f"the adapter {name!r} was trained on another base model ({base}) than this package's ({mine})"
             )
         try:
-            template = manifest["template"]
-            _filled(template, "")
+            _filled(manifest["template"], "")
         except (AttributeError, KeyError, ValueError) as error:
             raise UserError(f"{folder / ADAPTER_MANIFEST} is damaged: {AGAIN}") from error
+        if manifest["response_schema"] is not None and not self.free:
+            _, wrong = self.apart.ask(SCHEMA, json.dumps(manifest["response_schema"]))
+            if wrong:
+                raise UserError(
+                    f"answers cannot be held to the response schema of {name!r} in {self.package} ({wrong}): "
+                    "--free lets the adapter answer without it"
+                )
         if manifest.get("merged", False):
             runtime_config(folder / RUNTIME_CONFIG)
             self.merged[name] = _load_model(folder)
@@ -137,7 +177,7 @@ class Chat:
                 self.adapters.load(str(folder / "adapter.onnx_adapter"), name)
             except RuntimeError as error:
                 raise UserError(f"the adapter {name!r} cannot be loaded ({_line(error)}): {AGAIN}") from error
-        self.templates[name] = template
+        self.manifests[name] = manifest
 
     def prompt(self, question: str) -> list[int]:
         """Return the prompt's token ids, with as many earlier turns as the context takes."""
@@ -163,14 +203,14 @@ class Chat:
 
     def _encoded(self, question: str) -> list[int]:
         if self.adapter:
-            return list(self.tokenizer.encode(_filled(self.templates[self.adapter], question)))
-        prompt = self.template.apply([*self.turns, {"role": "user", "content": question}])
+            return list(self.tokenizer.encode(_filled(self.manifests[self.adapter]["template"], question)))
+        prompt = self.apart.apply([*self.turns, {"role": "user", "content": question}])
         # A model without a chat template continues a text, which begins as it does in training; templates say how.
         return [*(self.start if prompt is None else []), *self.tokenizer.encode(question if prompt is None else prompt)]
 
 
-class ChatTemplate:
-    """A package's chat template, in a process of its own: it is a program, which may crash or never end."""
+class Apart:
+    """What may crash or never end, in a process of its own: a package's chat template, and compiling its schemas."""
 
     def __init__(self, package: Path) -> None:
         self.package = package
@@ -179,7 +219,7 @@ class ChatTemplate:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_apply_template, args=(theirs, str(self.package)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, str(self.package)), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -188,7 +228,7 @@ class ChatTemplate:
 
         :raises UserError: if it cannot, or crashes
         """
-        _, reason = self._answer()
+        _, reason = self._answer(TEMPLATE)
         if reason:
             raise UserError(f"the tokenizer of {self.package} cannot be loaded ({reason}): {AGAIN}")
 
@@ -197,29 +237,36 @@ class ChatTemplate:
 
         :raises UserError: if the template refuses the conversation, crashes or takes too long
         """
-        if not self._process.is_alive():
-            self._start()
-            self.wait()
-        self._pipe.send(json.dumps(messages))
-        prompt, reason = self._answer()
+        prompt, reason = self.ask(TEMPLATE, json.dumps(messages))
         if reason and not reason.startswith(NO_TEMPLATE):
             raise UserError(f"the chat template of {self.package} cannot be applied ({reason})")
         return prompt
 
-    def _answer(self) -> tuple[str | None, str]:
+    def ask(self, what: str, data: str) -> tuple[str | None, str]:
+        """Return what comes of a conversation for the chat template, or of a schema; and what went wrong.
+
+        :raises UserError: if the process crashes or takes too long
+        """
+        if not self._process.is_alive():
+            self._start()
+            self.wait()
+        self._pipe.send((what, data))
+        return self._answer(what)
+
+    def _answer(self, what: str) -> tuple[str | None, str]:
         try:
-            if self._pipe.poll(TEMPLATE_SECONDS):
+            if self._pipe.poll(SECONDS):
                 return self._pipe.recv()
-            how = f"takes more than {TEMPLATE_SECONDS} s"
+            how = f"takes more than {SECONDS} s"
         except (EOFError, ConnectionError):
             how = "crashes"
         self._process.kill()
         self._process.join()
-        raise UserError(f"the chat template of {self.package} {how}: use only a package whose maker you trust")
+        raise UserError(f"the {what} of {self.package} {how}: use only a package whose maker you trust")
 
 
-def _apply_template(asked: Connection, package: str) -> None:
-    """Answer each conversation with its text and what went wrong, until the program ends."""
+def _serve(asked: Connection, package: str) -> None:
+    """Answer each question with what comes of it and what went wrong, until the program ends."""
     # Ctrl-C reaches both processes.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -230,11 +277,30 @@ def _apply_template(asked: Connection, package: str) -> None:
     asked.send((None, ""))
     while True:
         try:
-            asked.send((tokenizer.apply_chat_template(asked.recv(), add_generation_prompt=True), ""))
+            what, data = asked.recv()
+            if what == SCHEMA:
+                asked.send((None, schema_complaint(Path(package), json.loads(data)) or ""))
+            else:
+                asked.send((tokenizer.apply_chat_template(data, add_generation_prompt=True), ""))
         except RuntimeError as error:
             asked.send((None, _line(error)))
         except EOFError:
             return
+
+
+def _before(pieces: Iterator[str], stops: list[str]) -> Iterator[str]:
+    """Yield the pieces of an answer up to the first of its stop texts, whose beginnings are held back."""
+    held = ""
+    for piece in pieces:
+        held += piece
+        if places := [held.index(stop) for stop in stops if stop in held]:
+            yield held[: min(places)]
+            return
+        kept = max((n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n])), default=0)
+        yield held[: len(held) - kept]
+        held = held[len(held) - kept :]
+    if held:
+        yield held
 
 
 def _filled(template: str, question: str) -> str:
@@ -286,6 +352,8 @@ def answer(chat: Chat, question: str) -> bool:
     if tokens > 1:
         speed = (tokens - 1) / (time.perf_counter() - first)
         print(f"[{tokens} tokens, first after {first - started:.2f} s, {speed:.1f} tokens/s]", file=sys.stderr)
+    for remark in chat.remarks if finished else []:
+        print(f"note: {remark}", file=sys.stderr)
     return finished
 
 
@@ -419,6 +487,21 @@ CONFIG: dict[str, Allowed] = {
     },
     "search": {ANY: _number},
 }
+# How answers are given: the default of each setting, its least and its most. A temperature of 0 is greedy.
+GENERATION: dict[str, tuple[float, float, float]] = {
+    "temperature": (0.0, 0, 100),
+    "top_p": (1.0, 0.001, 1),
+    "top_k": (50, 0, 10**6),
+    "repetition_penalty": (1.0, 0.01, 100),
+    "max_new_tokens": (512, 1, 10**9),
+}
+# A graph of one Cast, from i to o: all that the runtime needs in order to load a model.
+NO_WEIGHTS = bytes.fromhex(
+    "08083a4a0a170a016912016f2204436173742a090a02746f1801a001021201675a150a016912100a0e0807120a0a0312"
+    "01620a0312017362150a016f12100a0e0801120a0a031201620a0312017342040a001011"
+)
+# Characters of a response schema; the decoder compiles it for each answer, in a second where it is that long.
+LONGEST_SCHEMA = 100_000
 
 
 def open_package(folder: Path, beside: Collection[str] = ()) -> tuple[dict, dict[str, str]]:
@@ -498,9 +581,7 @@ def read_object(path: Path) -> dict:
     :raises UserError: if it is not there, or anything else
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
-        # An escape may stand for half of a character, which no tokenizer takes.
-        json.dumps(value, ensure_ascii=False).encode()
+        value = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{shown(path)} is missing: {AGAIN}") from error
     except (ValueError, RecursionError) as error:
@@ -510,11 +591,96 @@ def read_object(path: Path) -> dict:
     return value
 
 
+def parse(text: str) -> object:
+    """Return the value of a JSON text, if every reader takes it for the same.
+
+    :raises ValueError: with what is wrong about it, or RecursionError
+    """
+    value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+    # An escape may stand for half of a character, which no tokenizer takes.
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _each_once(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a name is there twice in one object")
     return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def read_adapter(path: Path) -> dict:
+    """Return what adapter.json says of an adapter, with all settings of how its answers are given.
+
+    :raises UserError: if it does not say that as a package may
+    """
+    manifest = read_object(path)
+    schema = manifest.setdefault("response_schema", None)
+    try:
+        manifest["generation"] = generation(manifest.get("generation", {}))
+        if not isinstance(schema, dict | None):
+            raise ValueError("response_schema is no JSON Schema of an object")
+        if schema is not None and (length := len(json.dumps(schema))) > LONGEST_SCHEMA:
+            raise ValueError(f"response_schema has {length} characters, but may have {LONGEST_SCHEMA}")
+    except ValueError as error:
+        raise UserError(f"{shown(path)} is damaged ({error}): {AGAIN}") from error
+    return manifest
+
+
+def generation(found: object) -> dict:
+    """Return the settings of how answers are given, all of them.
+
+    :raises ValueError: with what is wrong about them
+    """
+    if not isinstance(found, dict):
+        raise ValueError("generation is no object")
+    settings = {name: found.get(name, default) for name, (default, _, _) in GENERATION.items()}
+    for name, (default, least, most) in GENERATION.items():
+        if type(settings[name]) not in (type(default), int) or not least <= settings[name] <= most:
+            kind = "an integer" if isinstance(default, int) else "a number"
+            raise ValueError(f"{name} is {settings[name]!r}, but must be {kind} from {least} to {most}")
+    stop = found.get("stop", [])
+    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
+        raise ValueError(f"stop is {stop!r}, but must be a list of texts, none of them empty")
+    return settings | {"stop": stop}
+
+
+def schema_complaint(folder: Path, schema: dict) -> str | None:
+    """Return why the runtime cannot hold answers to a response schema, or None if it can.
+
+    What it does then, it does here: it may also crash, or never end. So ask it in a process that may.
+
+    :param folder: of a model, whose tokenizer is read, but not its weights
+    """
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.clear_providers()
+    names = {"filename": "none.onnx", "num_hidden_layers": 0, "inputs": {"input_ids": "i"}, "outputs": {"logits": "o"}}
+    config.overlay(json.dumps({"model": {"type": "llama", "decoder": names}}))
+    config.add_model_data(names["filename"], NO_WEIGHTS)
+    model = og.Model(config)
+    params = og.GeneratorParams(model)
+    params.set_guidance("json_schema", json.dumps(schema))
+    try:
+        og.Generator(model, params)
+    except RuntimeError as error:
+        return " ".join(str(error).split()).removeprefix("Error creating grammar: ")
+    return None
+
+
+def search_options(settings: Mapping[str, Any], greedy: bool = False) -> dict:
+    """Return settings of how answers are given as onnxruntime-genai's search options.
+
+    :param greedy: whether to choose the likeliest token whatever the temperature is
+    """
+    sampled = settings["temperature"] > 0 and not greedy
+    chosen = ("repetition_penalty", "temperature", "top_p", "top_k") if sampled else ("repetition_penalty",)
+    return {"do_sample": sampled, **{name: settings[name] for name in chosen}}
 
 
 def check_config(path: Path) -> None:
@@ -567,16 +733,17 @@ def main() -> int:
     parser.add_argument("--adapter", default=NONE, help="name of an adapter in the package (default: none)")
     parser.add_argument("--package", type=Path, default=Path("packages/cpu"), help="folder (default: packages/cpu)")
     parser.add_argument("--key", type=Path, help="public key, such as signing.pub, that must have signed the package")
-    parser.add_argument("--max-new-tokens", type=int, default=512, help="tokens an answer may have (default: 512)")
+    parser.add_argument("--max-new-tokens", type=int, help="tokens an answer may have (default: the adapter's, or 512)")
+    parser.add_argument("--free", action="store_true", help="do not hold answers to an adapter's response schema")
     words = parser.parse_args()
-    if words.max_new_tokens < 1:
+    if words.max_new_tokens is not None and words.max_new_tokens < 1:
         parser.error("--max-new-tokens must be at least 1")
     # Answers have letters and emoji that a console's or a pipe's encoding, such as Windows' cp1252, need not have.
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     try:
-        chat = Chat(words.package, words.max_new_tokens, words.key)
+        chat = Chat(words.package, words.max_new_tokens, words.key, words.free)
         chat.switch(words.adapter)
         if words.prompt is None:
             converse(chat)

@@ -3,6 +3,7 @@
 Olive's own ModelBuilder pass calls an entry point that onnxruntime-genai 0.15 and later no longer have.
 """
 
+import json
 import logging
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from olive.passes import Pass
 from olive.passes.olive_pass import PassConfigParam
 from olive.passes.pass_config import BasePassConfig
 
+from press.core import files, paths
 from press.model import checkpoints, node_names
 from press.params.providers import PROVIDERS
 
@@ -65,8 +67,18 @@ class GenAIBuilder(Pass):
         with builder_repairs.applied():
             builder.create_model(*arguments, **parsed)
         _forget_repository(output / MODEL)
+        _take_penalty(output / paths.RUNTIME_CONFIG, Path(checkpoint) / paths.GENERATION_CONFIG)
         extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
         return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})
+
+
+def _take_penalty(runtime: Path, generation: Path) -> None:
+    """Put the checkpoint's repetition penalty into the runtime's config, where the builder leaves it out."""
+    penalty = files.read_json(generation).get("repetition_penalty") if generation.exists() else None
+    if penalty is not None:
+        config = files.read_json(runtime)
+        config["search"]["repetition_penalty"] = penalty
+        runtime.write_text(json.dumps(config, indent=4), encoding="utf-8")
 
 
 def _forget_repository(model: Path) -> None:

@@ -8,7 +8,7 @@ out: reports/environment/STAGE.txt, the locked packages that a stage uses, on wh
 from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths
-from press.model import device
+from press.model import device, grammar
 from press.params import checks, settings
 from press.quality import tasks
 
@@ -42,6 +42,7 @@ def main() -> None:
     cache.check_links()
     checks.check_files(params)
     checks.check_gates(params)
+    grammar.check(params)
     tasks.check(params.evaluate.tasks)
     optional = packages.read(packages.TASKS)
     unused = {} if params.evaluate.tasks.names else optional

@@ -2,7 +2,7 @@
 
 in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml),
      models/quantized, the calibration text, models/adapters/ADAPTER, models/captured/TARGET,
-     prepared/ADAPTER/adapter.json (its template)
+     prepared/ADAPTER/adapter.json (its template, response schema and settings of generation)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
      reports/olive/convert/TARGET/ADAPTER.json, the run's config
 """

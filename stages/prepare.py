@@ -1,16 +1,16 @@
 """Validate, tokenize and split an adapter's data set.
 
 in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,heldout,heldout_examples,response_schema,
-     samples}, base.trust_remote_code (params.yaml), models/base (tokenizer)
+     samples,generation}, base.trust_remote_code (params.yaml), models/base (tokenizer, generation config)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
 import os
 from pathlib import Path
 
-from press.core import cli, files, paths
+from press.core import cli, files, nested, paths
 from press.data import jsonl, records
-from press.model import checkpoints, device_tokenizer
+from press.model import checkpoints, decoding, device_tokenizer
 from press.params import settings
 from press.training import preparation, preparation_report
 
@@ -21,6 +21,8 @@ def main(adapter: str) -> None:
     project = settings.load()
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
+    own = nested.in_order(params.generation.model_dump())
+    generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     device = device_tokenizer.opened(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
@@ -34,7 +36,8 @@ def main(adapter: str) -> None:
             {
                 "template": result.template,
                 "samples": samples,
-                "response_schema": params.response_schema,
+                "response_schema": preparation.decodable_schema(params, result.template, building / paths.TRAIN),
+                "generation": generation,
                 "data_sha256": records.digest(Path(params.data)),
             },
         )

@@ -81,6 +81,14 @@ OTHERS = {
     "adapters.*.heldout_examples": 1,
     "adapters.*.response_schema": {"type": "string"},
     "adapters.*.samples": ["other"],
+    "adapters.*.generation": {
+        "temperature": 0.5,
+        "top_p": 0.5,
+        "top_k": 5,
+        "repetition_penalty": 1.5,
+        "max_new_tokens": 1,
+        "stop": ["other"],
+    },
     "adapters.*.lora": {"method": "rslora", "rank": 1, "alpha": 1, "dropout": 0.5, "target_modules": ["o_proj"]},
     "adapters.*.training": {
         "max_steps": 1,
@@ -102,7 +110,6 @@ OTHERS = {
     "targets.*.block_size": 128,
     "targets.*.accuracy_level": 1,
     "targets.*.adapters": "dora",
-    "evaluate.max_new_tokens": 1,
     "evaluate.bare_answers": 1,
     "evaluate.logits_mb": 1,
     "evaluate.pytorch_answers": True,

@@ -1,5 +1,6 @@
 """The chat, on the tiny package: what it prints, how it switches, and what it refuses."""
 
+import json
 import os
 import pty
 import re
@@ -15,7 +16,7 @@ import pytest
 from projects import ROOT, Project
 from tokenizers import processors
 
-from app import Chat, UserError
+from app import Chat, UserError, _before
 from press.core import files
 from press.data import tokens
 from press.release import signature
@@ -59,6 +60,147 @@ def test_it_answers_with_and_without_an_adapter_and_tells_the_speed(package):
         assert len(result.stdout) > 1
         assert re.search(r"\[\d+ tokens, first after [\d.]+ s, [\d.]+ tokens/s\]", result.stderr)
     assert app(package, "--adapter", "travel", QUESTION).stdout == travel.stdout
+
+
+SCHEMA = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+    "type": "object",
+    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["weather", "days"],
+    "additionalProperties": False,
+}
+# Each object has one name, as often as it has room for.
+TWICE = {
+    "x-guidance": SCHEMA["x-guidance"],
+    "type": "object",
+    "patternProperties": {"^a$": {"const": 1}},
+    "additionalProperties": False,
+    "minProperties": 2,
+    "maxProperties": 2,
+}
+
+
+def say(package: Path, **changes: object) -> None:
+    """Let the adapter travel say something else, as who makes a package could."""
+    manifest = package / "adapters/travel/adapter.json"
+    files.write_json(manifest, files.read_json(manifest) | changes)
+    list_files(package)
+
+
+def test_a_packaged_adapter_says_how_its_answers_are_given_and_what_they_are_held_to(package):
+    travel, packing = (files.read_json(package / f"adapters/{name}/adapter.json") for name in ("travel", "packing"))
+    assert travel["response_schema"] is None
+    assert packing["response_schema"]["type"] == "object"
+    assert packing["response_schema"]["x-guidance"]["item_separator"] == ", "
+    assert (packing["generation"]["max_new_tokens"], packing["generation"]["temperature"]) == (8, 0.0)
+
+
+def test_an_answer_is_held_to_the_response_schema_unless_it_may_be_free(package):
+    """Random weights, which write no JSON of themselves."""
+    say(package, response_schema=SCHEMA)
+    held, free = (
+        app(package, "--adapter", "travel", "--max-new-tokens", "60", *words, QUESTION) for words in ((), ("--free",))
+    )
+    assert json.loads(held.stdout)["weather"] in ("wet", "hot")
+    assert "note:" not in held.stderr
+    with pytest.raises(ValueError, match=r"Expecting|Extra"):
+        json.loads(free.stdout)
+    typed = "/adapter travel\nhello\nhello again\n/adapter none\nhello\n"
+    turns = app(package, "--max-new-tokens", "60", typed=typed)
+    assert turns.stdout.count('{"weather": "') == 2, turns.stderr
+
+
+def test_an_answer_that_is_cut_is_said(package):
+    say(package, response_schema=SCHEMA, generation={"max_new_tokens": 9})
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "app.py"), "--package", str(package), "--adapter", "travel", QUESTION],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0
+    assert len(result.stdout.strip()) == 9
+    assert "note: the answer is cut: it has all tokens that it may have" in result.stderr
+
+
+def test_a_name_that_comes_twice_is_said_since_no_grammar_rules_it_out(package):
+    say(package, response_schema=TWICE)
+    result = app(package, "--adapter", "travel", "--max-new-tokens", "100", QUESTION)
+    assert result.returncode == 0
+    assert result.stdout.strip() == '{"a": 1, "a": 1}'
+    assert "note: the answer is no JSON that every program reads (a name is there twice in one object)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("schema", "sentence"),
+    [
+        (["object"], "adapter.json is damaged (response_schema is no JSON Schema of an object)"),
+        ({"type": 7}, "answers cannot be held to the response schema of 'travel' in"),
+        ({"propertyNames": {}}, 'Unimplemented keys: ["propertyNames"]'),
+        ({"$ref": "https://127.0.0.1:9/schema.json"}, "is not present in a registry"),
+        ({"enum": ["a" * 2_000_000]}, "has 2000014 characters, but may have 100000"),
+        ({"type": "array", "minItems": 10**9, "items": {"type": "string"}}, "the response schema of "),
+    ],
+)
+def test_a_schema_that_answers_cannot_be_held_to_is_refused(package, schema, sentence):
+    say(package, response_schema=schema)
+    assert_refused(app(package, "--adapter", "travel", QUESTION), sentence)
+
+
+def test_a_schema_that_takes_too_long_is_refused_and_the_chat_goes_on(package, monkeypatch):
+    patterns = [{"type": "string", "pattern": f".*{letter}.*[0-9]{{3}}"} for letter in "abcdefghijklmnopqrst"]
+    say(package, response_schema={"allOf": patterns})
+    chat = Chat(package, 4)
+    monkeypatch.setattr("app.SECONDS", 4)
+    with pytest.raises(UserError, match=r"^the response schema of .* takes more than 4 s: use only a package whose"):
+        chat.switch("travel")
+    monkeypatch.undo()
+    assert list(chat.ask("hello"))
+    free = Chat(package, 4, free=True)
+    free.switch("travel")
+    assert list(free.ask("hello"))
+
+
+def test_a_schema_in_nothing_but_brackets_is_refused(package):
+    manifest = package / "adapters/travel/adapter.json"
+    manifest.write_text('{"response_schema": ' + '{"items": ' * 200 + "{}" + "}" * 201, encoding="utf-8")
+    list_files(package)
+    content = files.read_json(manifest)
+    files.write_json(
+        manifest,
+        content
+        | {"template": "{prompt}{response}", "base_sha256": files.read_json(package / "manifest.json")["base_sha256"]},
+    )
+    list_files(package)
+    assert_refused(app(package, "--adapter", "travel", QUESTION), "recursion limit exceeded")
+
+
+def test_an_adapter_s_settings_decide_how_it_answers(package):
+    plain = app(package, "--adapter", "travel", "--max-new-tokens", "30", QUESTION).stdout
+    say(package, generation={"repetition_penalty": 1.9})
+    penalized = app(package, "--adapter", "travel", "--max-new-tokens", "30", QUESTION).stdout
+    assert penalized != plain
+    assert app(package, "--adapter", "travel", "--max-new-tokens", "30", QUESTION).stdout == penalized
+    say(package, generation={"temperature": 2.0, "top_k": 0})
+    chat = Chat(package, 30)
+    chat.switch("travel")
+    assert len({"".join(chat.ask(QUESTION)) for _ in range(4)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("pieces", "stops", "shown"),
+    [
+        (["one", ". tw", "o."], [], "one. two."),
+        (["one", ". tw", "o."], ["two"], "one. "),
+        (["one", ". tw", "o."], ["twx"], "one. two."),
+        (["a", "a", "b"], ["aab"], ""),
+        (["a", "a", "a", "b", "c"], ["aab"], "a"),
+        (["x", "a"], ["ab"], "xa"),
+    ],
+)
+def test_a_stop_text_ends_an_answer_and_is_never_shown(pieces, stops, shown):
+    given = list(_before(iter(pieces), stops))
+    assert "".join(given) == shown
 
 
 def test_a_chat_switches_adapters_and_goes_on_after_a_mistake(package):
@@ -238,7 +380,7 @@ def test_a_signature_is_checked_with_a_key(package, tmp_path):
 def test_a_chat_template_that_does_not_end_well_is_a_sentence(package, monkeypatch, template, how):
     (package / "chat_template.jinja").write_text(template, encoding="utf-8")
     list_files(package)
-    monkeypatch.setattr("app.TEMPLATE_SECONDS", 1 if "takes" in how else 20)
+    monkeypatch.setattr("app.SECONDS", 1 if "takes" in how else 20)
     with pytest.raises(UserError, match=re.escape(f"the chat template of {package} {how}")):
         "".join(Chat(package, 4).ask("hello"))
 

@@ -15,7 +15,7 @@ from press.release import bundle
 # Modules of the standard library that are on every system.
 PORTABLE = {
     *("argparse", "collections.abc", "hashlib", "io", "json", "multiprocessing", "multiprocessing.connection", "os"),
-    *("pathlib", "re", "signal", "stat", "string", "sys", "time"),
+    *("pathlib", "re", "signal", "stat", "string", "sys", "time", "typing"),
 }
 # It runs without this one.
 OPTIONAL = {"model_signing.verifying"}
@@ -50,6 +50,7 @@ class Parrot:
 
     def __init__(self, *_: object) -> None:
         self.adapter = None
+        self.remarks: list[str] = []
         self.asked: list[str] = []
         type(self).last = self
 

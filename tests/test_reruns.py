@@ -32,6 +32,12 @@ def test_another_sample_prompt_trains_nothing_anew(copy):
     assert stages_run(copy) - {"check"} == expected
 
 
+def test_how_answers_are_given_trains_nothing_anew(copy):
+    copy.edit("params.yaml", "repetition_penalty: null", "repetition_penalty: 1.1")
+    expected = {"check", "prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) == expected
+
+
 def test_a_learning_rate_touches_one_adapter_alone(copy):
     copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
     expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}

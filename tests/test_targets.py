@@ -17,7 +17,7 @@ from app import Chat, UserError
 from bench import target_table, tested_table
 from passes import merge_adapter
 from press.core import files, paths
-from press.model import conversion, graphs, olive_run, quantization
+from press.model import conversion, graphs, olive_run, packaged, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
 from press.params.providers import INPUTS, PROVIDERS
@@ -185,7 +185,8 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     for folder in (adapter, Path("models/captured/cpu")):
         files.write_json(folder / "base.json", {"base_sha256": "a"})
     template = "{prompt}\n{response}<|im_end|>"
-    files.write_json(Path("prepared/travel/adapter.json"), {"template": template})
+    about = {"template": template, "response_schema": None, "generation": {}}
+    files.write_json(Path("prepared/travel/adapter.json"), about)
     result = Path("models/converted/cpu/travel")
     with files.building(result) as building:
         files.publish(conversion.convert("cpu", "travel", params, building), result)
@@ -207,7 +208,7 @@ def test_a_merged_adapter_is_served_like_one_of_inputs(tiny_quantized, in_root):
     chat.switch("travel")
     answered = "".join(chat.ask("hello"))
     # A stream keeps back the bytes of a letter that is not whole.
-    assert runtime.answer("hello\n", "travel", 4)[0].startswith(answered)
+    assert runtime.answer("hello\n", "travel", packaged.generation({"max_new_tokens": 4}))[0].startswith(answered)
     assert answered != bare
     (package / "adapters/travel/model.onnx").write_bytes(b"")
     with pytest.raises(UserError, match=r"adapters/travel/model\.onnx is damaged"):

@@ -32,6 +32,7 @@ RELEASES = Path("releases")
 
 # Files of a model.
 CONFIG = "config.json"
+GENERATION_CONFIG = "generation_config.json"
 GRAPH = "model.onnx"
 # Names the digest of the quantized base that an adapter or a graph was made for.
 BASE_DIGEST = "base.json"

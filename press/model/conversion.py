@@ -16,6 +16,7 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
     """
     source, captured = paths.ADAPTERS / adapter, paths.CAPTURED / target
     base = check_same_base(source, captured)
+    about = files.read_json(paths.PREPARED / adapter / paths.ADAPTER_MANIFEST)
     model = {**olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code), "adapter_path": str(source)}
     config = files.read_json(source / "adapter_config.json")
     manifest = {
@@ -23,7 +24,7 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
         "base_sha256": base,
         "rank": config["r"],
         "alpha": config["lora_alpha"],
-        "template": files.read_json(paths.PREPARED / adapter / paths.ADAPTER_MANIFEST)["template"],
+        **{name: about[name] for name in ("template", "response_schema", "generation")},
     }
     if params.target(target).adapters == MERGED:
         result = graphs.build(model, params.target(target), building, merging(params))

@@ -2,7 +2,7 @@
 
 A package can name code: genai_config.json may name a library of operators, a provider's library or a folder elsewhere,
 and a link may lead out of the folder. So a package has plain files only, those that its manifest names, and its configs
-set only what `capture` writes.
+set only what `capture` and `convert` write.
 
 app.py has all that follows the imports, too, since it is used alone; tests/test_app_elsewhere.py holds them together.
 """
@@ -12,8 +12,9 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from press.core.errors import UserError
 from press.core.paths import MANIFEST, RUNTIME_CONFIG
@@ -96,6 +97,21 @@ CONFIG: dict[str, Allowed] = {
     },
     "search": {ANY: _number},
 }
+# How answers are given: the default of each setting, its least and its most. A temperature of 0 is greedy.
+GENERATION: dict[str, tuple[float, float, float]] = {
+    "temperature": (0.0, 0, 100),
+    "top_p": (1.0, 0.001, 1),
+    "top_k": (50, 0, 10**6),
+    "repetition_penalty": (1.0, 0.01, 100),
+    "max_new_tokens": (512, 1, 10**9),
+}
+# A graph of one Cast, from i to o: all that the runtime needs in order to load a model.
+NO_WEIGHTS = bytes.fromhex(
+    "08083a4a0a170a016912016f2204436173742a090a02746f1801a001021201675a150a016912100a0e0807120a0a0312"
+    "01620a0312017362150a016f12100a0e0801120a0a031201620a0312017342040a001011"
+)
+# Characters of a response schema; the decoder compiles it for each answer, in a second where it is that long.
+LONGEST_SCHEMA = 100_000
 
 
 def open_package(folder: Path, beside: Collection[str] = ()) -> tuple[dict, dict[str, str]]:
@@ -175,9 +191,7 @@ def read_object(path: Path) -> dict:
     :raises UserError: if it is not there, or anything else
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
-        # An escape may stand for half of a character, which no tokenizer takes.
-        json.dumps(value, ensure_ascii=False).encode()
+        value = parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{shown(path)} is missing: {AGAIN}") from error
     except (ValueError, RecursionError) as error:
@@ -187,11 +201,96 @@ def read_object(path: Path) -> dict:
     return value
 
 
+def parse(text: str) -> object:
+    """Return the value of a JSON text, if every reader takes it for the same.
+
+    :raises ValueError: with what is wrong about it, or RecursionError
+    """
+    value = json.loads(text, object_pairs_hook=_each_once, parse_constant=_no_number)
+    # An escape may stand for half of a character, which no tokenizer takes.
+    json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def _each_once(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
+        raise ValueError("a name is there twice in one object")
     return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
+
+
+def read_adapter(path: Path) -> dict:
+    """Return what adapter.json says of an adapter, with all settings of how its answers are given.
+
+    :raises UserError: if it does not say that as a package may
+    """
+    manifest = read_object(path)
+    schema = manifest.setdefault("response_schema", None)
+    try:
+        manifest["generation"] = generation(manifest.get("generation", {}))
+        if not isinstance(schema, dict | None):
+            raise ValueError("response_schema is no JSON Schema of an object")
+        if schema is not None and (length := len(json.dumps(schema))) > LONGEST_SCHEMA:
+            raise ValueError(f"response_schema has {length} characters, but may have {LONGEST_SCHEMA}")
+    except ValueError as error:
+        raise UserError(f"{shown(path)} is damaged ({error}): {AGAIN}") from error
+    return manifest
+
+
+def generation(found: object) -> dict:
+    """Return the settings of how answers are given, all of them.
+
+    :raises ValueError: with what is wrong about them
+    """
+    if not isinstance(found, dict):
+        raise ValueError("generation is no object")
+    settings = {name: found.get(name, default) for name, (default, _, _) in GENERATION.items()}
+    for name, (default, least, most) in GENERATION.items():
+        if type(settings[name]) not in (type(default), int) or not least <= settings[name] <= most:
+            kind = "an integer" if isinstance(default, int) else "a number"
+            raise ValueError(f"{name} is {settings[name]!r}, but must be {kind} from {least} to {most}")
+    stop = found.get("stop", [])
+    if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
+        raise ValueError(f"stop is {stop!r}, but must be a list of texts, none of them empty")
+    return settings | {"stop": stop}
+
+
+def schema_complaint(folder: Path, schema: dict) -> str | None:
+    """Return why the runtime cannot hold answers to a response schema, or None if it can.
+
+    What it does then, it does here: it may also crash, or never end. So ask it in a process that may.
+
+    :param folder: of a model, whose tokenizer is read, but not its weights
+    """
+    import onnxruntime_genai as og
+
+    config = og.Config(str(folder))
+    config.clear_providers()
+    names = {"filename": "none.onnx", "num_hidden_layers": 0, "inputs": {"input_ids": "i"}, "outputs": {"logits": "o"}}
+    config.overlay(json.dumps({"model": {"type": "llama", "decoder": names}}))
+    config.add_model_data(names["filename"], NO_WEIGHTS)
+    model = og.Model(config)
+    params = og.GeneratorParams(model)
+    params.set_guidance("json_schema", json.dumps(schema))
+    try:
+        og.Generator(model, params)
+    except RuntimeError as error:
+        return " ".join(str(error).split()).removeprefix("Error creating grammar: ")
+    return None
+
+
+def search_options(settings: Mapping[str, Any], greedy: bool = False) -> dict:
+    """Return settings of how answers are given as onnxruntime-genai's search options.
+
+    :param greedy: whether to choose the likeliest token whatever the temperature is
+    """
+    sampled = settings["temperature"] > 0 and not greedy
+    chosen = ("repetition_penalty", "temperature", "top_p", "top_k") if sampled else ("repetition_penalty",)
+    return {"do_sample": sampled, **{name: settings[name] for name in chosen}}
 
 
 def check_config(path: Path) -> None:

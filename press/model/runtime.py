@@ -1,18 +1,21 @@
 """Run a captured model with onnxruntime-genai, bare or with one of its adapters."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime_genai as og
 
 from press.core import paths
-from press.model import device_tokenizer, packaged
+from press.model import decoding, device_tokenizer, packaged
 
 CONTEXT_MARGIN = 1
+# How answers are given that no adapter's settings are about.
+PLAIN = packaged.generation({})
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class Runtime:
     """A captured model with its adapters, on a fixed number of threads.
 
     An adapter is a file for the model's inputs, NAME/adapter.onnx_adapter, or a whole model beside that path, which
-    has it in its weights and is loaded when it is first asked for.
+    has it in its weights and is loaded when it is first asked for. The manifest beside that path, if there is one, says
+    which response schema its answers are held to.
     """
 
     def __init__(self, model: Path, adapters: dict[str, Path], threads: int, at_once: int = 1) -> None:
@@ -52,6 +56,10 @@ class Runtime:
         self._adapters = og.Adapters(self._bare.model)
         self._merged = {
             name: path.parent for name, path in adapters.items() if (path.parent / paths.RUNTIME_CONFIG).exists()
+        }
+        manifests = {name: path.parent / paths.ADAPTER_MANIFEST for name, path in adapters.items()}
+        self._schemas: dict[str | None, dict | None] = {
+            name: packaged.read_adapter(path)["response_schema"] for name, path in manifests.items() if path.exists()
         }
         self._loaded: dict[str, Loaded] = {}
         for name, path in adapters.items():
@@ -88,35 +96,42 @@ class Runtime:
         self,
         prompt: str,
         adapter: str | None,
-        max_new_tokens: int,
-        stops: Sequence[str] = (),
+        given: Mapping[str, Any] = PLAIN,
+        free: bool = False,
         before: Sequence[int] = (),
     ) -> tuple[str, bool]:
         """Return the greedy answer, which ends at the model's context at the latest, and whether it ended by itself.
 
-        :param stops: texts of which the first that comes up also ends the answer, which has it
+        :param given: settings of generation, as `packaged.generation` returns them
+        :param free: whether it may break the adapter's response schema. Where it may not, only a name that comes twice
+            in an object can break it, or the end of an answer that did not end by itself.
         :param before: token ids that the prompt's stand behind
         """
         loaded, ids = self._with(adapter), [*before, *self.encode(prompt)]
-        longest = min(len(ids) + max_new_tokens, loaded.context)
-        generator = self._generator(loaded, max(longest, loaded.room(len(ids)) if loaded.window else 0), adapter)
+        longest = min(len(ids) + given["max_new_tokens"], loaded.context)
+        length = max(longest, loaded.room(len(ids)) if loaded.window else 0)
+        schema = None if free else self._schemas.get(adapter)
+        generator = self._generator(loaded, length, adapter, given=given, schema=schema)
         generator.append_tokens(ids)
         tokens = []
         while not generator.is_done() and len(ids) + len(tokens) < longest:
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
-            if stops and any(stop in self._tokenizer.decode(tokens) for stop in stops):
+            if given["stop"] and any(stop in self._tokenizer.decode(tokens) for stop in given["stop"]):
                 break
-        return self._tokenizer.decode(tokens), len(ids) + len(tokens) < longest
+        ended = len(ids) + len(tokens) < longest
+        return decoding.cut(self._tokenizer.decode(tokens), given["stop"]), ended
 
-    def answers(self, prompts: Sequence[str], adapter: str | None, max_new_tokens: int) -> list[tuple[str, bool]]:
+    def answers(
+        self, prompts: Sequence[str], adapter: str | None, given: Mapping[str, Any] = PLAIN, free: bool = False
+    ) -> list[tuple[str, bool]]:
         """Return what `answer` has for each prompt.
 
         They are no batch: the products of several rows have other floats, so that answers would depend on each other.
         """
         self._with(adapter)
         with ThreadPoolExecutor(self._at_once) as pool:
-            return list(pool.map(lambda prompt: self.answer(prompt, adapter, max_new_tokens), prompts))
+            return list(pool.map(lambda prompt: self.answer(prompt, adapter, given, free), prompts))
 
     def _load(self, folder: Path) -> Loaded:
         described = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)["model"]
@@ -136,9 +151,20 @@ class Runtime:
             self._loaded[adapter] = self._load(self._merged[adapter])
         return self._loaded[adapter]
 
-    def _generator(self, loaded: Loaded, max_length: int, adapter: str | None, min_length: int = 0) -> og.Generator:
+    def _generator(
+        self,
+        loaded: Loaded,
+        max_length: int,
+        adapter: str | None,
+        min_length: int = 0,
+        given: Mapping[str, Any] = PLAIN,
+        schema: dict | None = None,
+    ) -> og.Generator:
         params = og.GeneratorParams(loaded.model)
-        params.set_search_options(max_length=max_length, min_length=min_length, do_sample=False)
+        options = packaged.search_options(given, greedy=True)
+        params.set_search_options(max_length=max_length, min_length=min_length, **options)
+        if schema is not None:
+            params.set_guidance("json_schema", json.dumps(schema))
         generator = og.Generator(loaded.model, params)
         if adapter and adapter not in self._merged:
             generator.set_active_adapter(self._adapters, adapter)

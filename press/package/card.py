@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from press.core import nested
+from press.model import decoding
 from press.package import front_matter, markup, origin
 from press.params import gates, schema, settings
 from press.params.mixed_precision import HIGH_BITS
@@ -31,6 +32,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         spec=spec,
         merged=spec.adapters == MERGED,
         adapters=params.adapters,
+        answers=decoding.measured(params.adapters, base),
         first=next(iter(params.adapters)),
         source=origin.source(params.base),
         licences=origin.licences(base),

@@ -192,6 +192,15 @@ class Training(Block):
         return self
 
 
+class Generation(Block):
+    temperature: Annotated[float, Field(ge=0, le=100)] | None
+    top_p: Annotated[float, Field(ge=0.001, le=1)] | None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None
+    repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None
+    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    stop: list[Annotated[str, Field(min_length=1)]]
+
+
 class Adapter(Block):
     data: str
     format: Literal["messages", "prompt", "alpaca", "sharegpt", "text"] | None
@@ -204,6 +213,7 @@ class Adapter(Block):
     heldout_examples: Positive
     response_schema: dict | None
     samples: list[str]
+    generation: Generation
     lora: Lora
     training: Training
 
@@ -299,7 +309,6 @@ class Tasks(Block):
 
 
 class Evaluate(Block):
-    max_new_tokens: Positive
     bare_answers: Positive
     logits_mb: Positive
     pytorch_answers: bool

@@ -13,6 +13,7 @@ EXPECTED = {
     "float_type": "a number",
     "bool_type": "true or false",
     "string_type": "text: put it in quotes",
+    "string_too_short": "text that is not empty",
     "list_type": "a list",
     "dict_type": "a block of keys",
     "model_type": "a block of keys",

@@ -19,13 +19,14 @@ BARE, ADAPTER = "bare", "adapter"
 def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tuple[list[dict], list[dict]]:
     """Let an adapter answer its samples and held-out prompts, and the bare model the samples and some of the others.
 
-    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on.
+    The other adapters answer the samples, too, which shows what an adapter does to what it was not trained on. All
+    answer by the adapter's settings of generation, and none is held to the schema, by which they are judged.
 
     :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself,
         whether it loops, and under a response schema which fields are right
     """
-    about, some, most = heldout.about(name), steps.texts[name], params.max_new_tokens
-    samples = about["samples"]
+    about, some = heldout.about(name), steps.texts[name]
+    samples, settings = about["samples"], about["generation"]
     prompts = samples + [example["prompt"] for example in some]
     few = [*range(len(samples)), *(len(samples) + index for index in heldout.chosen(some, params.bare_answers))]
     table: list[dict[str, Any]] = [{"prompt": prompt} for prompt in prompts]
@@ -34,14 +35,14 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tu
     ]
     for rung, active, indices in ((BARE, None, few), (ADAPTER, name, list(range(len(prompts))))):
         print(f"answering {len(indices)} prompts of {name} in ONNX, {rung}", flush=True)
-        given = runtime.answers([prompts[index] for index in indices], active, most)
+        given = runtime.answers([prompts[index] for index in indices], active, settings, free=True)
         for index, (text, ended) in zip(indices, given, strict=True):
             table[index][rung] = text
             cases[index] |= {f"{name}.ended.{rung}": ended, f"{name}.looping.{rung}": answers.loops(text)}
         own = {index - len(samples): table[index][rung] for index in indices if index >= len(samples)}
         steps.judge(f"{name}.onnx.{rung}", own, about)
     for other in (other for other in heldout.adapters(steps.texts) if other != name):
-        for row, (text, _) in zip(table, runtime.answers(samples, other, most), strict=False):
+        for row, (text, _) in zip(table, runtime.answers(samples, other, settings, free=True), strict=False):
             row.setdefault("others", {})[other] = text
     if about["response_schema"]:
         _add_fields(steps, name, about, table[len(samples) :], cases[len(samples) :])

@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def in_pytorch(
-    steps: Ladder, graph: Path, where: str, logits_mb: int, max_new_tokens: int | None, trust: bool = False
-) -> None:
+def in_pytorch(steps: Ladder, graph: Path, where: str, logits_mb: int, answers: bool, trust: bool = False) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
     All but the last may answer the held-out prompts of those adapters that have a response schema. One model is in
@@ -26,7 +24,7 @@ def in_pytorch(
 
     :param where: cpu or cuda
     :param logits_mb: MB of logits that are computed at a time
-    :param max_new_tokens: tokens that an answer may have; None for no answers
+    :param answers: whether to answer
     :param trust: whether the base's own Python code may run
     """
     from peft import PeftModel
@@ -41,10 +39,10 @@ def in_pytorch(
 
     def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         about = abouts.get(text)
-        if max_new_tokens and about and about["response_schema"]:
+        if answers and about and about["response_schema"]:
             some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
-            given = generation.answers(model, tokenizer, some, max_new_tokens, ends)
+            given = generation.answers(model, tokenizer, some, about["generation"], ends)
             steps.judge(f"{text}.pytorch.{rung}", dict(enumerate(given)), about)
 
     base = checkpoints.load(paths.BASE, where, trust)

@@ -49,9 +49,9 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         steps = Ladder(texts, Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
-            most = params.evaluate.max_new_tokens if params.evaluate.pytorch_answers else None
-            trust, logits_mb = params.base.trust_remote_code, params.evaluate.logits_mb
-            climbing.in_pytorch(steps, captured / paths.GRAPH, where, logits_mb, most, trust)
+            wanted = params.evaluate
+            trust, graph = params.base.trust_remote_code, captured / paths.GRAPH
+            climbing.in_pytorch(steps, graph, where, wanted.logits_mb, wanted.pytorch_answers, trust)
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))

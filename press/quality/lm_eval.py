@@ -29,7 +29,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from press.core import limits, paths
 from press.core.errors import UserError
 from press.data import strict_json, tokens
-from press.model.runtime import CONTEXT_MARGIN, Runtime
+from press.model.runtime import CONTEXT_MARGIN, PLAIN, Runtime
 from press.quality import scoring
 
 if TYPE_CHECKING:
@@ -137,10 +137,8 @@ class CapturedModel(TemplateLM):
                     f"context is {self._runtime.context}"
                 )
             stops = [stop for stop in wanted["until"] if stop]
-            answer, _ = self._runtime.answer(context, self._adapter, wanted["max_gen_toks"], stops, before)
-            for stop in stops:
-                answer = answer.partition(stop)[0]
-            results.append(answer)
+            given = {**PLAIN, "max_new_tokens": wanted["max_gen_toks"], "stop": stops}
+            results.append(self._runtime.answer(context, self._adapter, given, free=True, before=before)[0])
         return results
 
 

@@ -39,6 +39,7 @@ class Inputs:
     metrics: dict
     # what became of each gate: {"gate", "passed", "reason"}
     gates: list[dict]
+    answered: dict[str, str]
     # adapter: [{"prompt", "bare", "adapter"}]
     answers: dict[str, list[dict[str, Any]]]
     training: dict[str, Training]
@@ -100,6 +101,7 @@ def _collect(target: str, path: Path, manifest: dict) -> Inputs:
         manifest_sha256=files.sha256(path),
         metrics=_json(evaluated / paths.METRICS),
         gates=_gates(evaluated / paths.GATES),
+        answered=_json(evaluated / paths.GATES).get("answers", {}),
         answers=_json(evaluated / paths.ANSWERS),
         training={name: _training(name) for name in adapters},
         machines=machines.recorded(target, adapters),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, formats, records, strict_json, templates, tokens
+from press.data import answers, formats, guidance, jsonl, records, strict_json, templates, tokens
 from press.data.examples import Example
 from press.data.formats import Chat
 from press.model import device_tokenizer
@@ -136,6 +136,19 @@ def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
     if len(set(given)) != 1:
         raise UserError(f"samples need a template with one field besides {{response}}, not {', '.join(given)}")
     return [templates.render(template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
+
+
+def decodable_schema(adapter: schema.Adapter, template: str, train: Path) -> dict | None:
+    """Return an adapter's response schema, if it has any, written as the answers that it is trained on are written.
+
+    :param template: by which the adapter is asked one question
+    :param train: its training examples
+    """
+    if adapter.response_schema is None:
+        return None
+    rows = jsonl.Rows(train)
+    some = [rows[index] for index in range(min(len(rows), guidance.LOOKED_AT))]
+    return guidance.adapted(adapter.response_schema, [templates.answer(template, each["completion"]) for each in some])
 
 
 def check_context(name: str, max_seq_len: int) -> None:

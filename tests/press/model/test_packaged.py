@@ -292,3 +292,77 @@ def test_no_config_names_a_class_to_import_or_a_vocabulary_elsewhere(package, na
     files.write_json(package / name, {key: "../../vocab"})
     list_files(package)
     assert refused(package).startswith(f"{package / name} sets {key}, which is not among")
+
+
+ADAPTER = {"template": "{prompt}{response}"}
+
+
+@pytest.fixture
+def adapter(tmp_path: Path) -> Path:
+    return tmp_path / "adapter.json"
+
+
+def test_an_adapter_of_an_earlier_version_is_greedy_and_held_to_nothing(adapter):
+    files.write_json(adapter, ADAPTER)
+    found = packaged.read_adapter(adapter)
+    assert found["response_schema"] is None
+    assert found["generation"] == {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "top_k": 50,
+        "repetition_penalty": 1.0,
+        "max_new_tokens": 512,
+        "stop": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"generation": []}, "generation is no object"),
+        ({"generation": {"temperature": -1}}, "temperature is -1, but must be a number from 0 to 100"),
+        ({"generation": {"temperature": "0"}}, "temperature is '0', but must be a number"),
+        ({"generation": {"top_p": 1.1}}, "top_p is 1.1, but must be a number from 0.001 to 1"),
+        ({"generation": {"top_k": 1.5}}, "top_k is 1.5, but must be an integer from 0 to 1000000"),
+        ({"generation": {"repetition_penalty": 0}}, "repetition_penalty is 0, but must be a number from 0.01 to 100"),
+        ({"generation": {"max_new_tokens": True}}, "max_new_tokens is True, but must be an integer from 1"),
+        ({"generation": {"stop": ["a", ""]}}, "stop is ['a', ''], but must be a list of texts, none of them empty"),
+        ({"generation": {"stop": "a"}}, "stop is 'a', but must be a list of texts"),
+        ({"response_schema": ["a"]}, "response_schema is no JSON Schema of an object"),
+        ({"response_schema": {"enum": ["a" * 100_000]}}, "response_schema has 100014 characters, but may have 100000"),
+    ],
+)
+def test_an_adapter_that_says_what_it_may_not_is_refused(adapter, change, reason):
+    files.write_json(adapter, ADAPTER | change)
+    with pytest.raises(UserError) as caught:
+        packaged.read_adapter(adapter)
+    assert str(caught.value).startswith(f"{adapter} is damaged ({reason}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"generation": {"temperature": NaN}}', '{"response_schema": ' + '{"items": ' * DEEP + "{}" + "}" * DEEP + "}"],
+)
+def test_an_adapter_in_json_that_not_every_program_reads_is_refused(adapter, text):
+    adapter.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match="is damaged"):
+        packaged.read_adapter(adapter)
+
+
+@pytest.mark.parametrize(
+    ("given", "options"),
+    [
+        ({}, {"do_sample": False, "repetition_penalty": 1.0}),
+        ({"repetition_penalty": 1.2, "top_p": 0.5}, {"do_sample": False, "repetition_penalty": 1.2}),
+        (
+            {"temperature": 0.7, "top_k": 5},
+            {"do_sample": True, "repetition_penalty": 1.0, "temperature": 0.7, "top_p": 1.0, "top_k": 5},
+        ),
+    ],
+)
+def test_settings_become_search_options(given, options):
+    settings = packaged.generation(given)
+    assert packaged.search_options(settings) == options
+    measured = {"do_sample": False, "repetition_penalty": options["repetition_penalty"]}
+    assert packaged.search_options(settings, greedy=True) == measured

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import pytest
-from parity import captured_to
+from parity import captured_to, converted, random_adapter
 
 from press.core import files
 from press.core.errors import UserError
-from press.model import graphs
+from press.data import answers
+from press.model import graphs, packaged
 from press.model.runtime import Runtime
 
 pytestmark = pytest.mark.integration
+LENGTH = packaged.generation({"max_new_tokens": 12})
 
 
 @pytest.fixture
@@ -19,14 +21,45 @@ def runtime(tiny_quantized: Path, in_root: Path) -> Runtime:
 
 
 def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
-    answers = {prompt: runtime.answer(prompt, None, 12)[0] for prompt in (f"To pack {index}" for index in range(40))}
+    prompts = [f"To pack {index}" for index in range(40)]
+    whole_answers = {prompt: runtime.answer(prompt, None, LENGTH)[0] for prompt in prompts}
     # Random weights write bytes, of which few are letters.
-    prompt, whole = next((key, text) for key, text in answers.items() if text[:3].isascii() and len(text) > 8)
+    prompt, whole = next((key, text) for key, text in whole_answers.items() if text[:3].isascii() and len(text) > 8)
     stop = whole[1:3]
-    answer, ended = runtime.answer(prompt, None, 12, ["never written", stop])
+    answer, ended = runtime.answer(prompt, None, LENGTH | {"stop": ["never written", stop]})
     assert ended
-    assert answer == whole[: whole.index(stop) + len(stop)]
-    assert runtime.answer(prompt, None, 12, ["never written"])[0] == whole
+    assert answer == whole[: whole.index(stop)]
+    assert runtime.answer(prompt, None, LENGTH | {"stop": ["never written"]})[0] == whole
+
+
+SCHEMA = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+    "type": "object",
+    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["weather", "days"],
+    "additionalProperties": False,
+}
+
+
+def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(tiny_quantized, in_root, tmp_path):
+    """Random weights, which never write JSON of themselves, do so here every time."""
+    model = captured_to(in_root, tiny_quantized)
+    adapter = random_adapter(tiny_quantized, tmp_path / "trained", 4, ["q_proj", "down_proj"])
+    (tmp_path / "packing").mkdir()
+    path = converted(adapter, model / "lora_inputs.json", tmp_path / "packing/adapter.onnx_adapter")
+    files.write_json(path.with_name("adapter.json"), {"template": "{prompt}{response}", "response_schema": SCHEMA})
+    runtime = Runtime(model, {"packing": path}, threads=2)
+    given = packaged.generation({"max_new_tokens": 60})
+    for prompt in ("a week in Rome", "two days", "?"):
+        answer, ended = runtime.answer(prompt, "packing", given)
+        assert ended
+        assert answers.complaint(answer, SCHEMA) is None
+        free, _ = runtime.answer(prompt, "packing", given, free=True)
+        assert answers.complaint(free, SCHEMA)
+        assert answers.complaint(runtime.answer(prompt, None, given)[0], SCHEMA)
+    answer, ended = runtime.answer("a week", "packing", packaged.generation({"max_new_tokens": 8}))
+    assert not ended
+    assert answers.complaint(answer, SCHEMA)
 
 
 def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized, in_root):
@@ -36,7 +69,7 @@ def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized
 
 
 def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):
-    for ask in (runtime.encode, lambda text: runtime.answer(text, None, 4)):
+    for ask in (runtime.encode, lambda text: runtime.answer(text, None, LENGTH)):
         with pytest.raises(UserError, match=r"U\+0000"):
             ask("a\0b")
 

@@ -73,6 +73,13 @@ def test_right_fields_are_told(metrics, render):
     assert line in render(metrics).splitlines()
 
 
+def test_it_says_by_which_settings_answers_were_given_and_which_are_held_to_a_schema(metrics, render, base):
+    (base / "generation_config.json").write_text('{"repetition_penalty": 1.5}', encoding="utf-8")
+    lines = render(metrics).splitlines()
+    assert "- packing: greedy, repetition_penalty 1.5, at most 160 tokens." in lines
+    assert [line.split("`")[1] for line in lines if "`set_guidance` holds them" in line] == ["packing"]
+
+
 def test_benchmark_tasks_have_a_table_where_any_were_run(metrics, render):
     assert "Benchmark tasks" not in render(metrics)
     metrics["tasks"] = {"arc_easy": {"acc": {"bare": 0.5, "travel": 0.25}}}

@@ -38,6 +38,12 @@ def test_each_gate_is_judged_with_its_cases(written):
     assert "a long trip" in failed["reason"]
 
 
+def test_the_gates_say_by_which_settings_answers_were_given(written):
+    folder, _ = written
+    words = "greedy, repetition_penalty 1.0, at most 160 tokens"
+    assert files.read_json(folder / "gates.json")["answers"] == {"packing": words, "travel": words}
+
+
 def test_the_card_says_the_same(written):
     folder, results = written
     card = (folder / "README.md").read_text(encoding="utf-8")

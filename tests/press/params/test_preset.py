@@ -69,7 +69,7 @@ def test_only_the_preset_s_values_change_and_comments_stay(repository):
 
 def lines() -> list[list[str]]:
     """Return the value and the comment of each line of params.yaml; an explicit null is as good as none."""
-    text = Path("params.yaml").read_text(encoding="utf-8").replace(": null ", ": ")
+    text = Path("params.yaml").read_text(encoding="utf-8").replace(": null", ": ")
     return [[part.strip() for part in line.split("#")] for line in text.splitlines()]
 
 

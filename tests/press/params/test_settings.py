@@ -15,6 +15,10 @@ def schema(value: object) -> dict:
     return {("adapters", "travel", "response_schema"): value}
 
 
+def generation(name: str, value: object) -> dict:
+    return {("adapters", "travel", "generation", name): value}
+
+
 def on(device: str, provider: str) -> dict:
     return {("targets", "cpu", "device"): device, ("targets", "cpu", "provider"): provider}
 
@@ -326,6 +330,19 @@ MISTAKES = [
         "adapters.travel.response_schema: a JSON Schema that refers to 'http://127.0.0.1:8099/s.json', which is not in "
         "it: nothing is read from elsewhere, so copy it into $defs",
     ),
+    # how answers are given
+    (generation("temperature", -0.1), "adapters.travel.generation.temperature is -0.1, but must be at least 0.0"),
+    (generation("top_p", 1.5), "adapters.travel.generation.top_p is 1.5, but must be at most 1.0"),
+    (generation("top_p", 0), "adapters.travel.generation.top_p is 0, but must be at least 0.001"),
+    (generation("top_k", 2.5), "adapters.travel.generation.top_k is 2.5, but must be an integer"),
+    (
+        generation("repetition_penalty", 0),
+        "adapters.travel.generation.repetition_penalty is 0, but must be at least 0.01",
+    ),
+    (generation("max_new_tokens", 0), "adapters.travel.generation.max_new_tokens is 0, but must be at least 1"),
+    (generation("max_new_tokens", None), "adapters.travel.generation.max_new_tokens is null, but must be an integer"),
+    (generation("stop", [""]), "adapters.travel.generation.stop.0 is '', but must be text that is not empty"),
+    (generation("stop", "."), "adapters.travel.generation.stop is '.', but must be a list"),
     (schema(["object"]), "adapters.travel.response_schema is ['object'], but must be a block of keys"),
 ]
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 from press.core import files
 from press.core.errors import UserError
 from press.data import answers, jsonl
-from press.model import checkpoints, device_tokenizer
+from press.model import checkpoints, device_tokenizer, packaged
 from press.params import settings
 from press.quality import evaluation, heldout, ladder, vocabulary
 from press.training import preparation
@@ -34,7 +34,7 @@ def params() -> settings.Settings:
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
             "evaluate": given.evaluate.model_copy(
-                update={"max_new_tokens": 4, "bare_answers": BARE, "pytorch_answers": True, "general": general}
+                update={"bare_answers": BARE, "pytorch_answers": True, "general": general}
             ),
         }
     )
@@ -66,6 +66,7 @@ def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_
         "template": spec.template,
         "samples": preparation.render_samples(spec),
         "response_schema": {"type": "object"},
+        "generation": packaged.generation({"max_new_tokens": 4}),
     }
     files.write_json(folder / "prepared/packing/adapter.json", about)
     return folder

@@ -2,13 +2,14 @@
 
 import pytest
 from parity import captured_to
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from press.model import checkpoints
+from press.model import checkpoints, packaged
 from press.model.runtime import Runtime
 from press.quality import generation
 
 pytestmark = pytest.mark.integration
+LENGTH = packaged.generation({"max_new_tokens": 12})
 PROMPTS = [
     "What to pack?",
     "three days in Rome in the rain",
@@ -23,11 +24,38 @@ def test_the_runtime_gives_the_same_answers(tiny_quantized, tmp_path, in_root):
     prompts = [runtime.encode(prompt) for prompt in PROMPTS]
     examples = [{"input_ids": [*ids, 65, 66], "prompt_tokens": len(ids)} for ids in prompts]
     model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
-    # As some checkpoints' generation configs have it, which no builder of graphs reads.
+    # What a checkpoint's own generation config says is in an adapter's settings, or in none.
     model.generation_config.repetition_penalty = 1.3
-    given = generation.answers(model, tokenizer, examples, 12, checkpoints.eos_ids(tiny_quantized))
+    given = generation.answers(model, tokenizer, examples, LENGTH, checkpoints.eos_ids(tiny_quantized))
     assert given == [answered(runtime, tokenizer, ids, 12) for ids in prompts]
     assert len(set(given)) > 1
+
+
+def test_settings_do_the_same_in_both(tiny_quantized, tmp_path, in_root):
+    """A penalty counts the prompt's tokens, too, and no padding; an answer ends before its stop text."""
+    runtime = Runtime(captured_to(tmp_path, tiny_quantized), {}, threads=2)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_quantized)
+    prompts = [runtime.encode(prompt) for prompt in PROMPTS[:4]]
+    examples = [{"input_ids": ids, "prompt_tokens": len(ids)} for ids in prompts]
+    model = checkpoints.dequantize(checkpoints.load(tiny_quantized))
+
+    def answers(**changes: object) -> list[str]:
+        return generation.answers(model, tokenizer, examples, LENGTH | changes, checkpoints.eos_ids(tiny_quantized))
+
+    penalized = answers(repetition_penalty=1.5)
+    assert penalized == [written(runtime, tokenizer, ids, LENGTH | {"repetition_penalty": 1.5}) for ids in prompts]
+    assert penalized != answers()
+    stop = penalized[0][3:5]
+    assert answers(repetition_penalty=1.5, stop=[stop]) == [text.partition(stop)[0] for text in penalized]
+
+
+def written(runtime: Runtime, tokenizer: PreTrainedTokenizerBase, ids: list[int], settings: dict) -> str:
+    """What the runtime itself chooses, as PyTorch's tokenizer shows it."""
+    generator = runtime._generator(runtime._bare, len(ids) + settings["max_new_tokens"], None, given=settings)
+    generator.append_tokens(ids)
+    while not generator.is_done():
+        generator.generate_next_token()
+    return tokenizer.decode(generator.get_sequence(0)[len(ids) :], skip_special_tokens=True)
 
 
 def answered(runtime, tokenizer, ids, length):
@@ -42,5 +70,7 @@ def answered(runtime, tokenizer, ids, length):
 def test_an_answer_ends_at_its_limit(tiny_quantized, length):
     tokenizer = AutoTokenizer.from_pretrained(tiny_quantized)
     examples = [{"input_ids": [40, 41, 42], "prompt_tokens": 3}]
-    (answer,) = generation.answers(checkpoints.load(tiny_quantized), tokenizer, examples, length, [])
+    (answer,) = generation.answers(
+        checkpoints.load(tiny_quantized), tokenizer, examples, packaged.generation({"max_new_tokens": length}), []
+    )
     assert len(tokenizer(answer, add_special_tokens=False)["input_ids"]) <= 3 * length

@@ -11,6 +11,7 @@ from parity import TOLERANCE, captured_to, converted, pytorch_logits, random_ada
 
 from press.core import environment, files, packages
 from press.core.errors import UserError
+from press.model.packaged import generation
 from press.model.runtime import Runtime
 from press.params import schema
 from press.quality import tasks
@@ -73,7 +74,7 @@ def expected(captured: tuple, tiny_quantized: Path):
 def talkative(runtime: Runtime, adapter: str | None) -> str:
     """Return a prompt that random weights answer with letters: half of the byte-level vocabulary is none."""
     for prompt in (f"To pack {index}" for index in range(200)):
-        answer = runtime.answer(prompt, adapter, 3)[0]
+        answer = runtime.answer(prompt, adapter, generation({"max_new_tokens": 3}))[0]
         if len(answer) == 3 and answer.isascii() and answer.isalnum():
             return prompt
     raise AssertionError("no prompt is answered with letters")
@@ -103,7 +104,7 @@ def test_log_likelihoods_are_pytorch_s(runtime, expected, adapter):
 def test_what_the_model_answers_is_greedy_and_nothing_else_is(runtime, adapter):
     model = lm_eval.CapturedModel(runtime, adapter)
     prompt = talkative(runtime, adapter)
-    best = runtime.answer(prompt, adapter, 3)[0]
+    best = runtime.answer(prompt, adapter, generation({"max_new_tokens": 3}))[0]
     other = best[:2] + ("x" if best[2] != "x" else "y")
     results = model.loglikelihood(asked("loglikelihood", (prompt, best), (prompt, other)))
     assert [greedy for _, greedy in results] == [True, False]
@@ -143,7 +144,7 @@ def test_of_a_long_context_the_end_counts(runtime):
 def test_generation_stops_at_the_stop_text_and_leaves_it_out(runtime):
     model = lm_eval.CapturedModel(runtime, "random")
     prompt = talkative(runtime, "random")
-    whole, _ = runtime.answer(prompt, "random", 30)
+    whole, _ = runtime.answer(prompt, "random", generation({"max_new_tokens": 30}))
     stop = whole[2]
     options = [{"until": stop, "max_gen_toks": 30}, {"until": [], "max_gen_toks": 3, "do_sample": False}]
     some = model.generate_until(asked("generate_until", *((prompt, each) for each in options)))

@@ -110,6 +110,7 @@ GATES = [
         "reason": f"1.50821e+08 against 1.5e+08, 821272 too much; on {HOSTILE!r}",
     },
 ]
+ANSWERED = {"travel": "greedy, repetition_penalty 1.125, at most 160 tokens, up to '<b>'"}
 ANSWERS = {
     "travel": [
         {"prompt": "what is the best thing to see in chicago", "bare": LOOP, "adapter": "The Art Institute."},
@@ -174,7 +175,7 @@ def write_reports(folder: Path) -> None:
     }
     files.write_json(reports / "evaluate" / "cpu" / "answers.json", answers)
     files.write_json(reports / "evaluate" / "cpu" / "metrics.json", METRICS)
-    files.write_json(reports / "evaluate" / "cpu" / "gates.json", {"gates": GATES})
+    files.write_json(reports / "evaluate" / "cpu" / "gates.json", {"gates": GATES, "answers": ANSWERED})
     for name in ("fetch", "quantize", "finetune/packing", "capture/cpu", "evaluate/cpu"):
         files.write_json(reports / "machine" / f"{name}.json", MACHINE)
     files.write_json(reports / "machine" / "finetune" / "travel.json", MACHINE | {"gpu": "NVIDIA H200"})

@@ -123,6 +123,12 @@ def test_right_fields_are_told_and_a_prompt_that_the_bare_model_was_not_asked(pa
     assert "a day in the Harz" in page.text
 
 
+def test_it_is_said_by_which_settings_answers_were_given(page: Page, markdown: str):
+    words = "greedy, repetition_penalty 1.125, at most 160 tokens, up to"
+    assert page.text.count(words) == 3  # of gates, ladder and adapter
+    assert markdown.replace("\\_", "_").count(words) == 1
+
+
 def test_the_page_refers_to_nothing_and_runs_nothing(page: Page):
     assert not {"script", "iframe", "object", "embed", "img", "image", "use", "base", "form"} & set(page.tags)
     for tag, name, value in page.attributes:
