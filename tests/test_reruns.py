@@ -25,21 +25,21 @@ def test_a_second_run_does_nothing_and_a_comment_changes_nothing(copy):
 def test_another_sample_prompt_trains_nothing_anew(copy):
     copy.edit(
         "params.yaml",
-        "how far in advance should i arrive at the airport",
-        "how far in advance should i be at the airport",
+        "how do i get over jet lag",
+        "how do i get rid of jet lag",
     )
     expected = {"prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) - {"check"} == expected
 
 
 def test_how_answers_are_given_trains_nothing_anew(copy):
-    copy.edit("params.yaml", "repetition_penalty: null", "repetition_penalty: 1.1")
+    copy.edit("params.yaml", "repetition_penalty: 1.05", "repetition_penalty: 1.2")
     expected = {"check", "prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) == expected
 
 
 def test_a_learning_rate_touches_one_adapter_alone(copy):
-    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    copy.edit("params.yaml", "learning_rate: 0.001\n", "learning_rate: 0.002\n")
     expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) == expected
 
