@@ -71,7 +71,7 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 	python -m press.repro
 	@$(MAKE) --no-print-directory ask
 
-ask: $(INSTALLED) ## let a built model answer PROMPT (or ADAPTER's first sample), with ADAPTER, for TARGET
+ask: $(INSTALLED) ## let a built model answer PROMPT (or a sample), with ADAPTER (or each), for TARGET
 	python -m press.ask --target="$$TARGET" --adapter="$$ADAPTER" -- "$$PROMPT"
 
 look: $(INSTALLED) ## show a few examples of ADAPTER as the model reads them, and the lines that do not fit

@@ -21,34 +21,34 @@ def here(tmp_path, monkeypatch):
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
 
 
-def words(target: str = "", adapter: str = "", prompt: str = "hi") -> argparse.Namespace:
-    return argparse.Namespace(target=target, adapter=adapter, prompt=prompt)
+def words(adapter: str = "", prompt: str = "") -> argparse.Namespace:
+    return argparse.Namespace(adapter=adapter, prompt=prompt)
 
 
 def test_the_first_target_and_adapter_of_the_file_answer_where_none_is_named():
-    assert ask.command(words())[1:] == ["app.py", "--package=packages/cpu", "--adapter=packing", "--", "hi"]
+    assert ask.questions(words(prompt="hi")) == [("travel", "hi")]
+    assert ask.command("", "travel", "hi")[1:] == ["app.py", "--package=packages/cpu", "--adapter=travel", "--", "hi"]
 
 
 def test_what_is_named_answers_and_a_prompt_is_no_option():
-    assert ask.command(words("cpu", "travel", "--help"))[3:] == ["--adapter=travel", "--", "--help"]
+    assert ask.questions(words("packing", "--help")) == [("packing", "--help")]
+    assert ask.command("cpu", "packing", "--help")[3:] == ["--adapter=packing", "--", "--help"]
 
 
-@pytest.mark.parametrize(
-    ("adapter", "asked"),
-    [("packing", PARAMS["adapters"]["packing"]["samples"][0]), ("travel", ask.QUESTION), ("other", ask.QUESTION)],
-)
-def test_without_a_prompt_the_first_sample_is_asked_and_shown(adapter, asked, capsys):
+def test_without_a_prompt_each_adapter_is_asked_its_first_sample():
     params = copy.deepcopy(PARAMS)
     params["adapters"]["travel"]["samples"] = []
-    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    assert ask.command(words(adapter=adapter, prompt=""))[3:] == [f"--adapter={adapter}", "--", asked]
-    assert capsys.readouterr().out == f"{adapter}: {asked}\n"
+    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    sample = PARAMS["adapters"]["packing"]["samples"][0]
+    assert ask.questions(words()) == [("packing", sample), ("travel", ask.QUESTION)]
+    assert ask.questions(words("packing")) == [("packing", sample)]
+    assert ask.questions(words("other")) == [("other", ask.QUESTION)]
 
 
 @pytest.mark.parametrize("target", ["../../etc", "npu"])
 def test_a_target_that_is_not_there_is_refused(target):
     with pytest.raises(UserError, match="targets has no"):
-        ask.command(words(target))
+        ask.command(target, "travel", "hi")
 
 
 def test_a_file_without_the_block_has_no_first(tmp_path):
