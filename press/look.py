@@ -36,8 +36,12 @@ def main() -> None:
     )
     parser.add_argument("--adapter", default="", help="name of an adapter in params.yaml")
     name = parser.parse_args().adapter or reading.first("adapters")
-    for line in shown(name, sys.stdout.isatty() and "NO_COLOR" not in os.environ):
-        print(line)
+    try:
+        for line in shown(name, sys.stdout.isatty() and "NO_COLOR" not in os.environ):
+            print(line, flush=True)
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` has; Python would flush once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def shown(name: str, colour: bool) -> Iterator[str]:

@@ -65,7 +65,8 @@ def inputs(texts: Mapping[str, list[Example]]) -> dict[str, list[str]]:
     found = {GENERAL: [example["completion"] for example in texts[GENERAL]]}
     for name in adapters(texts):
         template = about(name)["template"]
-        found[name] = [templates.given(template, example["prompt"]) for example in texts[name]]
+        # Plain text has no prompt.
+        found[name] = [templates.given(template, each["prompt"]) or each["completion"] for each in texts[name]]
     return found
 
 
