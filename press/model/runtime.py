@@ -136,8 +136,10 @@ class Runtime:
     def _load(self, folder: Path) -> Loaded:
         described = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)["model"]
         config = og.Config(str(folder))
-        # Threads that spin until the others are done with a product would burn a third of the time.
-        options = {"intra_op_num_threads": self._threads, "session.intra_op.allow_spinning": "0"}
+        options: dict[str, int | str] = {"intra_op_num_threads": self._threads}
+        if self._at_once > 1:
+            # Threads that spin until the others are done would take the cores from other prompts: a third of the time.
+            options["session.intra_op.allow_spinning"] = "0"
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         static = described["type"] == "decoder-pipeline"
         window = described["decoder"]["sliding_window"]["window_size"] if static else None

@@ -63,9 +63,9 @@ def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(t
 
 
 def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized, in_root):
-    runtime = Runtime(captured_to(in_root, tiny_quantized), {}, threads=2, at_once=3)
-    prompts = [f"To pack {index}" for index in range(9)]
-    assert runtime.answers(prompts, None, 12) == [runtime.answer(prompt, None, 12) for prompt in prompts]
+    model, prompts = captured_to(in_root, tiny_quantized), [f"To pack {index}" for index in range(9)]
+    one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, at_once=3)
+    assert several.answers(prompts, None, 12) == [one.answer(prompt, None, 12) for prompt in prompts]
 
 
 def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):

@@ -61,7 +61,8 @@ def test_a_schema_that_has_no_fields_has_none():
 def test_an_answer_s_fields_are_right_if_they_are_the_right_answer_s(changes, wrong):
     given = scorecard.fields(json.dumps(RIGHT | changes), json.dumps(RIGHT), SCHEMA)
     assert [name for name, right in given.items() if not right] == wrong
-    assert {"days", "mood", "clothes.socks"} <= given.keys()
+    # One that neither has is none that could be wrong.
+    assert set(given) == {"days", "mood", "clothes.socks"} | ({"sunny"} & changes.keys())
 
 
 def test_what_is_no_json_has_no_field_right():
@@ -88,7 +89,7 @@ def test_an_adapter_that_always_gives_one_answer_scores_badly():
         assert sum(each[field] for each in always) / 60 < limit
         assert all(each[field] for each in own)
     texts = data["travel"]
-    best = max(sum(scorecard.chrf(one, right) for right in texts) / 60 for one in texts[:20])
+    best = max(sum(scorecard.chrf(one, right) for right in texts) / 60 for one in texts[:4])
     half = sum(scorecard.chrf(right[: len(right) // 2], right) for right in texts) / 60
     assert best < 0.3 < half
 
