@@ -109,21 +109,16 @@ def new_knob(project: Project) -> None:
     project.edit("params.yaml", "  description: ", "  colour: green\n  description: ")
 
 
-EDITS = {
-    "a comment": lambda project: project.edit("press/toy/counting.py", "# Counts.", "# Counts and counts."),
-    "a docstring": lambda project: project.edit("press/toy/naming.py", '"""Names."""', '"""Gives names."""'),
-    "layout": lambda project: project.edit("press/toy/counting.py", "str(params.seed)", "str(\n        params.seed)"),
-    "a moved module": moved,
-    "a new validator": new_validator,
-    "a new sentence": lambda project: project.edit("press/params/schema.py", "a folder name: up to", "a name: up to"),
-    "a new knob that no stage reads": new_knob,
-    "a module that no stage uses": lambda project: project.edit("press/toy/unused.py", "a word", "words"),
-}
-
-
-@pytest.mark.parametrize("edit", EDITS)
-def test_an_edit_that_says_nothing_new_to_a_stage_reruns_nothing_but_check(project, edit):
-    EDITS[edit](project)
+def test_edits_that_say_nothing_new_to_a_stage_rerun_nothing_but_check(project):
+    """All at once: tests/press/core/test_code.py asks for each kind."""
+    project.edit("press/toy/counting.py", "# Counts.", "# Counts and counts.")
+    project.edit("press/toy/naming.py", '"""Names."""', '"""Gives names."""')
+    project.edit("press/toy/counting.py", "str(params.seed)", "str(\n        params.seed)")
+    moved(project)
+    new_validator(project)
+    project.edit("press/params/schema.py", "a folder name: up to", "a name: up to")
+    new_knob(project)
+    project.edit("press/toy/unused.py", "a word", "words")
     assert "check" in project.run("dvc", "status").stdout
     assert stages_run(project) == {"check"}
     assert project.run("dvc", "status").stdout.strip() == "Data and pipelines are up to date."
@@ -132,6 +127,12 @@ def test_an_edit_that_says_nothing_new_to_a_stage_reruns_nothing_but_check(proje
 def test_a_changed_function_reruns_the_stages_that_use_it(project):
     project.edit("press/toy/counting.py", "str(params.seed)", "str(params.seed + 0)")
     assert stages_run(project) == {"check", "count"}
+    # A reviewer sees by the diff which module changed, and which stages that reaches.
+    changed = project.run("git", "diff", "--name-only", "--", str(paths.CODE)).stdout.split()
+    assert changed == ["reports/code/count.txt", "reports/code/modules.txt"]
+    lines = project.run("git", "diff", "--unified=0", "--", "reports/code/modules.txt").stdout.splitlines()
+    modules = {line.split()[-1] for line in lines if re.match(r"^\+[0-9a-f]{64}", line)}
+    assert modules == {"press/toy/counting.py", "stages/count.py"}
     project.edit("press/core/environment.py", '"CI": "1"', '"CI": "true"')
     assert stages_run(project) == {"check", "count", "name"}
 
@@ -185,17 +186,6 @@ def test_the_search_s_trials_take_what_is_known_from_the_run_cache(project):
     again = project.run(*words, "second", "--set-param", "seed=7").stdout
     assert "is cached - skipping run" in again
     assert "Running stage 'count'" not in again
-
-
-def test_the_digests_are_for_review(project):
-    """A reviewer sees by the diff which module changed, and which stages that reaches."""
-    project.edit("press/toy/counting.py", "str(params.seed)", "str(params.seed + 0)")
-    stages_run(project)
-    changed = project.run("git", "diff", "--name-only", "--", str(paths.CODE)).stdout.split()
-    assert changed == ["reports/code/count.txt", "reports/code/modules.txt"]
-    lines = project.run("git", "diff", "--unified=0", "--", "reports/code/modules.txt").stdout.splitlines()
-    modules = {line.split()[-1] for line in lines if re.match(r"^\+[0-9a-f]{64}", line)}
-    assert modules == {"press/toy/counting.py", "stages/count.py"}
 
 
 def _reference(project: Project, name: str) -> str:

@@ -17,7 +17,7 @@ from projects import Project, assert_sentence
 from press.core import files
 
 from .azurite import Azurite
-from .conftest import change_unseen, clone, rebuild, storage
+from .conftest import change_unseen, clone, rebuild, storage, with_remotes
 
 pytestmark = pytest.mark.integration
 WHOLE = "the remote has all outputs"
@@ -35,22 +35,21 @@ def overwrite(path: Path, content: bytes) -> None:
 def test_a_push_and_a_pull_give_the_same_bytes_and_nothing_is_left_to_run(release, tmp_path):
     assert WHOLE in storage(release, "push").stdout
     other = clone(release, tmp_path / "clone")
-    assert storage(other, "pull").returncode == 0
+    other.run("python", "-m", "press.release.storage", "pull")
     assert files.digests(other.folder / "packages") == files.digests(release.folder / "packages")
     assert "Running stage" not in other.run("dvc", "repro").stdout
 
 
 @pytest.mark.parametrize("damage", ["removed", "changed"])
 @pytest.mark.parametrize("kind", [".dir", "member"])
-def test_what_is_damaged_on_the_remote_is_pushed_again(release, kind, damage):
-    storage(release, "push")
-    before = {path: path.read_bytes() for path in objects(release)}
+def test_what_is_damaged_on_the_remote_is_pushed_again(published, kind, damage):
+    before = {path: path.read_bytes() for path in objects(published)}
     path = next(path for path in before if path.name.endswith(".dir") == (kind == ".dir"))
     path.unlink() if damage == "removed" else overwrite(path, b"damaged")
-    result = storage(release, "push")
+    result = storage(published, "push")
     assert result.returncode == 0, result.stderr
     assert WHOLE in result.stdout
-    assert {path: path.read_bytes() for path in objects(release)} == before
+    assert {path: path.read_bytes() for path in objects(published)} == before
 
 
 def test_what_is_nowhere_any_more_is_a_sentence(release):
@@ -102,14 +101,13 @@ def test_what_comes_damaged_is_named_and_removed_and_all_else_comes(release, kin
     assert "Data and pipelines are up to date" in other.run("dvc", "status").stdout
 
 
-def test_a_damaged_cache_and_a_workspace_that_dvc_takes_for_right_are_mended_by_a_pull(release):
-    storage(release, "push")
-    change_unseen(release, "packages/cpu/model.onnx")
-    result = storage(release, "pull")
+def test_a_damaged_cache_and_a_workspace_that_dvc_takes_for_right_are_mended_by_a_pull(published):
+    change_unseen(published, "packages/cpu/model.onnx")
+    result = storage(published, "pull")
     assert result.returncode == 0, result.stderr
     assert "packages/cpu was not what DVC took it for, and is removed" in result.stdout
     assert "`dvc repro --force --downstream package`" in result.stdout
-    assert (release.folder / "packages/cpu/model.onnx").read_text() == "the weights\n"
+    assert (published.folder / "packages/cpu/model.onnx").read_text() == "the weights\n"
 
 
 def test_a_damaged_cache_is_named_by_a_push_and_filled_again_with_what_is_here(release):
@@ -151,6 +149,20 @@ def test_what_dvc_says_of_its_own_mistakes_is_passed_on(release):
 def azurite(tmp_path):
     with Azurite(tmp_path / "azurite") as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def large_once(released: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with a package of 32 MB, which takes its time to be pushed. Copy it to change it."""
+    project = with_remotes(released, tmp_path_factory.mktemp("large"))
+    rebuild(project, "weights " * 4_000_000)
+    return project
+
+
+@pytest.fixture
+def large(large_once: Project, tmp_path: Path) -> Project:
+    """A copy of the project with a large package."""
+    return with_remotes(large_once, tmp_path)
 
 
 def to_azure(project: Project, server: Azurite) -> None:
@@ -195,10 +207,9 @@ def test_azure_with_a_wrong_key_or_no_server_or_no_container_is_a_sentence(relea
     assert_sentence(storage(release, "push"), "remote")
 
 
-def test_a_server_that_hangs_in_the_middle_is_given_up_and_taken_up_again(release, azurite):
-    rebuild(release, "weights " * 4_000_000)
-    to_azure(release, azurite)
-    process = release.start("python", "-m", "press.release.storage", "push", "--seconds", "6")
+def test_a_server_that_hangs_in_the_middle_is_given_up_and_taken_up_again(large, azurite):
+    to_azure(large, azurite)
+    process = large.start("python", "-m", "press.release.storage", "push", "--seconds", "6")
     while not azurite.blobs():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -207,16 +218,15 @@ def test_a_server_that_hangs_in_the_middle_is_given_up_and_taken_up_again(releas
     assert process.returncode == 1
     assert errors.splitlines()[-1].startswith("error: ")
     azurite.go_on()
-    assert WHOLE in storage(release, "push").stdout
+    assert WHOLE in storage(large, "push").stdout
 
 
-def test_a_push_that_is_killed_is_finished_by_the_next(release, azurite):
-    rebuild(release, "weights " * 4_000_000)
-    to_azure(release, azurite)
-    process = release.start("python", "-m", "press.release.storage", "push", start_new_session=True)
+def test_a_push_that_is_killed_is_finished_by_the_next(large, azurite):
+    to_azure(large, azurite)
+    process = large.start("python", "-m", "press.release.storage", "push", start_new_session=True)
     while not azurite.blobs():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert WHOLE in storage(release, "push").stdout
+    assert WHOLE in storage(large, "push").stdout
