@@ -2,12 +2,13 @@
 
 in:  params.yaml as a whole, the locks of packages, the project's Python files and passes/olive.json
 out: reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
-     reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which
+     reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which;
+     in DVC's run cache, the runs that dvc.lock records
 """
 
 from pathlib import Path
 
-from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths
+from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
 from press.model import device, grammar
 from press.params import checks, settings
 from press.quality import tasks
@@ -49,6 +50,7 @@ def main() -> None:
     locked = packages.read() | {name: version for name, version in optional.items() if name not in unused}
     packages.check_installed(locked)
     arithmetic.begin(params.arithmetic, params.threads)
+    run_cache.keep()
     project = code.Project()
     write_libraries(project, locked, unused)
     write_code(project)

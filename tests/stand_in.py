@@ -28,7 +28,8 @@ def work(stage: str, *words: str) -> None:
     read = [_filled(name, context) for name in body["deps"] if not name.startswith(LISTS)]
     content = [repr([(name, _content(Path(name))) for name in sorted(read)])]
     for out in (*body["outs"], *body.get("metrics", ()), *body.get("plots", ())):
-        _write(Path(_filled(next(iter(out)), context)), content, given)
+        path = out if isinstance(out, str) else next(iter(out))
+        _write(Path(_filled(path, context)), content, given)
 
 
 def _at(values: Mapping, dotted: str) -> object:

@@ -68,6 +68,21 @@ def test_a_killed_dvc_repro_is_taken_up_by_the_next(copy):
     assert "quantize" not in stale(copy)
 
 
+def test_dvc_brings_back_the_outputs_of_a_stage_that_failed(copy):
+    """It removes them before it runs the stage; with the parameters as they were, it brings back the reports, too."""
+    outputs = [copy.folder / path for path in ("models/quantized", "reports/olive", "reports/machine")]
+    before = list(map(files.folder_digest, outputs))
+    copy.edit("params.yaml", "group_size: 32", "group_size: 128")
+    assert "quantize.group_size is 128" in copy.run("dvc", "repro", "quantize", check=False).stderr
+    assert not outputs[0].exists()
+    copy.run("dvc", "checkout", "quantize")
+    assert files.folder_digest(outputs[0]) == before[0]
+    copy.edit("params.yaml", "group_size: 128", "group_size: 32")
+    assert stages_run(copy, "quantize") == {"check"}
+    assert list(map(files.folder_digest, outputs)) == before
+    assert not stale(copy)
+
+
 def test_ctrl_c_says_so_and_exits_with_130(copy):
     process = copy.start(*stage("quantize"))
     while not files.partial(copy.folder / "models/quantized").exists():

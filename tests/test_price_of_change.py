@@ -51,7 +51,7 @@ def write_pipeline(folder: Path) -> None:
             "cmd": f"python -m stages.{name}",
             "params": spec["params"],
             "deps": [f"reports/code/{name}.txt", f"reports/environment/{name}.txt"],
-            "outs": [{f"{name}.txt": {"persist": True}}],
+            "outs": [f"{name}.txt"],
         }
         for name, spec in PIPELINE.items()
     }

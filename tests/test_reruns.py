@@ -44,6 +44,29 @@ def test_a_learning_rate_touches_one_adapter_alone(copy):
     assert stages_run(copy) == expected
 
 
+def test_a_parameter_that_is_set_back_brings_all_outputs_back(copy):
+    """Those that git has as well, though DVC keeps no runs of stages that have such outputs."""
+    lock = (copy.folder / "dvc.lock").read_bytes()
+    for old, new in (("learning_rate: 0.001", "learning_rate: 0.002"), ("group_size: 32", "group_size: 64")):
+        copy.edit("params.yaml", old, new)
+        assert len(stages_run(copy)) > 3
+        copy.edit("params.yaml", new, old)
+        assert stages_run(copy) == {"check"}
+        assert (copy.folder / "dvc.lock").read_bytes() == lock
+        assert not stale(copy)
+        assert not copy.run("git", "status", "--porcelain").stdout
+
+
+def test_a_report_that_somebody_edited_is_not_kept_for_later(copy):
+    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    report = copy.folder / "reports/machine/finetune/travel.json"
+    report.write_text("edited", encoding="utf-8")
+    assert "finetune@travel" in stages_run(copy)
+    copy.edit("params.yaml", "learning_rate: 0.002", "learning_rate: 0.001")
+    assert stages_run(copy) == {"check", "finetune@travel"}
+    assert report.read_text(encoding="utf-8") != "edited"
+
+
 def test_a_new_adapter_runs_its_own_stages(copy):
     copy.edit("params.yaml", "\ntargets:", "\n" + renamed_block(copy, "packing", "cruise") + "\ntargets:")
     shutil.copyfile(copy.folder / "data/packing.jsonl", copy.folder / "data/cruise.jsonl")

@@ -41,7 +41,7 @@ def run(main: Callable[..., None], *, online: bool = False) -> None:
 
     in_sentences(
         work,
-        interrupted="the previous outputs are intact; `dvc repro` goes on from here",
+        interrupted="nothing was lost; `dvc repro` goes on from here",
         full_disk="no space left on the disk; free some and run `dvc repro` again: nothing was lost",
     )
 

@@ -35,7 +35,7 @@ if __name__ == "__main__":
     cli.run(main)
 '''
 FULL_DISK = "error: no space left on the disk; free some and run `dvc repro` again: nothing was lost"
-INTERRUPTED = "interrupted: the previous outputs are intact; `dvc repro` goes on from here\n"
+INTERRUPTED = "interrupted: nothing was lost; `dvc repro` goes on from here\n"
 
 
 def write(folder: Path, body: str) -> None:

@@ -1,0 +1,52 @@
+"""DVC's run cache: what a stage once made of its inputs, from which inputs that are set back get their old outputs.
+
+    python -m press.core.run_cache
+
+DVC takes a run out of it for any stage whose outputs do not persist, but keeps no run of a stage with reports that are
+in git. So `check`, which runs before all other stages when anything has changed, has it keep what is built by then.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press.core import cli, dvc_files, files, paths
+
+if TYPE_CHECKING:
+    from dvc.stage import Stage
+
+# The digest of the dvc.lock whose runs are kept.
+KEPT = Path(".dvc/tmp/kept-runs")
+
+
+def keep() -> None:
+    """Put each run that dvc.lock records into the run cache, its reports included, if these are as recorded.
+
+    :raises UserError: if dvc.lock cannot be read
+    """
+    if not dvc_files.recorded():
+        return
+    digest = files.sha256(paths.LOCK)
+    if KEPT.exists() and KEPT.read_text(encoding="utf-8") == digest:
+        return
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        for stage in repo.index.stages:
+            if _is_as_recorded(stage):
+                repo.stage_cache.save(stage)
+    KEPT.write_text(digest, encoding="utf-8")
+
+
+def _is_as_recorded(stage: "Stage") -> bool:
+    """Whether dvc.lock has the stage as dvc.yaml has it, and its reports are still those; DVC's cache has the rest."""
+    is_recorded = all(each.hash_info for each in (*stage.deps, *stage.outs)) and not stage.cmd_changed
+    # DVC looks at the inputs, too, though by what is recorded alone it names the run.
+    return (
+        is_recorded
+        and all(dep.exists for dep in stage.deps)
+        and not any(out.workspace_status() for out in stage.outs if not out.use_cache)
+    )
+
+
+if __name__ == "__main__":
+    cli.in_sentences(keep)
