@@ -88,7 +88,8 @@ def make_inputs(words: argparse.Namespace) -> None:
     folder.mkdir(parents=True)
     jsonl.write(folder / "train.jsonl", prepared.train)
     jsonl.write(folder / "heldout.jsonl", prepared.heldout)
-    files.write_json(folder / "adapter.json", {"template": adapter.template})
+    about = {"template": adapter.template, "response_schema": None, "generation": {}}
+    files.write_json(folder / "adapter.json", about)
 
 
 def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:

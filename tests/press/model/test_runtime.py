@@ -1,5 +1,6 @@
 """Answers end at a stop text, and texts are measured by the model's own context."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,15 @@ def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(t
     answer, ended = runtime.answer("a week", "packing", packaged.generation({"max_new_tokens": 8}))
     assert not ended
     assert answers.complaint(answer, SCHEMA)
+
+
+def test_the_base_s_own_settings_reach_the_runtime_s_config(tiny_quantized, in_root, tmp_path):
+    """The builder takes all but the penalty."""
+    own = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1, "do_sample": True}
+    checkpoint = Path(shutil.copytree(tiny_quantized, tmp_path / "checkpoint"))
+    path = checkpoint / "generation_config.json"
+    files.write_json(path, files.read_json(path) | own)
+    assert files.read_json(captured_to(in_root, checkpoint) / "genai_config.json")["search"].items() >= own.items()
 
 
 def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):
