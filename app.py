@@ -307,7 +307,8 @@ def _whole_characters(text: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    # llguidance appends all that it knows.
+    return " ".join(str(error).partition("<state>")[0].split())
 
 
 def _control_tokens(path: Path) -> dict[int, str]:
