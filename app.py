@@ -315,7 +315,8 @@ def _whole_characters(text: str) -> str:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    # llguidance appends all that it knows.
+    return " ".join(str(error).partition("<state>")[0].split())
 
 
 def _special_tokens(path: Path) -> tuple[dict[int, str], list[int]]:

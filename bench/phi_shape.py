@@ -88,7 +88,8 @@ def make_inputs(words: argparse.Namespace) -> None:
     with jsonl.writing(folder / "train.jsonl") as train, jsonl.writing(folder / "heldout.jsonl") as heldout:
         into = preparation.Prepared(train, heldout)
         preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE), into)
-    files.write_json(folder / "adapter.json", {"template": adapter.template})
+    about = {"template": adapter.template, "response_schema": None, "generation": {}}
+    files.write_json(folder / "adapter.json", about)
 
 
 def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:

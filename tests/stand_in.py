@@ -52,8 +52,9 @@ def _write(out: Path, content: list[str], given: Mapping) -> None:
     if out.is_relative_to(MACHINES):
         files = {out: "this"}
     elif out.is_relative_to("prepared"):
-        # The samples reach no example: tests/press/training/test_preparation_report.py.
-        examples = _digest(content, {name: value for name, value in given.items() if not name.endswith(".samples")})
+        # Samples and how answers are given reach no example: tests/press/training/test_preparation_report.py.
+        unread = (".samples", ".generation")
+        examples = _digest(content, {name: value for name, value in given.items() if not name.endswith(unread)})
         files = {out / "train.jsonl": examples, out / "heldout.jsonl": examples, out / "adapter.json": digest}
     else:
         files = {out if out.suffix else out / "content.txt": digest}

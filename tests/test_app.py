@@ -147,6 +147,15 @@ def test_a_schema_that_answers_cannot_be_held_to_is_refused(package, schema, sen
     assert_refused(app(package, "--adapter", "travel", QUESTION), sentence)
 
 
+def test_a_schema_that_is_too_much_only_while_it_answers_ends_in_a_sentence(package):
+    names = {f"property {index}": {"type": "string"} for index in range(1200)}
+    say(package, response_schema={"type": "object", "properties": names, "additionalProperties": False})
+    chat = Chat(package, 40)
+    chat.switch("travel")
+    with pytest.raises(UserError, match=r"cannot answer \(.*Current row has \d+ items; max is 2000; [^<]*\)$"):
+        list(chat.ask("hello"))
+
+
 def test_a_schema_that_takes_too_long_is_refused_and_the_chat_goes_on(package, monkeypatch):
     patterns = [{"type": "string", "pattern": f".*{letter}.*[0-9]{{3}}"} for letter in "abcdefghijklmnopqrst"]
     say(package, response_schema={"allOf": patterns})

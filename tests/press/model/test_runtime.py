@@ -1,5 +1,6 @@
 """Answers end at a stop text, and texts are measured by the model's own context."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,15 @@ def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized
     model, prompts = captured_to(in_root, tiny_quantized), [f"To pack {index}" for index in range(9)]
     one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, at_once=3)
     assert several.answers(prompts, None, 12) == [one.answer(prompt, None, 12) for prompt in prompts]
+
+
+def test_the_base_s_own_settings_reach_the_runtime_s_config(tiny_quantized, in_root, tmp_path):
+    """The builder takes all but the penalty."""
+    own = {"temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1, "do_sample": True}
+    checkpoint = Path(shutil.copytree(tiny_quantized, tmp_path / "checkpoint"))
+    path = checkpoint / "generation_config.json"
+    files.write_json(path, files.read_json(path) | own)
+    assert files.read_json(captured_to(in_root, checkpoint) / "genai_config.json")["search"].items() >= own.items()
 
 
 def test_a_text_that_the_runtime_would_cut_off_is_refused(runtime):

@@ -1,12 +1,14 @@
 """PyTorch answers in batches what the runtime answers one by one."""
 
 import pytest
+import torch
 from parity import captured_to
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from press.model import checkpoints, packaged
 from press.model.runtime import Runtime
 from press.quality import generation
+from press.sources import tokenizers
 
 pytestmark = pytest.mark.integration
 LENGTH = packaged.generation({"max_new_tokens": 12})
@@ -47,6 +49,21 @@ def test_settings_do_the_same_in_both(tiny_quantized, tmp_path, in_root):
     assert penalized != answers()
     stop = penalized[0][3:5]
     assert answers(repetition_penalty=1.5, stop=[stop]) == [text.partition(stop)[0] for text in penalized]
+
+
+def test_padding_is_a_token_that_the_prompt_has(monkeypatch):
+    """The repetition penalty counts it, though it is masked."""
+    asked = []
+
+    def generate(input_ids: torch.Tensor, **_: object) -> torch.Tensor:
+        asked.extend(input_ids.tolist())
+        return input_ids
+
+    model = torch.nn.Linear(1, 1)
+    monkeypatch.setattr(model, "generate", generate, raising=False)
+    examples = [{"input_ids": [40, 41], "prompt_tokens": 2}, {"input_ids": [50, 51, 52, 53], "prompt_tokens": 4}]
+    assert generation.answers(model, tokenizers.of_bytes(), examples, LENGTH, [1]) == ["", ""]
+    assert asked == [[40, 40, 40, 41], [50, 51, 52, 53]]
 
 
 def written(runtime: Runtime, tokenizer: PreTrainedTokenizerBase, ids: list[int], settings: dict) -> str:

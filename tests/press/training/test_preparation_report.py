@@ -164,3 +164,18 @@ def test_the_stage_writes_splits_template_and_report(project, capsys):
     assert manifest["samples"][0].endswith("<|im_start|>assistant\n")
     reports = {path.name for path in (project / "reports" / "prepare" / "travel").iterdir()}
     assert reports == {"report.json", "rejects.json", "lengths.csv"}
+
+
+def test_what_answers_are_asked_and_how_they_are_given_reaches_no_example(project):
+    manifest, examples = (project / "prepared/travel" / name for name in ("adapter.json", "train.jsonl"))
+    prepare.main("travel")
+    before, trained_on = files.read_json(manifest), examples.read_bytes()
+    params = project / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    text = text.replace("repetition_penalty: null", "repetition_penalty: 1.25", 1).replace("airport", "station", 1)
+    params.write_text(text, encoding="utf-8")
+    prepare.main("travel")
+    after = files.read_json(manifest)
+    assert (before["generation"]["repetition_penalty"], after["generation"]["repetition_penalty"]) == (1.0, 1.25)
+    assert {name for name in after if after[name] != before[name]} == {"generation", "samples"}
+    assert examples.read_bytes() == trained_on
