@@ -34,7 +34,7 @@ RUNTIME_CONFIG = "genai_config.json"
 ADAPTER_MANIFEST = "adapter.json"
 SIGNATURE = "model.sig"
 # What a release has besides the package's own files.
-BESIDE = ("README.md", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
+BESIDE = ("README.md", "bom.cdx.json", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
 RESPONSE = "{response}"
 # How long what a package's maker wrote may take, a chat template or a schema to compile, which need not end.
 SECONDS = 20

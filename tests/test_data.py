@@ -55,7 +55,7 @@ def test_no_held_out_prompt_is_trained_on(name):
 def test_no_sample_is_trained_on(name):
     adapter = PARAMS.adapter(name)
     prompts = {example["prompt"] for example in by_bytes(name).train}
-    assert not prompts & set(preparation.render_samples(adapter))
+    assert not prompts & set(preparation.render_samples(adapter, adapter.template))
 
 
 def test_the_unseen_trips_are_valid_and_apart():

@@ -39,7 +39,7 @@ def test_how_answers_are_given_trains_nothing_anew(copy):
 
 
 def test_a_learning_rate_touches_one_adapter_alone(copy):
-    copy.edit("params.yaml", "learning_rate: 0.001\n", "learning_rate: 0.002\n")
+    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
     expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) == expected
 

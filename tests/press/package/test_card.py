@@ -73,10 +73,9 @@ def test_right_fields_are_told(metrics, render):
     assert line in render(metrics).splitlines()
 
 
-def test_it_says_by_which_settings_answers_were_given_and_which_are_held_to_a_schema(metrics, render, base):
-    (base / "generation_config.json").write_text('{"repetition_penalty": 1.5}', encoding="utf-8")
+def test_it_says_by_which_settings_answers_were_given_and_which_are_held_to_a_schema(metrics, render):
     lines = render(metrics).splitlines()
-    assert "- packing: greedy, repetition_penalty 1.5, at most 160 tokens." in lines
+    assert "- packing: greedy, repetition_penalty 1.1, at most 160 tokens." in lines
     assert [line.split("`")[1] for line in lines if "`set_guidance` holds them" in line] == ["packing"]
 
 

@@ -22,7 +22,10 @@ from press.search.settings import Params
 
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 # What a stage may use of the front door besides the types of blocks: what refuses, frames or reads.
-USED = {"UserError", "cli.is_full_disk", "cli.run", "packages.INSTALL_TASKS", "settings.load", "strict_yaml.load"}
+USED = {
+    *("UserError", "cli.collect_rarely", "cli.is_full_disk", "cli.run", "packages.INSTALL_TASKS", "settings.load"),
+    "strict_yaml.load",
+}
 # What the types of blocks can do: find a member by its name, and say something to a person.
 METHODS = {"adapter", "target", "serving", "version"}
 

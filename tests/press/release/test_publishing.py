@@ -11,12 +11,24 @@ import pytest
 
 from press.core import files, shell
 from press.core.errors import UserError
-from press.release import bundle, measured, package, provenance, publishing, signature, storage, workspace
+from press.release import (
+    bom,
+    bundle,
+    licences,
+    measured,
+    package,
+    provenance,
+    publishing,
+    signature,
+    storage,
+    workspace,
+)
 from press.release.registry import Version
 
 RELEASE: Any = SimpleNamespace(
     publish=SimpleNamespace(target="cpu", registry="git", version="1.0.0", git=SimpleNamespace(artifact="press")),
     signing="the signing",
+    licences="the licences",
 )
 OURS = SimpleNamespace(digest="a" * 64, folder=Path("releases/cpu"))
 
@@ -48,7 +60,7 @@ class Place:
 
 def noting(done: list[str], patch: pytest.MonkeyPatch, refused: str, steps: dict[str, object]) -> None:
     """Replace MODULE.FUNCTION by what notes its name and returns a value, or refuses."""
-    modules = {each.__name__.rpartition(".")[2]: each for each in (bundle, measured, package, signature)}
+    modules = {each.__name__.rpartition(".")[2]: each for each in (bom, bundle, licences, measured, package, signature)}
     modules |= {each.__name__.rpartition(".")[2]: each for each in (provenance, publishing, storage, workspace)}
 
     def step(name: str, value: object):
@@ -70,8 +82,9 @@ CHECKS = {
     "workspace.check_tracked": None,
     "workspace.check_up_to_date": None,
     "workspace.check_artifact": None,
-    "package.load": SimpleNamespace(digest="a" * 64),
+    "package.load": SimpleNamespace(digest="a" * 64, manifest={"inputs": {}}),
     "measured.check_gates": None,
+    "licences.check": None,
     "bundle.check_released": OURS,
 }
 
@@ -133,7 +146,10 @@ def test_a_version_of_another_content_stays_as_it_is(monkeypatch):
         publish(monkeypatch, "", Version("0.9.0", OURS.digest, "", ""), Version("1.0.0", "b" * 64, "", ""))
 
 
-RELEASED = ("workspace.check_committed", "workspace.check_up_to_date", "package.load", "measured.check_gates")
+RELEASED = (
+    *("workspace.check_committed", "workspace.check_up_to_date", "package.load", "measured.check_gates"),
+    "licences.check",
+)
 
 
 @pytest.mark.parametrize("refused", [*RELEASED, "signature.check_public", "provenance.write", "signature.sign"])
@@ -143,12 +159,12 @@ def test_a_release_that_is_refused_leaves_the_one_before(tmp_path, monkeypatch, 
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_text("before", encoding="utf-8")
     Path("packages/cpu").mkdir(parents=True)
-    built = SimpleNamespace(digest="b" * 64, folder=Path("packages/cpu"))
+    built = SimpleNamespace(digest="b" * 64, folder=Path("packages/cpu"), manifest={"inputs": {}})
     done: list[str] = []
     steps: dict[str, object] = dict.fromkeys(
         [*RELEASED, "signature.check_public", "provenance.write", "signature.sign"]
     )
-    steps |= dict.fromkeys(["workspace.is_changed", "measured.join", "provenance.state", "bundle._track"])
+    steps |= dict.fromkeys(["workspace.is_changed", "measured.join", "bom.write", "provenance.state", "bundle._track"])
     steps |= {"package.load": built, "signature.can_sign": True, "bundle._is_released": False}
     noting(done, monkeypatch, refused, steps)
     with pytest.raises(UserError, match=f"^refused by {refused}$"):
