@@ -26,7 +26,7 @@ WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @dataclass(frozen=True)
 class Way:
-    """How the steps of a training run; by default plainly, as on a CPU.
+    """How the steps of a training run; by default plainly.
 
     :param on_gpu: whether they run on a GPU
     :param labelled_only: whether logits are computed for labelled tokens alone
@@ -64,13 +64,18 @@ def choose(model: nn.Module, widths: Sequence[int], processes: int, *, compiles:
     :param compiles: whether the layers may be compiled
     :param recompute: whether activations are to be computed twice instead of kept
     """
-    own = type(model).__module__.startswith("transformers.")
     return Way(
         on_gpu=True,
-        labelled_only=own and "logits_to_keep" in inspect.signature(model.forward).parameters,
+        labelled_only=gives_chosen_logits(model),
         lengths=lengths(widths, len(decoder_layers(model)) * (2 if recompute else 1) / processes) if compiles else [],
         recompute=recompute,
     )
+
+
+def gives_chosen_logits(model: nn.Module) -> bool:
+    """Whether a model computes the logits of chosen tokens alone where it is asked to."""
+    own = type(model).__module__.startswith("transformers.")
+    return own and "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def lengths(widths: Sequence[int], layers: float) -> list[int]:

@@ -180,14 +180,15 @@ def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArg
 def chosen_way(
     model: PeftModel, rows: Sequence[dict], arguments: transformers.TrainingArguments, config: type[BasePassConfig]
 ) -> gpu.Way:
-    """Return how to train on `rows`: plainly on the CPU, where the compiler would cost more than it saves."""
+    """Return how to train on `rows`: uncompiled on the CPU, where the compiler would cost more than it saves."""
+    base = model.get_base_model()
     if device.resolve("auto") == "cpu":
-        return gpu.Way()
+        return gpu.Way(labelled_only=gpu.gives_chosen_logits(base))
     size = arguments.train_batch_size
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
     widths = [max(len(row["input_ids"]) for row in batch) for batch in batches]
     return gpu.choose(
-        model.get_base_model(),
+        base,
         widths,
         arguments.world_size,
         # bitsandbytes' products are no operators of PyTorch.

@@ -1,12 +1,15 @@
 """When a training on a GPU is compiled, and for which lengths of sequences."""
 
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from passes import gpu
+from press.model import device
 
 pytestmark = pytest.mark.integration
 LAYERS = 32
@@ -48,11 +51,16 @@ class OfTheCheckpointsOwnCode(LlamaForCausalLM):
 
 
 def test_only_transformers_own_models_are_asked_for_the_logits_of_labelled_tokens_alone():
+    from passes import lora
+
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
     config = LlamaConfig(vocab_size=50, num_hidden_layers=2, **sizes)
     for kind, expected in ((LlamaForCausalLM, True), (OfTheCheckpointsOwnCode, False)):
         way = gpu.choose(kind(config), [64] * gpu.WORTHWHILE, 1, compiles=True, recompute=True)
         assert (way.labelled_only, way.lengths, way.recompute) == (expected, [64], True)
+        with mock.patch.object(device, "resolve", return_value="cpu"):
+            peft = SimpleNamespace(get_base_model=lambda kind=kind: kind(config))
+            assert lora.chosen_way(peft, [], None, None) == gpu.Way(labelled_only=expected)
     assert gpu.choose(kind(config), [64] * gpu.WORTHWHILE, 1, compiles=False, recompute=False).lengths == []
 
 
