@@ -64,7 +64,7 @@ def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_
     jsonl.write(folder / "prepared/packing/heldout.jsonl", heldout)
     about = {
         "template": spec.template,
-        "samples": preparation.render_samples(spec),
+        "samples": preparation.render_samples(spec, spec.template),
         "response_schema": {"type": "object"},
         "generation": packaged.generation({"max_new_tokens": 4}),
     }

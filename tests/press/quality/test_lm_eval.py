@@ -258,7 +258,7 @@ def test_every_text_begins_as_the_model_s_tokenizer_lets_it_begin(runtime):
     prompt = talkative(runtime, None)
     options = {"until": [], "max_gen_toks": 5}
     (answer,) = starting.generate_until(asked("generate_until", (prompt, options)))
-    assert answer == runtime.answer(f"{control}{prompt}", None, 5)[0]
+    assert answer == runtime.answer(f"{control}{prompt}", None, generation({"max_new_tokens": 5}))[0]
     # Of a long context, the token at its start and the end count.
     starting.max_length = 8
     long = starting.loglikelihood(asked("loglikelihood", ("zzzz To pack", "ed")))
