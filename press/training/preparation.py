@@ -240,7 +240,7 @@ class _Preparation:
                     self._errors.append(at)
         if not count:
             names = templates.names(self._adapter.template) or formats.NEEDED[self._adapter.format or "prompt"]
-            raise UserError(f"{self._path} is empty: it needs JSON objects with {', '.join(names)}, one a line")
+            raise UserError(f"{self._path} is empty: it needs {self._unit}s with {', '.join(names)}")
 
     def _said(self, record: records.Record) -> Said:
         """Return what a record says, or raise ValueError with what is wrong."""
@@ -267,6 +267,10 @@ class _Preparation:
             # A template of the adapter's own leaves nothing to guess where the lines have its fields.
             if not (names and reading.name == "prompt"):
                 self._result.guessed = f"{self._path} is read as format {reading.name}, by its fields {own}"
+            if reading.name == "text" and adapter.response_schema is not None:
+                raise UserError(
+                    f"{self._path} is read as format text, which has no answers: let response_schema be null"
+                )
         self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
         # Whether there can be samples is known before the lines are read.
         render_samples(adapter, self._renderer.question_template())

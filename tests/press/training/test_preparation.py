@@ -91,7 +91,7 @@ def test_exact_duplicates_count_once_and_blank_lines_not_at_all(write):
 
 @pytest.mark.parametrize("lines", [[], [b"", b"   "]], ids=["nothing", "blank lines"])
 def test_an_empty_file_says_what_it_needs(write, lines):
-    assert complaint(write(lines)) == "is empty: it needs JSON objects with prompt, response, one a line"
+    assert complaint(write(lines)) == "is empty: it needs lines with prompt, response"
 
 
 def test_a_missing_file_is_no_data(tmp_path):
