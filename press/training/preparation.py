@@ -160,6 +160,29 @@ def check_context(name: str, max_seq_len: int) -> None:
         )
 
 
+def check_samples(name: str, adapter: schema.Adapter, lengths: Iterable[int]) -> None:
+    """Refuse sample prompts that leave no room for an answer in the base model's context.
+
+    :param lengths: the tokens of each, template included
+    """
+    for sample, length in zip(adapter.samples, lengths, strict=True):
+        context = files.read_json(paths.BASE / paths.CONFIG).get("max_position_embeddings", length + 1)
+        if length >= context:
+            raise UserError(
+                f"adapters.{name}.samples: {json.dumps(sample[:80])} has {length} tokens with the template, but the "
+                f"base model's context is {context} tokens"
+            )
+
+
+def check_top_k(name: str, top_k: int) -> None:
+    """Refuse to let answers be sampled from more tokens than the base model has, which the runtime does not do."""
+    vocabulary = files.read_json(paths.BASE / paths.CONFIG).get("vocab_size", top_k)
+    if top_k > vocabulary:
+        raise UserError(
+            f"adapters.{name}.generation.top_k is {top_k}, but the base model has only {vocabulary} tokens (0: all)"
+        )
+
+
 class _Preparation:
     """A data set on its way into examples, a batch of lines at a time."""
 
