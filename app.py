@@ -296,7 +296,8 @@ def _before(pieces: Iterator[str], stops: list[str]) -> Iterator[str]:
         if places := [held.index(stop) for stop in stops if stop in held]:
             yield held[: min(places)]
             return
-        kept = max((n for stop in stops for n in range(len(stop)) if held.endswith(stop[:n])), default=0)
+        places = [(stop, n) for stop in stops for n in range(min(len(stop), len(held) + 1))]
+        kept = max((n for stop, n in places if held.endswith(stop[:n])), default=0)
         yield held[: len(held) - kept]
         held = held[len(held) - kept :]
     if held:

@@ -23,6 +23,7 @@ def main(adapter: str) -> None:
     preparation.check_context(adapter, params.max_seq_len)
     own = nested.in_order(params.generation.model_dump())
     generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
+    preparation.check_top_k(adapter, generation["top_k"])
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     device = device_tokenizer.opened(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
@@ -30,6 +31,7 @@ def main(adapter: str) -> None:
             result = preparation.Prepared(train, heldout)
             preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
         samples = preparation.render_samples(params, result.template)
+        preparation.check_samples(adapter, params, (len(device_tokenizer.encode(device, text)) for text in samples))
         device_tokenizer.check(lambda text: device_tokenizer.encode(device, text), tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,

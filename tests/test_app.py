@@ -205,6 +205,8 @@ def test_an_adapter_s_settings_decide_how_it_answers(package):
         (["a", "a", "b"], ["aab"], ""),
         (["a", "a", "a", "b", "c"], ["aab"], "a"),
         (["x", "a"], ["ab"], "xa"),
+        # Of whatever length it is.
+        (["x", "a"], ["a" * 10**7], "xa"),
     ],
 )
 def test_a_stop_text_ends_an_answer_and_is_never_shown(pieces, stops, shown):

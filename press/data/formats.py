@@ -167,7 +167,8 @@ def guess(record: Mapping[str, Any], template: tuple[str, ...], fields: Mapping[
     :param fields: what the data set calls a field, where it has another name
     :raises ValueError: if that cannot be told
     """
-    for name in ("prompt", *NAMES) if template else NAMES:
+    # Plain text would not be put into a template.
+    for name in ("prompt", *NAMES[: NAMES.index("text")]) if template else NAMES:
         reading = Reading(name, template, fields)
         outer = [fields.get(each, each) for each in reading.needed if each not in INNER]
         if all(each in record for each in outer):

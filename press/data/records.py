@@ -22,8 +22,9 @@ GZIP = ".gz"
 WHOLE, FIELD = 1 << 28, 1 << 26
 # Rows of Parquet that are read at once.
 ROWS = 1024
-# What lies beside the files of a data set, and is none of them.
-BESIDE = ("readme", "license", "dataset_info", "dataset_dict", "state.json")
+# What lies beside the files of a data set, and is none of them: the hub's, and prose, by the beginning of its name.
+OF_HUB = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+PROSE = ("readme", "license", "licence")
 
 
 class Record(NamedTuple):
@@ -55,12 +56,16 @@ def shards(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"{path} is no file and no folder: mend the adapter's data in params.yaml")
-    found = [each for each in sorted(path.rglob("*")) if each.is_file() and not _is_beside(each.relative_to(path))]
-    if not found:
-        raise UserError(f"{path} is a folder without a file: it needs {_known()}")
-    for each in found:
+    inside = [each for each in sorted(path.rglob("*")) if not _is_beside(each.relative_to(path))]
+    for each in inside:
         if place := paths.outside(each):
             raise UserError(f"{each} leads out of the project, to {place}: copy it in")
+        # Neither a folder that is a link nor what is no file would be read.
+        if not each.is_file() and (each.is_symlink() or not each.is_dir()):
+            raise UserError(f"{each} is no plain file or folder: put the files that are meant in its place")
+    found = [each for each in inside if each.is_file()]
+    if not found:
+        raise UserError(f"{path} is a folder without a file: it needs {_known()}")
     return found
 
 
@@ -69,15 +74,21 @@ def digest(path: Path) -> str:
     return files.folder_digest(path) if path.is_dir() else files.sha256(path)
 
 
-def _is_beside(name: Path) -> bool:
-    return any(part.startswith(".") for part in name.parts) or name.name.lower().startswith(BESIDE)
+def _is_beside(path: Path) -> bool:
+    name = path.name.lower()
+    is_prose = name.startswith(PROSE) and _suffix(path) not in KINDS
+    return any(part.startswith(".") for part in path.parts) or name in OF_HUB or is_prose
 
 
 def _kind(path: Path) -> str:
-    suffix = Path(path.name.lower().removesuffix(GZIP)).suffix
+    suffix = _suffix(path)
     if suffix not in KINDS:
         raise UserError(f"{path} is a data set of an unknown kind, by its name: it needs {_known()}")
     return suffix
+
+
+def _suffix(path: Path) -> str:
+    return Path(path.name.lower().removesuffix(GZIP)).suffix
 
 
 def _known() -> str:
@@ -99,6 +110,8 @@ def _explained(path: Path) -> Iterator[None]:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path} is damaged, or no gzip file ({error}): pack it again") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _of_lines(file: BinaryIO, path: Path) -> Iterator[Record]:
@@ -175,11 +188,25 @@ def _of_parquet(file: BinaryIO, path: Path) -> Iterator[Record]:
             raise UserError(f"{path} has two columns of one name, among {', '.join(names)}")
         number = 0
         for batch in table.iter_batches(ROWS):
-            for row in batch.to_pylist():
+            for row in _values(batch, path, number):
                 number += 1
                 yield _row(number, row)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged, or no Parquet file ({error})") from error
+
+
+def _values(batch: Any, path: Path, before: int) -> list[dict[str, Any]]:
+    """Return a batch of Parquet in Python's own types, which have not all that Parquet has."""
+    import pyarrow
+
+    try:
+        return batch.to_pylist()
+    except UnicodeDecodeError:
+        raise
+    # Such as of a date behind the year 9999, an unknown time zone, or a struct with two fields of one name.
+    except (pyarrow.ArrowException, ValueError, OverflowError, KeyError) as error:
+        rows = f"rows {before + 1} to {before + batch.num_rows}"
+        raise UserError(f"{path} {rows} have a value that Python has not ({error}): leave its column out") from error
 
 
 def _row(number: int, row: dict[str, Any]) -> Record:

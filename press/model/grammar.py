@@ -5,6 +5,7 @@
 It runs in a process of its own, since what compiles a schema may crash or never end.
 """
 
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -40,11 +41,12 @@ def complaint(schema: dict) -> str | None:
     options = schema.get(guidance.OPTIONS)
     if isinstance(options, dict) and options.get("lenient"):
         return f"{guidance.OPTIONS}.lenient leaves out what it cannot take"
+    # As it will be read in a package, with what is said there of how JSON is written.
+    if len(json.dumps(guidance.adapted(schema, []))) > packaged.LONGEST_SCHEMA:
+        return f"it has more than {packaged.LONGEST_SCHEMA} characters"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         files.write_json(folder / SCHEMA, schema)
-        if (folder / SCHEMA).stat().st_size > packaged.LONGEST_SCHEMA:
-            return f"it has more than {packaged.LONGEST_SCHEMA} characters"
         ended = shell.run(sys.executable, "-m", "press.model.grammar", scratch, seconds=SECONDS)
     return ended.reason if ended.failed else ended.output.strip() or None
 

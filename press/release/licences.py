@@ -55,9 +55,10 @@ def is_allowed(licence: str, licences: Licences) -> bool:
     allowed = {each.casefold() for each in licences.allow}
     try:
         expression = get_spdx_licensing().parse(licence)
-    except ExpressionError:
-        return licence.casefold() in allowed
-    return _holds(expression, allowed)
+    except (ExpressionError, IndexError):
+        # "()" is an IndexError of the library's.
+        expression = None
+    return licence.casefold() in allowed if expression is None else _holds(expression, allowed)
 
 
 def _holds(expression: Any, allowed: set[str]) -> bool:

@@ -160,6 +160,29 @@ def check_context(name: str, max_seq_len: int) -> None:
         )
 
 
+def check_samples(name: str, adapter: schema.Adapter, lengths: Iterable[int]) -> None:
+    """Refuse sample prompts that leave no room for an answer in the base model's context.
+
+    :param lengths: the tokens of each, template included
+    """
+    for sample, length in zip(adapter.samples, lengths, strict=True):
+        context = files.read_json(paths.BASE / paths.CONFIG).get("max_position_embeddings", length + 1)
+        if length >= context:
+            raise UserError(
+                f"adapters.{name}.samples: {json.dumps(sample[:80])} has {length} tokens with the template, but the "
+                f"base model's context is {context} tokens"
+            )
+
+
+def check_top_k(name: str, top_k: int) -> None:
+    """Refuse to let answers be sampled from more tokens than the base model has, which the runtime does not do."""
+    vocabulary = files.read_json(paths.BASE / paths.CONFIG).get("vocab_size", top_k)
+    if top_k > vocabulary:
+        raise UserError(
+            f"adapters.{name}.generation.top_k is {top_k}, but the base model has only {vocabulary} tokens (0: all)"
+        )
+
+
 class _Preparation:
     """A data set on its way into examples, a batch of lines at a time."""
 
@@ -240,7 +263,7 @@ class _Preparation:
                     self._errors.append(at)
         if not count:
             names = templates.names(self._adapter.template) or formats.NEEDED[self._adapter.format or "prompt"]
-            raise UserError(f"{self._path} is empty: it needs JSON objects with {', '.join(names)}, one a line")
+            raise UserError(f"{self._path} is empty: it needs {self._unit}s with {', '.join(names)}")
 
     def _said(self, record: records.Record) -> Said:
         """Return what a record says, or raise ValueError with what is wrong."""
@@ -267,6 +290,10 @@ class _Preparation:
             # A template of the adapter's own leaves nothing to guess where the lines have its fields.
             if not (names and reading.name == "prompt"):
                 self._result.guessed = f"{self._path} is read as format {reading.name}, by its fields {own}"
+            if reading.name == "text" and adapter.response_schema is not None:
+                raise UserError(
+                    f"{self._path} is read as format text, which has no answers: let response_schema be null"
+                )
         self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
         # Whether there can be samples is known before the lines are read.
         render_samples(adapter, self._renderer.question_template())

@@ -1,11 +1,14 @@
 """Whatever the records of a data set lie in, they are the same; and what is damaged is named with its place."""
 
 import csv
+import errno
 import gzip
 import io
 import json
+import os
 import re
 from pathlib import Path
+from unittest import mock
 
 import pyarrow
 import pytest
@@ -94,7 +97,7 @@ def test_a_folder_has_shards_in_the_order_of_their_names(tmp_path, monkeypatch):
         suffix = Path(name.removesuffix(".gz")).suffix
         content = WRITERS[suffix]([{"text": str(value)}])
         path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    for name in ("README.md", ".gitattributes", "LICENSE", "dataset_infos.json", ".cache/x.jsonl"):
+    for name in ("README.md", ".gitattributes", "LICENSE", "LICENCE-MIT.txt", "dataset_infos.json", ".cache/x.jsonl"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("no data", encoding="utf-8")
     assert found(folder) == [{"text": "1"}, {"text": "2"}, {"text": "3"}]
@@ -106,6 +109,30 @@ def test_a_folder_without_data_or_with_a_link_out_of_the_project_is_refused(tmp_
     assert refused(Path("data")).startswith("PATH is a folder without a file: it needs a file whose name ends with .js")
     (tmp_path / "data/a.jsonl").symlink_to("/etc/hostname")
     assert refused(Path("data")) == "PATH/a.jsonl leads out of the project, to /etc/hostname: copy it in"
+
+
+def test_nothing_in_a_folder_is_left_out_silently(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    # Not a licence.
+    Path("data/license-questions.jsonl").write_bytes(as_jsonl(RECORDS))
+    assert found(Path("data")) == RECORDS
+    Path("elsewhere").mkdir()
+    Path("data/linked").symlink_to("../elsewhere")
+    assert refused(Path("data")) == "PATH/linked is no plain file or folder: put the files that are meant in its place"
+    Path("data/linked").unlink()
+    Path("data/b.jsonl").symlink_to("nowhere.jsonl")
+    assert refused(Path("data")).startswith("PATH/b.jsonl is no plain file or folder")
+    Path("data/b.jsonl").unlink()
+    os.mkfifo("data/pipe.jsonl")
+    assert refused(Path("data")).startswith("PATH/pipe.jsonl is no plain file or folder")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "data.jsonl"
+    path.write_bytes(as_jsonl(RECORDS))
+    monkeypatch.setattr(Path, "open", mock.Mock(side_effect=PermissionError(errno.EACCES, "Permission denied")))
+    assert refused(path) == "PATH cannot be read (Permission denied)"
 
 
 @pytest.mark.parametrize("name", ["data.xlsx", "data", "data.gz", "data.jsonl.zip", "data.jsonl.bz2"])
@@ -166,6 +193,24 @@ def test_parquet_without_a_value_has_no_field_and_what_json_has_not_is_named(tmp
     assert found(path) == [{"b": [{"c": 1.0}]}, "field 'b' is nothing that JSON has (not JSON (NaN is no number))"]
     path.write_bytes(as_parquet([{"b": [b"bytes"]}]))
     assert found(path) == ["field 'b' is nothing that JSON has (Object of type bytes is not JSON serializable)"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pyarrow.array([1 << 30], pyarrow.int32()).cast(pyarrow.date32()),
+        pyarrow.array([1 << 55], pyarrow.timestamp("ms")),
+        pyarrow.array([1], pyarrow.timestamp("us", "Mars/Base")),
+        pyarrow.StructArray.from_arrays([pyarrow.array([1]), pyarrow.array([2])], names=["a", "a"]),
+    ],
+    ids=["date", "time", "time zone", "names"],
+)
+def test_a_column_of_which_python_has_no_values_is_refused_with_its_rows(tmp_path, column):
+    path = tmp_path / "data.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a"], "x": column}), path)
+    assert re.fullmatch(
+        r"PATH rows 1 to 1 have a value that Python has not \(.+\): leave its column out", refused(path)
+    )
 
 
 def test_two_columns_of_one_name_are_refused(tmp_path):

@@ -23,6 +23,8 @@ def checked(schema: dict) -> None:
         {"properties": {f"name {index}": {"type": "string"} for index in range(200)}},
         {"$defs": {"list": {"items": {"$ref": "#/$defs/list"}}}, "$ref": "#/$defs/list"},
         {"x-guidance": {"whitespace_flexible": False}},
+        # Short enough as a package has it, though not with a line for each.
+        {"enum": list(range(12_000))},
     ],
 )
 def test_what_the_decoder_can_take_passes(schema):
@@ -40,6 +42,7 @@ def test_what_the_decoder_can_take_passes(schema):
         ({"type": "integer", "minimum": 5, "maximum": 3}, "Unsatisfiable schema: minimum (5) is greater than"),
         ({"x-guidance": {"lenient": True}}, "x-guidance.lenient leaves out what it cannot take"),
         ({"enum": ["a" * 100_000]}, "it has more than 100000 characters"),
+        ({"enum": ["é" * 20_000]}, "it has more than 100000 characters"),
     ],
 )
 def test_what_it_cannot_take_is_named(schema, reason):

@@ -44,6 +44,9 @@ def test_another_licence_or_none_is_refused_by_name(changed, words, tmp_path, mo
         ("MIT AND GPL-2.0-or-later", False),
         ("(MIT OR GPL-2.0-or-later) AND Apache-2.0 WITH LLVM-exception", True),
         ("BSD License", False),
+        ("", False),
+        (" ", False),
+        ("()", False),
     ],
 )
 def test_an_expression_is_allowed_as_its_words_say(licence, allowed):

@@ -194,6 +194,15 @@ def test_a_folder_s_lines_are_named_with_their_file(tmp_path, monkeypatch):
     ]
 
 
+def test_plain_text_is_not_guessed_where_a_template_or_a_schema_asks_for_answers(written):
+    assert complaint(written("text", pairs(3), template="<|im_start|>{prompt}\n{response}<|im_end|>")) == (
+        "lines 1, 2, 3: no field 'prompt', which the template names; it has text"
+    )
+    assert complaint(written("text", pairs(3), response_schema={"type": "object"})) == (
+        "is read as format text, which has no answers: let response_schema be null"
+    )
+
+
 def test_what_was_guessed_and_what_the_device_renders_otherwise_is_told(written):
     result = prepared(written("alpaca", pairs(40)))
     sentences = preparation_report.sentences("travel", result)

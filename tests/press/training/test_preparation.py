@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from press.core import files, paths
 from press.core.errors import UserError
 from press.training import preparation
 
@@ -91,7 +92,7 @@ def test_exact_duplicates_count_once_and_blank_lines_not_at_all(write):
 
 @pytest.mark.parametrize("lines", [[], [b"", b"   "]], ids=["nothing", "blank lines"])
 def test_an_empty_file_says_what_it_needs(write, lines):
-    assert complaint(write(lines)) == "is empty: it needs JSON objects with prompt, response, one a line"
+    assert complaint(write(lines)) == "is empty: it needs lines with prompt, response"
 
 
 def test_a_missing_file_is_no_data(tmp_path):
@@ -195,3 +196,30 @@ def test_a_byte_order_mark_before_the_file_is_no_text(write):
     before = prepared(params)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
     assert prepared(params) == before
+
+
+@pytest.fixture
+def base(tmp_path, monkeypatch):
+    """A base model of 100 tokens, of which a text may have 8."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / paths.BASE).mkdir(parents=True)
+    files.write_json(paths.BASE / paths.CONFIG, {"max_position_embeddings": 8, "vocab_size": 100})
+
+
+def test_a_sample_that_leaves_no_room_for_an_answer_is_refused(base, write):
+    params = write(good(1), samples=["why", "why not"])
+    preparation.check_samples("travel", params, [7, 7])
+    with pytest.raises(UserError) as caught:
+        preparation.check_samples("travel", params, [7, 8])
+    assert str(caught.value) == (
+        'adapters.travel.samples: "why not" has 8 tokens with the template, but the base model\'s context is 8 tokens'
+    )
+
+
+def test_answers_are_sampled_from_no_more_tokens_than_there_are(base):
+    preparation.check_top_k("travel", 100)
+    with pytest.raises(UserError) as caught:
+        preparation.check_top_k("travel", 101)
+    assert str(caught.value) == (
+        "adapters.travel.generation.top_k is 101, but the base model has only 100 tokens (0: all)"
+    )
