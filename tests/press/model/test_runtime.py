@@ -66,7 +66,7 @@ def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(t
 def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized, in_root):
     model, prompts = captured_to(in_root, tiny_quantized), [f"To pack {index}" for index in range(9)]
     one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, at_once=3)
-    assert several.answers(prompts, None, 12) == [one.answer(prompt, None, 12) for prompt in prompts]
+    assert several.answers(prompts, None, LENGTH) == [one.answer(prompt, None, LENGTH) for prompt in prompts]
 
 
 def test_the_base_s_own_settings_reach_the_runtime_s_config(tiny_quantized, in_root, tmp_path):

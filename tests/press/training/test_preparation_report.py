@@ -172,10 +172,10 @@ def test_what_answers_are_asked_and_how_they_are_given_reaches_no_example(projec
     before, trained_on = files.read_json(manifest), examples.read_bytes()
     params = project / "params.yaml"
     text = params.read_text(encoding="utf-8")
-    text = text.replace("repetition_penalty: null", "repetition_penalty: 1.25", 1).replace("airport", "station", 1)
+    text = text.replace("repetition_penalty: 1.05", "repetition_penalty: 1.25", 1).replace("a day hike", "a long hike", 1)
     params.write_text(text, encoding="utf-8")
     prepare.main("travel")
     after = files.read_json(manifest)
-    assert (before["generation"]["repetition_penalty"], after["generation"]["repetition_penalty"]) == (1.0, 1.25)
+    assert (before["generation"]["repetition_penalty"], after["generation"]["repetition_penalty"]) == (1.05, 1.25)
     assert {name for name in after if after[name] != before[name]} == {"generation", "samples"}
     assert examples.read_bytes() == trained_on
