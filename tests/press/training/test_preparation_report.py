@@ -172,7 +172,8 @@ def test_what_answers_are_asked_and_how_they_are_given_reaches_no_example(projec
     before, trained_on = files.read_json(manifest), examples.read_bytes()
     params = project / "params.yaml"
     text = params.read_text(encoding="utf-8")
-    text = text.replace("repetition_penalty: 1.05", "repetition_penalty: 1.25", 1).replace("a day hike", "a long hike", 1)
+    for old, new in (("repetition_penalty: 1.05", "repetition_penalty: 1.25"), ("a day hike", "a long hike")):
+        text = text.replace(old, new, 1)
     params.write_text(text, encoding="utf-8")
     prepare.main("travel")
     after = files.read_json(manifest)
