@@ -159,7 +159,12 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
         ("check", "\n  packing:", "\n  ../packing:", ("../packing", "folder name")),
         ("check", "\n  packing:", "\n  none:", ("'none' has a meaning of its own",)),
         ("check", "max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
-        ("check", "data: data/travel.jsonl", "data: data/trave.jsonl", ("data/trave.jsonl, which is not a file",)),
+        (
+            "check",
+            "data: data/travel.jsonl",
+            "data: data/trave.jsonl",
+            ("data/trave.jsonl, which is neither a file nor a folder",),
+        ),
     ],
 )
 def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new, parts):

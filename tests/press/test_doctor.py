@@ -45,7 +45,7 @@ def test_all_is_said_to_be_fine_where_it_is(project):
         ("requirements-tasks.txt", "lm-eval==", "lm-eval==0.", "requirements", "lm-eval==0."),
         ("pyproject.toml", ">=3.11,<3.14", ">=3.99", "Python", "(/"),
         ("params.yaml", "seed: 42", "seed: x", "params.yaml", "seed is 'x'"),
-        ("params.yaml", "data/travel.jsonl", "data/none.jsonl", "params.yaml", "data/none.jsonl, which is not a file"),
+        ("params.yaml", "data/travel.jsonl", "data/none.jsonl", "params.yaml", "data/none.jsonl, which is neither a"),
         ("params.yaml", "{adapter}.ended.adapter >=", "{adapter}.ended.adapter ==", "params.yaml", "must compare by"),
         (".dvc/config", "[core]", "[core", "pipeline", "onfig"),
         ("dvc.yaml", "stages:\n", "stages:\n<<<<<<< HEAD\n", "pipeline", "'./dvc.yaml' is invalid"),
