@@ -46,6 +46,7 @@ class Writing:
         self._turns = turns
         self._metrics = metrics
         self._seconds = seconds
+        self._counted = 0
         self._about: dict[str, Any] = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
             "created": int(time.time()),
@@ -91,17 +92,23 @@ class Writing:
         self._record.broken = self._record.broken or why
         self._record.completion_tokens = self._answer.written
 
+    def _count(self) -> None:
+        if self._answer.written > self._counted:
+            self._counted = self._answer.written
+            self._metrics.token(self._record)
+
     async def _pieces(self, deadline: float) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         heard: asyncio.Queue[Heard] = asyncio.Queue()
 
         def hear(what: Heard) -> None:
+            # Here, since the loop hears of a token when it comes to it.
+            self._count()
             # A loop that was closed has no client any more.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(heard.put_nowait, what)
 
         self._ticket.begin(self._turns, hear)
-        counted = 0
         while True:
             try:
                 async with asyncio.timeout_at(deadline):
@@ -112,9 +119,6 @@ class Writing:
             if isinstance(what, Exception):
                 self.stop("failure")
                 raise FailedError from what
-            if self._answer.written > counted:
-                counted = self._answer.written
-                self._metrics.token(self._record)
             if what is None:
                 self._record.finish_reason = self._answer.finish_reason
                 return
