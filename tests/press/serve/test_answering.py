@@ -23,11 +23,10 @@ import openai
 from projects import ROOT
 from serving import Served, eventually, list_files
 
+import app
 from press.core import files
 from press.core.errors import UserError
 from press.data import answers
-from press.model import packaged
-from press.model.runtime import Runtime
 from press.release import bundle
 from press.serve import answering, wire
 from press.serve.answering import Package
@@ -80,18 +79,15 @@ def test_a_model_is_the_package_or_an_adapter(client):
     assert answer(client, "trips") == answer(client, "base")
 
 
-def test_answers_are_the_pipelines(client, package):
-    adapters = {name: package / "adapters" / name / "adapter.onnx_adapter" for name in ("travel", "packing")}
-    runtime, given = Runtime(package, adapters, threads=2), packaged.generation({"max_new_tokens": 12})
-    prompt = f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n"
-    expected = {name: runtime.answer(prompt, name, given)[0] for name in (None, "travel", "packing")}
+def test_answers_are_those_of_the_chat(client, package):
+    """Which are the pipeline's, but for bytes that are no letters."""
+    chat, expected = app.Chat(package, max_new_tokens=12), {}
+    for name in ("none", "travel", "packing"):
+        chat.switch(name)
+        expected[name] = "".join(chat.ask(QUESTION))
     assert len(set(expected.values())) == 3
     for name, text in expected.items():
-        assert answer(client, name or "base", temperature=0) == text
-    # The template of the chat begins as the adapters' does.
-    assert runtime.answer(prompt, "packing", given, free=True)[0] == answer(
-        client, "packing", response_format={"type": "text"}
-    )
+        assert answer(client, "base" if name == "none" else name, temperature=0) == text
 
 
 def test_adapters_that_take_turns_answer_as_they_do_alone(client):

@@ -144,8 +144,8 @@ def test_one_that_fails_ends_alone(caplog):
 
 def test_the_thread_takes_turns_until_it_is_stopped_and_finishes_what_is_there(working):
     heard: dict[str, list[Heard]] = {name: [] for name in "abc"}
-    for name in heard:
-        begun(working, counted(name, 50), heard[name].append)
+    for name, hearer in heard.items():
+        begun(working, counted(name, 50), hearer.append)
     assert working.ready
     working.stop()
     assert not working.ready

@@ -1,5 +1,6 @@
 """A body is a request that can be answered, or a refusal that names what is wrong; nothing else comes of it."""
 
+import contextlib
 import json
 
 import hypothesis
@@ -137,10 +138,8 @@ NAMES = strategies.sampled_from([*wire.ChatRequest.model_fields, "tools"])
 
 @hypothesis.given(strategies.dictionaries(NAMES, JSON, max_size=4), strategies.booleans())
 def test_any_values_are_a_request_or_a_refusal(changes, whole):
-    try:
-        wire.parse(json.dumps({**(ASKED if whole else {}), **changes}).encode())
-    except RefusedError as error:
-        assert error.status == 400
+    with contextlib.suppress(RefusedError):
+        assert wire.parse(json.dumps({**(ASKED if whole else {}), **changes}).encode()).model
 
 
 @hypothesis.given(strategies.binary(max_size=60))
