@@ -1,6 +1,7 @@
 """The server with a stand-in for the model: places, time, clients that go, keys, sizes, and what its operator sees."""
 
 import contextlib
+import functools
 import json
 import re
 import socket
@@ -13,11 +14,12 @@ pytest.importorskip("fastapi_offline", reason="needs `make install-serve`")
 
 import httpx2
 import openai
-from serving import Served, StandIn, eventually
+from serving import SECONDS, Served, StandIn, eventually
 
 pytestmark = pytest.mark.integration
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 URL = "/v1/chat/completions"
+get, post = (functools.partial(each, timeout=SECONDS) for each in (httpx2.get, httpx2.post))
 
 
 def body(question: str = "slowly", **changes: object) -> dict:
@@ -44,7 +46,7 @@ def answering(served: Served, **changes: object):
     came: list[httpx2.Response] = []
 
     def ask() -> None:
-        came.append(httpx2.post(served.url + URL, json=body(**changes), timeout=60))
+        came.append(post(served.url + URL, json=body(**changes), timeout=60))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -56,7 +58,7 @@ def answering(served: Served, **changes: object):
 def sent(served: Served, given: dict, size: int | None = None) -> socket.socket:
     """Send a request by hand, and read nothing."""
     raw = json.dumps(given).encode()
-    connection = socket.create_connection(("127.0.0.1", served.port), timeout=60)
+    connection = socket.create_connection(("127.0.0.1", served.port), timeout=SECONDS)
     head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {size or len(raw)}\r\n"
     connection.sendall(head.encode() + b"\r\n" + raw)
     return connection
@@ -95,7 +97,7 @@ def test_past_the_last_place_a_client_is_told_when_to_come_again(start):
     served = start(package, at_once=1, waiting=1)
     with answering(served, max_tokens=1) as first, answering(served, max_tokens=1) as second:
         eventually(lambda: served.scheduler.running == served.scheduler.waiting == 1)
-        refused = httpx2.post(served.url + URL, json=body())
+        refused = post(served.url + URL, json=body())
         with pytest.raises(openai.RateLimitError):
             served.client().chat.completions.create(**body())
         package.pace.release(2)
@@ -108,7 +110,7 @@ def test_past_the_last_place_a_client_is_told_when_to_come_again(start):
 
 def test_an_answer_that_takes_too_long_ends_and_gives_its_place_back(start):
     served = start(StandIn(), at_once=1, waiting=0, seconds=0.3)
-    late = httpx2.post(served.url + URL, json=body(), timeout=60)
+    late = post(served.url + URL, json=body())
     assert late.status_code == 504
     assert error(late)["code"] == "timeout"
     eventually(lambda: served.scheduler.running == 0)
@@ -157,7 +159,7 @@ def test_a_client_that_sends_slowly_has_no_place_and_is_refused_in_the_end(start
 
 def test_a_failure_is_told_without_its_reason_and_ends_that_answer_alone(start, caplog):
     served = start(StandIn())
-    failed = httpx2.post(served.url + URL, json=body("fail"))
+    failed = post(served.url + URL, json=body("fail"))
     assert failed.status_code == 500
     assert error(failed)["type"] == "server_error"
     assert "the runtime fails" not in failed.text
@@ -171,24 +173,24 @@ def test_without_the_key_nothing_is_told_but_that_it_is_there(start):
     served = start(StandIn(), keys=(KEY, OTHER))
     for path in ("/v1/models", "/v1/models/base", "/metrics"):
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": KEY}):
-            refused = httpx2.get(served.url + path, headers=headers)
+            refused = get(served.url + path, headers=headers)
             assert refused.status_code == 401
             assert error(refused)["code"] == "invalid_api_key"
-        assert httpx2.get(served.url + path, headers={"Authorization": f"Bearer {OTHER}"}).status_code == 200
+        assert get(served.url + path, headers={"Authorization": f"Bearer {OTHER}"}).status_code == 200
     with pytest.raises(openai.AuthenticationError):
         served.client("wrong").chat.completions.create(**body("at once"))
     assert served.client(KEY).chat.completions.create(**body("at once"), max_tokens=1)
     for path in ("/health", "/ready"):
-        assert httpx2.get(served.url + path).status_code == 200
+        assert get(served.url + path).status_code == 200
 
 
 def test_a_page_in_a_browser_reaches_no_server_without_a_key_by_another_name(start):
     served = start(StandIn(), hosts=("localhost", "127.0.0.1"))
-    refused = httpx2.post(served.url + URL, json=body("at once"), headers={"Host": "evil.example:80"})
+    refused = post(served.url + URL, json=body("at once"), headers={"Host": "evil.example:80"})
     assert refused.status_code == 403
     assert error(refused)["code"] == "wrong_host"
     # Such a page may send this without asking first.
-    plain = httpx2.post(served.url + URL, content=json.dumps(body("at once")), headers={"Content-Type": "text/plain"})
+    plain = post(served.url + URL, content=json.dumps(body("at once")), headers={"Content-Type": "text/plain"})
     assert plain.status_code == 415
     at_once(served)
 
@@ -198,7 +200,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_whole(start, told):
     served = start(StandIn(), body=1000)
     raw = json.dumps(body("x" * 1000)).encode()
     headers = {"Content-Type": "application/json"}
-    refused = httpx2.post(served.url + URL, content=raw if told else iter([raw]), headers=headers)
+    refused = post(served.url + URL, content=raw if told else iter([raw]), headers=headers)
     assert refused.status_code == 413
     assert error(refused)["code"] == "request_too_large"
     at_once(served)
@@ -209,7 +211,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_whole(start, told):
     [("GET", "/", 404), ("GET", URL, 405), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/none", 404)],
 )
 def test_what_is_not_there_is_refused_in_the_same_form(start, method, path, status):
-    refused = httpx2.request(method, start(StandIn()).url + path)
+    refused = httpx2.request(method, start(StandIn()).url + path, timeout=SECONDS)
     assert refused.status_code == status
     assert error(refused)["type"] == "invalid_request_error"
 
@@ -220,9 +222,9 @@ def test_the_operator_sees_tokens_and_times_by_model_and_no_text_of_a_client(sta
     answer = client.chat.completions.with_raw_response.create(**body("at once", user="secret"), max_tokens=5)
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(**body("secret", model="secret"), temperature=9)
-    httpx2.get(f"{served.url}/secret?secret=1")
+    get(f"{served.url}/secret?secret=1")
     eventually(lambda: len(lines()) == 3)
-    page = httpx2.get(f"{served.url}/metrics").text
+    page = get(f"{served.url}/metrics").text
     assert 'press_tokens_total{kind="completion",model="travel"} 5.0' in page
     assert 'press_requests_total{model="travel",status="200"} 1.0' in page
     assert 'press_requests_total{model="",status="400"} 1.0' in page
@@ -238,7 +240,7 @@ def test_the_operator_sees_tokens_and_times_by_model_and_no_text_of_a_client(sta
 
 def test_the_description_has_what_is_sent_and_its_page_needs_no_network(start):
     served = start(StandIn(), keys=(KEY,))
-    described = httpx2.get(f"{served.url}/openapi.json").json()
+    described = get(f"{served.url}/openapi.json").json()
     post = described["paths"][URL]["post"]
     reference = post["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     assert "messages" in described["components"]["schemas"][reference.rpartition("/")[2]]["required"]
@@ -246,12 +248,12 @@ def test_the_description_has_what_is_sent_and_its_page_needs_no_network(start):
     assert post["security"]
     references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(described)))
     assert references <= described["components"]["schemas"].keys()
-    page = httpx2.get(f"{served.url}/docs").text
+    page = get(f"{served.url}/docs").text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert links
     for link in links:
         assert link.startswith("/")
-        assert httpx2.get(served.url + link).status_code == 200
+        assert get(served.url + link).status_code == 200
 
 
 def test_a_server_that_stops_finishes_what_it_began_and_takes_no_more(start):
@@ -263,7 +265,7 @@ def test_a_server_that_stops_finishes_what_it_began_and_takes_no_more(start):
         stopping.start()
         time.sleep(0.2)
         with pytest.raises(httpx2.ConnectError):
-            httpx2.get(f"{served.url}/health")
+            get(f"{served.url}/health")
         package.pace.release(2)
     assert came[0].json()["choices"][0]["message"]["content"] == "word word "
     stopping.join(60)

@@ -159,6 +159,8 @@ def test_a_stop_waits_for_one_whose_prompt_is_not_ready_yet(working):
     stopping = threading.Thread(target=working.stop)
     stopping.start()
     assert eventually(lambda: not working.ready)
+    stopping.join(0.2)
+    assert stopping.is_alive()
     ticket.begin(counted("a", 2), heard.append)
     stopping.join(SECONDS)
     assert heard == ["a0", "a1", None]

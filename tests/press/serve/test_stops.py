@@ -10,6 +10,7 @@ LETTERS = strategies.text("ab", max_size=4)
 
 
 @hypothesis.given(strategies.lists(LETTERS, max_size=12), strategies.lists(LETTERS.filter(bool), max_size=3))
+@hypothesis.example(["ab", "a"], ["b", "aba"])
 def test_pieces_make_what_the_whole_answer_is_cut_to(pieces, stops):
     assert "".join(before(iter(pieces), stops)) == decoding.cut("".join(pieces), stops)
 
