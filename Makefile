@@ -28,14 +28,15 @@ VERSION ?=
 TO ?=
 APPLY ?=
 PACKAGE ?=
+SERVE ?=
 # Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
 # recipes get them as they stand, by the environment, and the programs that take them check them.
-GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE
+GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks repro ask look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks install-serve repro ask serve look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +66,9 @@ TORCH = $$(sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements.lock)
 install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.tasks` in params.yaml
 	$(INSTALL) --requirement requirements-tasks.lock
 
+install-serve: $(INSTALLED) ## add the web server (40 MB) to .venv, for `make serve`
+	$(INSTALL) --requirement requirements-serve.lock
+
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
 	$(if $(PRESET),python -m press.params.preset "$$PRESET")
 	@python -m stages.check
@@ -73,6 +77,9 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 
 ask: $(INSTALLED) ## let a built model answer PROMPT (or a sample), with ADAPTER (or each), for TARGET
 	python -m press.ask --target="$$TARGET" --adapter="$$ADAPTER" -- "$$PROMPT"
+
+serve: $(INSTALLED) ## serve PACKAGE=folder (packages/cpu) by OpenAI's API; SERVE=words are its options
+	@python -m press.serve $$SERVE -- "$${PACKAGE:-packages/cpu}"
 
 look: $(INSTALLED) ## show a few examples of ADAPTER as the model reads them, and the lines that do not fit
 	@python -m press.look --adapter="$$ADAPTER"
@@ -163,6 +170,8 @@ lock: $(INSTALLED) ## resolve requirements*.txt into requirements*.lock; UPGRADE
 	    awk '{print} /^torch==/ {print "    --hash=$(TORCH_CPU) \\"}' requirements.lock > requirements.lock.new && \
 	    mv requirements.lock.new requirements.lock; }
 	$(COMPILE) requirements.txt $(BESIDE) --output-file requirements-cuda.lock $(UPGRADED)
+	$(COMPILE) requirements-serve.txt --excludes requirements-cuda.txt $(BESIDE) \
+	    --output-file requirements-serve.lock $(UPGRADED)
 	$(COMPILE) requirements-tasks.txt --excludes requirements-cuda.txt $(BESIDE) \
 	    --output-file requirements-tasks.lock $(UPGRADED)
 

@@ -49,6 +49,8 @@ TAKEN = [
     ("test", "TIERS", "{}"),
     ("bench", "BENCH", None),
     ("search", "APPLY", "{}"),
+    ("serve", "PACKAGE", "{}"),
+    ("serve", "SERVE", None),
     ("lock", "UPGRADE", None),
 ]
 
@@ -109,12 +111,14 @@ def test_without_an_interpreter_that_works_a_sentence_says_what_to_do(folder, ta
 
 
 def test_all_that_is_installed_is_checked_by_its_hash(folder):
-    text = make(folder, "--dry-run", "install", "install-tasks", PYTHON="python").stdout.replace("\\\n", " ")
+    targets = ("install", "install-tasks", "install-serve")
+    text = make(folder, "--dry-run", *targets, PYTHON="python").stdout.replace("\\\n", " ")
     # All but the project itself.
     installs = [line for line in text.splitlines() if "pip install" in line and "--editable" not in line]
-    assert len(installs) == 5
+    assert len(installs) == 6
     assert all("--require-hashes --no-deps --no-build-isolation" in line for line in installs)
-    assert [part for part in ("", "-cuda", "-tasks") if f"--requirement requirements{part}.lock" not in text] == []
+    for part in ("", "-cuda", "-serve", "-tasks"):
+        assert f"--requirement requirements{part}.lock" in text
 
 
 @pytest.mark.parametrize("fault", [False, True])
@@ -185,4 +189,5 @@ def test_what_is_not_given_is_no_word(folder):
     assert said(folder, "lock", "UPGRADE=all")[-2:] == ["--upgrade", ""]
     assert said(folder, "verify") == ["-m", "press.verify", ""]
     assert said(folder, "search") == ["-m", "press.search", ""]
+    assert said(folder, "serve") == ["-m", "press.serve", "--", "packages/cpu", ""]
     assert said(folder, "test-unit")[-5:] == ["--no-loadscope-reorder", "-m", "unit", "tests", ""]

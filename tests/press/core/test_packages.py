@@ -96,7 +96,7 @@ def test_many_differences_are_cut_to_three():
 
 
 def test_requirements_lock_and_installation_agree():
-    for name in ("requirements", "requirements-tasks"):
+    for name in ("requirements", "requirements-serve", "requirements-tasks"):
         packages.check_requirements(ROOT / f"{name}.txt", ROOT / f"{name}.lock")
     packages.check_installed(packages.read(ROOT / "requirements.lock"))
 

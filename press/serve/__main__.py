@@ -1,0 +1,132 @@
+"""Serve a package by the API of OpenAI's chat completions, until Ctrl-C or SIGTERM.
+
+    python -m press.serve PACKAGE                   (`make serve`, `make serve PACKAGE=folder`)
+
+`model` names an adapter of the package, or the package itself (or `base`) for the model without one. A signal lets the
+answers that have begun or wait be finished, within the time limit of a request.
+"""
+
+import argparse
+import ipaddress
+import os
+import signal
+import sys
+from pathlib import Path
+
+from press.core import cli
+from press.core.errors import UserError
+
+INSTALL = "make install-serve"
+KEY = "OLIVE_PRESS_API_KEY"
+SHORTEST_KEY = 16
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+
+def keys(file: Path | None) -> list[str]:
+    """Return the API keys: the lines of a file, or else that of the environment.
+
+    :raises UserError: if there is a key that a client could guess, or cannot send
+    """
+    if file is None:
+        found, where = [key] if (key := os.environ.get(KEY, "")) else [], KEY
+    else:
+        try:
+            found, where = file.read_text(encoding="utf-8").split("\n"), str(file)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"--api-key-file {file} cannot be read ({error}): give it a key on each line") from error
+        found = [line.strip() for line in found if line.strip()]
+        if not found:
+            raise UserError(f"--api-key-file {file} has no key: give it one on each line")
+    for key in found:
+        if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
+            raise UserError(
+                f"{where} has a key that cannot be one: it must have {SHORTEST_KEY} characters or more, of ASCII and "
+                "without blanks, such as `openssl rand -hex 32` gives"
+            )
+    return found
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server at an address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise ValueError
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m press.serve", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    whole = _positive
+    whole.__name__ = "positive integer"
+    parser.add_argument("package", type=Path, help="folder of a package or a release")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 for any that is free)")
+    parser.add_argument("--api-key-file", type=Path, help=f"file with an API key on each line (default: ${KEY})")
+    parser.add_argument("--at-once", type=whole, default=4, help="answers that take turns (default: 4)")
+    parser.add_argument("--queue", type=int, default=16, help="answers that may wait beside them (default: 16)")
+    parser.add_argument("--time-limit", type=whole, default=120, help="seconds for a request (default: 120)")
+    parser.add_argument("--max-body", type=whole, default=512 * 1024, help="bytes of a request (default: 524288)")
+    parser.add_argument("--context", type=whole, help="tokens of prompt and answer (default: the model's context)")
+    parser.add_argument("--threads", type=whole, help="threads of the runtime (default: what it chooses)")
+    return parser
+
+
+def serve() -> None:
+    """Load the package, and serve it."""
+    words = _parser().parse_args()
+    if words.queue < 0 or not 0 <= words.port <= 65535:
+        raise UserError(f"--queue is {words.queue} and --port {words.port}: give 0 or more, and 0 to 65535")
+    found = keys(words.api_key_file)
+    local = is_loopback(words.host)
+    if not local and not found:
+        raise UserError(
+            f"--host {words.host} can be reached from elsewhere, and there is no API key: set {KEY} or --api-key-file, "
+            "or leave --host out"
+        )
+    try:
+        import uvicorn
+
+        from press.serve import observing
+        from press.serve.answering import Package
+        from press.serve.api import Api, Limits
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: run `{INSTALL}`") from error
+    observing.to_stderr()
+    package = Package(words.package, words.threads, words.context)
+    limits = Limits(
+        words.at_once,
+        words.queue,
+        words.time_limit,
+        words.max_body,
+        found,
+        # A page in a browser may give this machine a name of its own, and so reach what asks for no key.
+        LOOPBACK_HOSTS if local and not found else (),
+    )
+    uvicorn.run(
+        Api(package, limits).application(),
+        host=words.host,
+        port=words.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=words.time_limit,
+    )
+
+
+def main() -> None:
+    """Serve, and exit with 0 after SIGTERM, which is how a server ends."""
+    # uvicorn finishes what runs, and raises the signal again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    cli.in_sentences(serve, interrupted="the server has stopped")
+
+
+if __name__ == "__main__":
+    main()

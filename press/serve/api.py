@@ -1,0 +1,271 @@
+"""OpenAI's chat completions and models, and what an operator asks: the application that an ASGI server runs."""
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import HTTPException
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from press.serve import answering, wire
+from press.serve.answering import Answer, Package
+from press.serve.errors import BusyError, FailedError, LateError, RefusedError
+from press.serve.observing import RECORD, Metrics, Observed, Record
+from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
+from press.serve.writing import STREAM, Events, Writing, unless_gone
+
+logger = logging.getLogger(__name__)
+
+REFERENCE = "#/components/schemas/{model}"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": wire.Error, "description": what}
+    for status, what in {
+        400: "The request is wrong, or the model cannot be asked that",
+        401: "The API key is missing or wrong",
+        403: "The server has another name",
+        404: "There is no such model",
+        408: "The body did not arrive in time",
+        413: "The body is too large",
+        415: "The body is not JSON by its content type",
+        429: "All places are taken; Retry-After says when to try again",
+        500: "The server failed",
+        503: "The server stops",
+        504: "The answer was not complete in time",
+    }.items()
+}
+BEARER = HTTPBearer(auto_error=False)
+# The rest of the body is not read.
+CLOSE = {"Connection": "close"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may take, and how many there may be.
+
+    :param at_once: answers that take turns
+    :param waiting: answers that may wait beside them
+    :param seconds: for one request, from its head to the end of its answer
+    :param body: bytes of a request's body
+    :param keys: API keys, one of which a client must have; none for no check
+    :param hosts: the server's names, so that no page in a browser reaches it by another one; none for any
+    """
+
+    at_once: int = 4
+    waiting: int = 16
+    seconds: float = 120
+    body: int = 512 * 1024
+    keys: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+
+
+class Api:
+    """A package behind OpenAI's API."""
+
+    def __init__(self, package: Package, limits: Limits) -> None:
+        self._package = package
+        self._limits = limits
+        self._scheduler = Scheduler(limits.at_once, limits.waiting)
+        self._metrics = Metrics(self._scheduler)
+        self._created = int(time.time())
+
+    def application(self) -> Observed:
+        """Return the application."""
+        app = FastAPIOffline(
+            title="Olive Press",
+            description="A packaged model and its adapters, by the API of OpenAI's chat completions.",
+            version="1",
+            lifespan=self._lifespan,
+            redoc_url=None,
+            separate_input_output_schemas=False,
+        )
+        app.add_exception_handler(RefusedError, _refused)
+        app.add_exception_handler(StarletteHTTPException, _not_served)
+        app.add_exception_handler(Exception, _failed)
+        app.include_router(self._for_clients())
+        app.include_router(self._for_operators())
+        app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+        return Observed(app, self._metrics)
+
+    @asynccontextmanager
+    async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
+        self._scheduler.start()
+        yield
+        await asyncio.to_thread(self._scheduler.stop)
+        self._package.close()
+
+    def _admitted(self) -> list[Any]:
+        """Return what checks the name that a client has for the server, and its API key, if there are any."""
+        keys, hosts = [key.encode() for key in self._limits.keys], self._limits.hosts
+
+        def check_host(request: Request) -> None:
+            if request.url.hostname not in hosts:
+                raise RefusedError(f"this server is known as {hosts[0]}, by no other name", 403, code="wrong_host")
+
+        def check_key(given: Annotated[HTTPAuthorizationCredentials | None, Depends(BEARER)]) -> None:
+            key = given.credentials.encode() if given else b""
+            # All of them, so that the time does not say which one was right.
+            if sum(hmac.compare_digest(key, each) for each in keys) == 0:
+                raise RefusedError(
+                    "the API key is missing or wrong: send `Authorization: Bearer KEY`",
+                    401,
+                    code="invalid_api_key",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
+
+        return [Depends(check) for check, needed in ((check_host, hosts), (check_key, keys)) if needed]
+
+    def _for_clients(self) -> APIRouter:
+        router = APIRouter(prefix="/v1", dependencies=self._admitted(), responses=REFUSALS)
+        router.add_api_route("/models", self._models, response_model=wire.ModelList, summary="All models")
+        router.add_api_route("/models/{model:path}", self._model, response_model=wire.ModelCard, summary="One model")
+        body = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ChatRequest")}}}
+        stream = {STREAM: {"schema": {"type": "string", "description": "Chunks as events, then [DONE]"}}}
+        router.add_api_route(
+            "/chat/completions",
+            self._complete,
+            methods=["POST"],
+            response_model=wire.Completion,
+            responses={200: {"content": stream}},
+            openapi_extra={"requestBody": {"required": True, "content": body}},
+            summary="Answer a conversation",
+        )
+        return router
+
+    def _for_operators(self) -> APIRouter:
+        router = APIRouter()
+        router.add_api_route("/health", self._health, summary="Whether the process answers")
+        router.add_api_route("/ready", self._ready, summary="Whether it takes requests", responses={503: REFUSALS[503]})
+        router.add_api_route(
+            "/metrics",
+            self._page,
+            dependencies=self._admitted(),
+            response_class=Response,
+            responses={200: {"content": {"text/plain": {}}}, 401: REFUSALS[401]},
+            summary="Prometheus' metrics",
+        )
+        return router
+
+    async def _health(self) -> dict[str, str]:
+        return {"status": "ok"}
+
+    async def _ready(self) -> dict[str, str]:
+        if not self._scheduler.ready:
+            raise _stopping()
+        return {"status": "ready"}
+
+    async def _page(self) -> Response:
+        return Response(self._metrics.page(), media_type=CONTENT_TYPE_LATEST)
+
+    async def _models(self) -> wire.ModelList:
+        return wire.ModelList(data=[self._card(name) for name in self._package.models])
+
+    async def _model(self, model: str) -> wire.ModelCard:
+        if model not in self._package.models:
+            raise answering.unknown(model)
+        return self._card(model)
+
+    def _card(self, name: str) -> wire.ModelCard:
+        return wire.ModelCard(id=name, created=self._created, owned_by="olive-press")
+
+    async def _complete(self, request: Request) -> Response:
+        record: Record = request.scope[RECORD]
+        deadline = asyncio.get_running_loop().time() + self._limits.seconds
+        asked = wire.parse(await self._body(request))
+        if asked.model in self._package.models:
+            record.model = asked.model
+        ticket = self._enter()
+        try:
+            answer = await _within(deadline, self._limits.seconds, self._read(asked))
+            record.prompt_tokens = len(answer.prompt)
+        except BaseException:
+            ticket.cancel()
+            raise
+        writing = Writing(
+            asked, answer, self._package.turns(answer), ticket, record, self._metrics, self._limits.seconds
+        )
+        if asked.stream:
+            return Events(writing.events(deadline), writing.stop, deadline)
+        return await unless_gone(request.receive, writing.whole(deadline), writing.stop)
+
+    async def _body(self, request: Request) -> bytes:
+        """Return the body of a request, which is bounded in type, size and time."""
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise RefusedError("the content type must be application/json", 415, code="unsupported_media_type")
+        found = bytearray()
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                async for part in request.stream():
+                    found += part
+                    if len(found) > self._limits.body:
+                        raise RefusedError(
+                            f"the body may have {self._limits.body} bytes", 413, code="request_too_large", headers=CLOSE
+                        )
+        except TimeoutError as error:
+            raise RefusedError(
+                f"the body did not arrive within {self._limits.seconds:g} s", 408, code="timeout", headers=CLOSE
+            ) from error
+        return bytes(found)
+
+    def _enter(self) -> Ticket:
+        try:
+            return self._scheduler.enter()
+        except FullError as error:
+            raise BusyError(error.seconds) from error
+        except StoppedError as error:
+            raise _stopping() from error
+
+    async def _read(self, asked: wire.ChatRequest) -> Answer:
+        loop = asyncio.get_running_loop()
+        if asked.own_schema() is not None:
+            await loop.run_in_executor(self._package.compiling, self._package.check_schema, asked)
+        return await loop.run_in_executor(self._package.reading, self._package.read, asked)
+
+
+async def _within(deadline: float, seconds: float, work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        async with asyncio.timeout_at(deadline):
+            return await work
+    except TimeoutError as error:
+        raise LateError(seconds) from error
+
+
+def _stopping() -> RefusedError:
+    return RefusedError("the server stops", 503, code="server_stopping", headers={"Retry-After": "5"})
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return JSONResponse(error.body(), error.status, error.headers)
+
+
+async def _not_served(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException | StarletteHTTPException)
+    what = f"{request.method} {request.url.path[: wire.LONGEST]}: {error.detail}"
+    return await _refused(request, RefusedError(what, error.status_code, code="not_served", headers=error.headers))
+
+
+async def _failed(request: Request, _: Exception) -> Response:
+    return await _refused(request, FailedError())
+
+
+def _described(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI description, with the type of the request whose body is read here and not by the framework."""
+    if not app.openapi_schema:
+        described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, more = models_json_schema([(wire.ChatRequest, "validation")], ref_template=REFERENCE)
+        described["components"]["schemas"] |= more["$defs"]
+        app.openapi_schema = described
+    return app.openapi_schema

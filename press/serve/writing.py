@@ -1,0 +1,187 @@
+"""An answer on its way to its client, who may read slowly, or go."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import suppress
+from typing import Any
+
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from press.serve import wire
+from press.serve.answering import Answer
+from press.serve.errors import FailedError, LateError, RefusedError
+from press.serve.observing import Metrics, Record
+from press.serve.scheduling import Heard, Ticket
+
+DONE = "data: [DONE]\n\n"
+STREAM = "text/event-stream"
+# Seconds that a stream may take beyond the time of its answer, where its client reads slowly.
+GRACE = 5.0
+
+
+class Writing:
+    """An answer on its way to its client, as one response or as a stream of events.
+
+    :param seconds: how long it may take, for the sentence
+    """
+
+    def __init__(
+        self,
+        asked: wire.ChatRequest,
+        answer: Answer,
+        turns: Iterator[str],
+        ticket: Ticket,
+        record: Record,
+        metrics: Metrics,
+        seconds: float,
+    ) -> None:
+        self._asked = asked
+        self._answer = answer
+        self._ticket = ticket
+        self._record = record
+        self._turns = turns
+        self._metrics = metrics
+        self._seconds = seconds
+        self._counted = 0
+        self._about: dict[str, Any] = {
+            "id": f"chatcmpl-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": asked.model,
+        }
+
+    async def whole(self, deadline: float) -> Response:
+        """Return the whole answer as one response."""
+        pieces = []
+        try:
+            async for piece in self._pieces(deadline):
+                pieces.append(piece)
+        finally:
+            self.stop()
+        said = wire.Said(content="".join(pieces))
+        choice = wire.Choice(message=said, finish_reason=self._answer.finish_reason)
+        completion = wire.Completion(**self._about, choices=[choice], usage=self._usage())
+        return JSONResponse(completion.model_dump())
+
+    async def events(self, deadline: float) -> AsyncIterator[str]:
+        """Yield the events of the answer's stream; the last one says what broke it, if anything did."""
+        yield self._event(wire.Delta(role="assistant", content=""))
+        try:
+            async for piece in self._pieces(deadline):
+                if piece:
+                    yield self._event(wire.Delta(content=piece))
+        except RefusedError as error:
+            yield f"data: {json.dumps(error.body())}\n\n"
+            return
+        finally:
+            self.stop()
+        yield self._event(wire.Delta(), self._answer.finish_reason)
+        if self._asked.stream_options.include_usage:
+            yield _data(wire.Chunk(**self._about, choices=[], usage=self._usage()))
+        yield DONE
+
+    def stop(self, why: str = "") -> None:
+        """Take no further turn.
+
+        :param why: the answer is not complete
+        """
+        self._ticket.cancel()
+        self._record.broken = self._record.broken or why
+        self._record.completion_tokens = self._answer.written
+
+    def _count(self) -> None:
+        if self._answer.written > self._counted:
+            self._counted = self._answer.written
+            self._metrics.token(self._record)
+
+    async def _pieces(self, deadline: float) -> AsyncIterator[str]:
+        loop = asyncio.get_running_loop()
+        heard: asyncio.Queue[Heard] = asyncio.Queue()
+
+        def hear(what: Heard) -> None:
+            # Here, since the loop hears of a token when it comes to it.
+            self._count()
+            # A loop that was closed has no client any more.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(heard.put_nowait, what)
+
+        self._ticket.begin(self._turns, hear)
+        while True:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    what = await heard.get()
+            except TimeoutError as error:
+                self.stop("timeout")
+                raise LateError(self._seconds) from error
+            if isinstance(what, Exception):
+                self.stop("failure")
+                raise FailedError from what
+            if what is None:
+                self._record.finish_reason = self._answer.finish_reason
+                return
+            yield what
+
+    def _event(self, delta: wire.Delta, finish_reason: Any = None) -> str:
+        return _data(wire.Chunk(**self._about, choices=[wire.ChunkChoice(delta=delta, finish_reason=finish_reason)]))
+
+    def _usage(self) -> wire.Usage:
+        read, written = len(self._answer.prompt), self._answer.written
+        return wire.Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+
+
+class Events(StreamingResponse):
+    """A stream of events, which ends when its client goes, or does not read it in time.
+
+    :param stop: called in the end, with a word about it in these cases
+    :param deadline: of the answer, by the loop's clock
+    """
+
+    def __init__(self, events: AsyncIterator[str], stop: Callable[[str], None], deadline: float) -> None:
+        super().__init__(events, media_type=STREAM, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self._stop = stop
+        self._deadline = deadline + GRACE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                await unless_gone(receive, self.stream_response(send), self._stop)
+        except TimeoutError:
+            self._stop("slow client")
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any], stop: Callable[[str], None]) -> Any:
+    """Return what comes of work, or end it as soon as the client has gone.
+
+    :param stop: called in any case, in this one with a word about it
+    """
+
+    async def wait_for_end() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, gone = asyncio.create_task(work), asyncio.create_task(wait_for_end())
+    try:
+        await asyncio.wait({working, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        stop("client gone")
+        # Nobody reads it.
+        return Response(status_code=499)
+    finally:
+        for task in (working, gone):
+            task.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
+        # Work that has not begun gives back nothing of itself.
+        stop("")
+
+
+def _data(chunk: wire.Chunk) -> str:
+    # A chunk without usage has none; a choice that goes on has `null` for how it ended.
+    found = chunk.model_dump(exclude=None if chunk.usage else {"usage"})
+    for choice in found["choices"]:
+        choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
+    return f"data: {json.dumps(found, ensure_ascii=False)}\n\n"

@@ -1,0 +1,69 @@
+"""A tiny package with two adapters, and servers."""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from projects import ROOT, once
+from serving import Served, list_files
+
+from press.core import files
+
+SCHEMA = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+    "type": "object",
+    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["weather", "days"],
+    "additionalProperties": False,
+}
+TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
+
+
+@pytest.fixture(scope="session")
+def package(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights with the adapters `travel` and, held to a schema, `packing`. Copy it to change it."""
+    from parity import captured_to, converted, random_adapter
+
+    def build(folder: Path) -> None:
+        (folder / "passes").symlink_to(ROOT / "passes")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            captured_to(folder, tiny_quantized).rename(folder / "package")
+        made = folder / "package"
+        for rank, (name, schema) in enumerate({"travel": None, "packing": SCHEMA}.items(), 4):
+            adapter = random_adapter(tiny_quantized, folder / name, rank, ["q_proj", "down_proj"])
+            (made / "adapters" / name).mkdir(parents=True)
+            converted(adapter, made / "lora_inputs.json", made / "adapters" / name / "adapter.onnx_adapter")
+            about = {"base_sha256": "0" * 64, "template": TEMPLATE, "response_schema": schema}
+            generation = {"max_new_tokens": 60}
+            files.write_json(made / "adapters" / name / "adapter.json", {**about, "generation": generation})
+        list_files(made)
+
+    return once(tmp_path_factory, "served_package", build) / "package"
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Served]]:
+    """What starts a server of a package with limits, and ends it after the test."""
+    from press.serve.api import Limits
+
+    with contextlib.ExitStack() as stack:
+
+        def started(package: object, **limits: object) -> Served:
+            served = Served(package, Limits(**limits))
+            stack.callback(served.close)
+            return served
+
+        yield started
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict]]:
+    """What the server's log has of requests."""
+    from press.serve.observing import Lines
+
+    caplog.set_level(logging.INFO)
+    return lambda: [json.loads(Lines().format(each)) for each in caplog.records if each.name.startswith("press.serve")]

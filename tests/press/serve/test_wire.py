@@ -1,0 +1,147 @@
+"""A body is a request that can be answered, or a refusal that names what is wrong; nothing else comes of it."""
+
+import contextlib
+import json
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from press.serve import wire
+from press.serve.errors import RefusedError
+
+ASKED = {"model": "travel", "messages": [{"role": "user", "content": "hi"}]}
+SCHEMA = {"type": "object", "properties": {"days": {"type": "integer", "default": None}}}
+
+
+def parsed(**changes: object) -> wire.ChatRequest:
+    return wire.parse(json.dumps({**ASKED, **changes}).encode())
+
+
+def refused(body: bytes) -> RefusedError:
+    with pytest.raises(RefusedError) as error:
+        wire.parse(body)
+    assert error.value.status == 400
+    assert "\n" not in error.value.message
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "param"),
+    [
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"model": ""}, "model"),
+        ({"model": 3}, "model"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"max_tokens": 1.5}, "max_tokens"),
+        ({"max_tokens": "1"}, "max_tokens"),
+        ({"temperature": 2.1}, "temperature"),
+        ({"top_p": -0.1}, "top_p"),
+        ({"seed": 2**63}, "seed"),
+        ({"stop": ["a", ""]}, "stop"),
+        ({"stop": ["a"] * 17}, "stop"),
+        ({"stream": "yes"}, "stream"),
+        ({"n": 2}, "n"),
+        ({"presence_penalty": 0.5}, "presence_penalty"),
+        ({"logprobs": True}, "logprobs"),
+        ({"response_format": {"type": "xml"}}, "response_format"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"tools": []}, "tools"),
+        ({"logit_bias": {"1": 2}}, "logit_bias"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_by_its_name(changes, param):
+    error = refused(json.dumps({**ASKED, **changes}).encode())
+    assert error.param.startswith(param)
+    assert param in error.message
+    assert error.body()["error"]["type"] == "invalid_request_error"
+    assert error.code == ("unsupported_parameter" if param in ("tools", "logit_bias") else "invalid_value")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"3",
+        b"\xff{}",
+        b'{"model": "a", "model": "b"}',
+        b'{"temperature": NaN}',
+        b'{"model": "\\ud800"}',
+        b"[" * 100_000,
+        b'{"seed": 1' + b"0" * 5000 + b"}",
+    ],
+)
+def test_what_is_no_request_is_refused(body):
+    refused(body)
+
+
+def test_a_refusal_does_not_repeat_the_value():
+    assert "secret" not in refused(json.dumps({**ASKED, "temperature": "secret"}).encode()).message
+
+
+def test_null_is_what_is_not_given():
+    assert parsed(temperature=None, stop=None, tools=None, stream_options=None) == parsed()
+
+
+def test_the_clients_own_answers_can_be_sent_back():
+    answer = {"role": "assistant", "content": "hello", "refusal": None, "tool_calls": None, "audio": None}
+    assert parsed(messages=[*ASKED["messages"], answer]).messages[1].turn() == {"role": "assistant", "content": "hello"}
+
+
+def test_parts_are_one_text_and_a_developer_is_the_system():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    (message,) = parsed(messages=[{"role": "developer", "content": parts}]).messages
+    assert message.turn() == {"role": "system", "content": "ab"}
+
+
+def test_stop_texts_are_one_or_several_and_the_newer_name_of_a_limit_goes_first():
+    assert parsed(stop="x").stops() == ["x"]
+    assert parsed(stop=["x", "y"]).stops() == ["x", "y"]
+    assert parsed(stop="").stops() == []
+    assert (parsed().most(), parsed(max_tokens=3).most()) == (None, 3)
+    assert parsed(max_tokens=3, max_completion_tokens=4).most() == 4
+
+
+def test_a_schema_is_the_clients_own_written_without_any_number_of_blanks():
+    named = {"type": "json_schema", "json_schema": {"name": "trip", "schema": SCHEMA, "strict": True}}
+    assert parsed(response_format=named).own_schema() == {wire.OPTIONS: wire.WRITTEN, **SCHEMA}
+    assert parsed(response_format={"type": "json_object"}).own_schema()["type"] == "object"
+    assert parsed(response_format={"type": "text"}).own_schema() is None
+    assert parsed().own_schema() is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        ({wire.OPTIONS: {"lenient": True}}, "lenient"),
+        ({wire.OPTIONS: "lenient"}, "lenient"),
+        ({"enum": ["x" * 100_000]}, "characters"),
+    ],
+)
+def test_a_schema_that_would_not_be_held_or_is_too_long_is_refused(schema, why):
+    with pytest.raises(RefusedError, match=why):
+        wire.checked({wire.OPTIONS: wire.WRITTEN, **schema})
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.floats() | strategies.text(),
+    lambda inner: strategies.lists(inner, max_size=3) | strategies.dictionaries(strategies.text(), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = strategies.sampled_from([*wire.ChatRequest.model_fields, "tools"])
+
+
+@hypothesis.given(strategies.dictionaries(NAMES, JSON, max_size=4), strategies.booleans())
+def test_any_values_are_a_request_or_a_refusal(changes, whole):
+    with contextlib.suppress(RefusedError):
+        assert wire.parse(json.dumps({**(ASKED if whole else {}), **changes}).encode()).model
+
+
+@hypothesis.given(strategies.binary(max_size=60))
+def test_any_bytes_are_refused(body):
+    refused(body)
