@@ -8,7 +8,7 @@ from press.core.errors import UserError
 from press.release import bundle, licences, measured, package, storage, workspace
 from press.release.package import Package
 from press.release.registry import Registry, Version
-from press.release.settings import Publish, Release, Signing
+from press.release.settings import Release, Signing
 
 LOCK = Path(".dvc/tmp/publish.lock")
 
@@ -33,7 +33,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     measured.check_gates(spec.target)
     licences.check(built.manifest["inputs"], release.licences)
     released = bundle.check_released(built, spec.target, release)
-    place = _registry(spec, seconds)
+    place = _registry(release, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:
         raise UserError(
@@ -61,7 +61,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 
     :raises UserError: if there is no such version, or another one has the stage after all
     """
-    place = _registry(release.publish, seconds)
+    place = _registry(release, seconds)
     found = _find(place, version, "")
     place.promote(found.version, stage)
     # Somebody else may have promoted something just then.
@@ -77,7 +77,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 def versions(release: Release, seconds: float) -> None:
     """Print all versions."""
     rows = [("version", "stage", "digest", "metrics", "date")]
-    for each in _registry(release.publish, seconds).versions():
+    for each in _registry(release, seconds).versions():
         stages = ", ".join(each.stages) or "–"
         rows.append((each.version, stages if each.whole else "unfinished", each.digest[:12], each.metrics, each.date))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,7 +91,7 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     :raises UserError: if the folder is none for it, there is no such version, or what came is not what was registered
     """
     package.check_new(target)
-    place = _registry(release.publish, seconds)
+    place = _registry(release, seconds)
     found = _find(place, version, stage)
     with files.building(target) as scratch:
         try:
@@ -132,15 +132,20 @@ def _find(place: Registry, version: str, stage: str) -> Version:
     raise UserError(f"there is no version {version or 'that is ' + stage}, {there}")
 
 
-def _registry(publish: Publish, seconds: float) -> Registry:
+def _registry(release: Release, seconds: float) -> Registry:
     """Return the registry that params.yaml names.
 
     :param seconds: time limit of each of its steps
     """
+    publish = release.publish
     if publish.registry == "git":
         from press.release.git import GitRegistry
 
         return GitRegistry(publish.git, seconds)
+    if publish.registry == "oci":
+        from press.release.oci import OciRegistry
+
+        return OciRegistry(publish.oci, release.signing, seconds)
     from press.release.azureml import AzuremlRegistry
 
     return AzuremlRegistry(publish.azureml, seconds)

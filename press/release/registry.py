@@ -1,4 +1,4 @@
-"""What a registry of package versions can do; git.py and azureml.py are two."""
+"""What a registry of package versions can do; git.py, azureml.py and oci.py are three."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
