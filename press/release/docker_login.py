@@ -48,7 +48,7 @@ def find(registry: str) -> Login:
         return _configured(json.loads(path.read_text(encoding="utf-8")), registry)
     except FileNotFoundError:
         return Login()
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         # What stands in it is nobody's to read.
         raise UserError(f"{path} is no config of docker's that can be read: `docker login {registry}`") from error
 
