@@ -274,8 +274,12 @@ class Repository:
         # An upload may be sent elsewhere: whoever that is does not get the login.
         if self._authorization and self._is_registry(httpx2.URL(url)):
             headers = {**headers, "Authorization": self._authorization}
+        # A registry may compare a large file, and put it in its place, before it answers.
+        wait = self._end - time.monotonic() if method == "PUT" else ANSWER_SECONDS
+        limit = httpx2.Timeout(min(self.seconds, ANSWER_SECONDS), read=max(min(self.seconds, wait), 0))
+        body = content() if content else None
         with self._sentences():
-            request = self._client.build_request(method, url, headers=headers, content=content() if content else None)
+            request = self._client.build_request(method, url, headers=headers, content=body, timeout=limit)
             return self._client.send(request, stream=True, follow_redirects=method in ("GET", "HEAD"))
 
     def _is_registry(self, url: httpx2.URL) -> bool:

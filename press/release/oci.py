@@ -15,7 +15,7 @@ from tqdm import tqdm
 from press.core import files, paths, shell
 from press.core.errors import UserError
 from press.model import packaged
-from press.release import attestation, distribution, provenance, settings, signature
+from press.release import attestation, bundle, distribution, package, provenance, settings, signature
 from press.release.distribution import DIGEST, MANIFEST, Manifest, Repository, descriptor, digest_of, encoded
 from press.release.package import Package
 from press.release.registry import STAGES, Registry, Version
@@ -99,8 +99,32 @@ class OciRegistry(Registry):
     def fetch(self, version: str, folder: Path) -> None:
         self._there.begin()
         artifact = self._release(version)
-        layers = self._files(artifact)
         self._check_attested(artifact)
+        self._download_all(version, self._files(artifact), folder)
+
+    def fetch_adapter(self, version: str, adapter: str, folder: Path) -> None:
+        self._there.begin()
+        artifact = self._release(version)
+        wanted, here = self._files(artifact), package.load(folder, bundle.BESIDE).digests
+        of_adapter = {name for name in wanted if name.startswith(f"adapters/{adapter}/")}
+        if not of_adapter:
+            names = sorted({name.split("/")[1] for name in wanted if name.startswith("adapters/")})
+            raise UserError(f"version {version} has no adapter {adapter!r}, only {', '.join(names) or 'none'}")
+        there = {name: layer["digest"].removeprefix("sha256:") for name, layer in wanted.items()}
+        differing = {name for name in there.keys() | here.keys() if there.get(name) != here.get(name)}
+        beside = {paths.MANIFEST, *bundle.BESIDE}
+        other = sorted(name for name in differing - beside if not name.startswith(f"adapters/{adapter}/"))
+        if other:
+            raise UserError(
+                f"{other[0]} there is not that of version {version}, for which {adapter} was made: fetch the version "
+                "whole, into a new folder"
+            )
+        self._check_attested(artifact)
+        for name in differing - wanted.keys():
+            (folder / name).unlink()
+        self._download_all(version, {name: layer for name, layer in wanted.items() if name in differing}, folder)
+
+    def _download_all(self, version: str, layers: dict[str, dict], folder: Path) -> None:
         needed = sum(layer["size"] for layer in layers.values())
         files.check_space(folder.parent, needed, f"version {version}")
         with tqdm(total=needed, desc="downloading", unit="B", unit_scale=True) as bar:

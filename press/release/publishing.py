@@ -1,5 +1,6 @@
 """What is done with releases: publish one, promote a version, list the versions, fetch one."""
 
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -96,18 +97,45 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     with files.building(target) as scratch:
         try:
             place.fetch(found.version, scratch / "release")
-            checked = _checked(scratch / "release", found.version, release.signing)
-            came = checked[0].digest
-            if came != found.digest:
-                raise UserError(
-                    f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew"
-                )
+            checked = _came(scratch / "release", found, release.signing)
             files.publish(scratch / "release", target)
         except UserError:
             # Nobody wants to look at it, and git would see it.
             files.remove(scratch)
             raise
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
+
+
+def fetch_adapter(release: Release, seconds: float, version: str, stage: str, adapter: str, target: Path) -> None:
+    """Bring an adapter of a version into a folder that holds the rest of it, whole and checked, or not at all.
+
+    :raises UserError: if the folder holds another base, there is no such version or adapter, or what came does not hold
+    """
+    package.check_own(target)
+    if not target.is_dir():
+        raise UserError(f"{target} is no folder with a package: fetch a version into it first, without ADAPTER")
+    package.load(target, bundle.BESIDE)
+    place = _registry(release, seconds)
+    found = _find(place, version, stage)
+    with files.building(target) as scratch:
+        try:
+            shutil.copytree(target, scratch / "release")
+            place.fetch_adapter(found.version, adapter, scratch / "release")
+            checked = _came(scratch / "release", found, release.signing)
+            files.publish(scratch / "release", target)
+        except UserError:
+            files.remove(scratch)
+            raise
+    print(f"{target}: version {found.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
+
+
+def _came(folder: Path, found: Version, signing: Signing) -> tuple[Package, str, str | None]:
+    """Check what came of a version."""
+    checked = _checked(folder, found.version, signing)
+    came = checked[0].digest
+    if came != found.digest:
+        raise UserError(f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew")
+    return checked
 
 
 def _checked(folder: Path, version: str, signing: Signing) -> tuple[Package, str, str | None]:

@@ -352,3 +352,37 @@ def test_an_unsigned_release_has_an_unsigned_provenance(release, empty):
     assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
     index = empty.manifest(referrers(empty).parents[1].name)
     assert [entry["artifactType"] for entry in index["manifests"]] == [attestation.STATEMENT]
+
+
+def test_an_adapter_comes_alone_where_the_rest_of_its_version_is(release, holding):
+    assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    model = (release.folder / "fetched" / MODEL).read_bytes()
+    release.edit("build.py", "text * 2", "text * 3")
+    release.run("dvc", "repro", "--quiet")
+    release.commit()
+    release_again(release)
+    published(raised(release))
+    words = ("fetch", "--version", "0.2.0", "--to", "fetched", "--adapter")
+    blob(holding, MODEL).unlink()
+    before = files.digests(release.folder / "fetched")
+    refused(run(release, *words, "packing"), "version 0.2.0 has no adapter 'packing', only travel")
+    assert files.digests(release.folder / "fetched") == before
+    result = run(release, *words, "travel")
+    assert "fetched: version 0.2.0, adapter travel" in result.stdout, result.stderr
+    assert files.digests(release.folder / "fetched") == files.digests(release.folder / "releases/cpu")
+    assert (release.folder / "fetched" / MODEL).read_bytes() == model
+
+
+def test_an_adapter_does_not_come_to_another_base(release, holding):
+    assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    before = files.digests(release.folder / "fetched")
+    rebuild(release, "other weights\n")
+    published(raised(release))
+    words = ("fetch", "--version", "0.2.0", "--adapter", "travel", "--to")
+    refused(run(release, *words, "fetched"), f"{MODEL} there is not that of version 0.2.0", "into a new folder")
+    assert files.digests(release.folder / "fetched") == before
+    refused(run(release, *words, "releases/cpu"), "is in releases, which git, DVC or the pipeline fill")
+    refused(run(release, *words, "nowhere"), "nowhere is no folder with a package: fetch a version into it first")
+    release.edit("params.yaml", "registry: oci ", "registry: git ")
+    release.run("git", "tag", "--annotate", "olive-press@v0.2.0", "--message", "x")
+    refused(run(release, *words, "fetched"), "ADAPTER=travel needs a registry that gives single files")
