@@ -75,6 +75,31 @@ def holding(there: Path, empty: ContainerRegistry) -> ContainerRegistry:
     return empty
 
 
+@pytest.fixture(scope="module")
+def newer_once(
+    pushed_once: Project, there: Path, server: ContainerRegistry, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Project, Path]:
+    """The project after other weights were published as version 0.2.0, and what the registry holds then."""
+    server.empty()
+    shutil.copytree(there, server.root)
+    project = with_remotes(pushed_once, tmp_path_factory.mktemp("newer"))
+    project.environment |= server.environment
+    rebuild(project, "other weights\n")
+    published(raised(project))
+    return project, Path(shutil.copytree(server.root, tmp_path_factory.mktemp("both") / "root"))
+
+
+@pytest.fixture
+def newer(newer_once: tuple[Project, Path], server: ContainerRegistry, tmp_path: Path) -> Project:
+    """A copy of the project whose registry has the versions 0.1.0 and 0.2.0, with other weights."""
+    project, held = newer_once
+    server.empty()
+    shutil.copytree(held, server.root)
+    result = with_remotes(project, tmp_path)
+    result.environment |= server.environment
+    return result
+
+
 def published(release: Project, *words: str) -> subprocess.CompletedProcess:
     result = run(release, *words, "publish")
     assert result.returncode == 0, result.stderr
@@ -141,7 +166,7 @@ def test_stages_and_versions_and_what_is_not_sent_twice(release, holding):
     # Card, metrics, bill of materials, provenance and signature, and not the gates, manifest, weights and adapter.
     assert "5 of 9 files are not in" in result.stdout
     assert adapter.stat().st_mtime_ns == sent_before
-    for stage in ("staging", "prod", "prod"):
+    for stage in ("staging", "prod"):
         assert run(release, "promote", "--version", "v0.2.0", "--stage", stage).returncode == 0
     assert holding.tag("prod").read_text() == holding.tag("0.2.0").read_text()
     lines = run(release, "versions").stdout.splitlines()
@@ -158,8 +183,12 @@ def test_the_same_content_again_changes_nothing(release, holding):
     before = files.digests(holding.root)
     assert "already published with this content" in published(release).stdout
     assert files.digests(holding.root) == before
-    rebuild(release, "other weights\n")
-    refused(run(release, "publish"), "already published with another content", "raise publish.oci.version")
+
+
+def test_another_content_under_the_same_version_is_refused(newer):
+    newer.edit("params.yaml", "version: 0.2.0", "version: 0.1.0")
+    newer.commit()
+    refused(run(newer, "publish"), "already published with another content", "raise publish.oci.version")
 
 
 def test_another_release_of_the_same_package_leaves_the_version_as_it_was(release, holding):
@@ -172,19 +201,16 @@ def test_another_release_of_the_same_package_leaves_the_version_as_it_was(releas
     refused(run(release, "publish"), "another release of the same package, and metrics.json of it is not whole")
 
 
-@pytest.mark.parametrize("blobs", [1, 4])
-def test_a_killed_push_goes_on(release, empty, blobs):
-    """Killed when the registry has so many blobs."""
+def test_a_killed_push_goes_on(release, empty):
     process = release.start(sys.executable, "-m", "press.release", "publish")
     end = time.monotonic() + 60
-    while len([*empty.root.rglob("data")]) < blobs and time.monotonic() < end:
+    while len([*empty.root.rglob("data")]) < 4 and time.monotonic() < end:
         time.sleep(0.002)
     process.kill()
     process.communicate()
-    sent = len([*empty.root.rglob("data")])
+    assert len([*empty.root.rglob("data")]) >= 4
     result = published(release)
-    assert "version 0.1.0 is" in result.stdout
-    assert sent >= blobs
+    assert "9 of 9 files are not in" not in result.stdout
     assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
 
 
@@ -219,14 +245,12 @@ def test_a_damaged_blob_is_named_when_it_is_fetched_and_when_it_is_published(rel
     assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
 
 
-def test_a_tag_that_somebody_moved_is_no_version_any_more(release, holding):
-    rebuild(release, "other weights\n")
-    published(raised(release))
-    shutil.copyfile(holding.tag("0.2.0"), holding.tag("0.1.0"))
+def test_a_tag_that_somebody_moved_is_no_version_any_more(newer, server):
+    shutil.copyfile(server.tag("0.2.0"), server.tag("0.1.0"))
     for words in (["fetch", "--to", "fetched"], ["promote", "--stage", "prod"]):
-        refused(run(release, *words, "--version", "0.1.0"), "somebody moved the tag 0.1.0", "which is 0.2.0")
-    assert "moved to 0.2.0" in run(release, "versions").stdout
-    assert run(release, "fetch", "--version", "0.2.0", "--to", "fetched").returncode == 0
+        refused(run(newer, *words, "--version", "0.1.0"), "somebody moved the tag 0.1.0", "which is 0.2.0")
+    assert "moved to 0.2.0" in run(newer, "versions").stdout
+    assert run(newer, "fetch", "--version", "0.2.0", "--to", "fetched").returncode == 0
 
 
 def test_an_artifact_of_somebody_else_is_not_signed(release, holding):
@@ -278,16 +302,14 @@ def test_without_the_key_nothing_is_sent(release, empty):
     assert not empty.root.exists()
 
 
-def test_two_promotions_end_with_one_holder(release, holding):
-    rebuild(release, "other weights\n")
-    published(raised(release))
+def test_two_promotions_end_with_one_holder(newer, server):
     command = (sys.executable, "-m", "press.release", "promote", "--stage", "prod", "--version")
-    other = release.copy_to(release.folder.parent / "other")
-    other.environment = release.environment
-    both = [place.start(*command, version) for place, version in ((release, "0.1.0"), (other, "0.2.0"))]
+    other = newer.copy_to(newer.folder.parent / "other")
+    other.environment = newer.environment
+    both = [place.start(*command, version) for place, version in ((newer, "0.1.0"), (other, "0.2.0"))]
     ended = [(process.communicate()[1], process.returncode) for process in both]
-    held = holding.tag("prod").read_text()
-    assert held in {holding.tag(version).read_text() for version in ("0.1.0", "0.2.0")}
+    held = server.tag("prod").read_text()
+    assert held in {server.tag(version).read_text() for version in ("0.1.0", "0.2.0")}
     for said, code in ended:
         assert code == 0 or "somebody else promoted at the same time" in said
 
@@ -373,16 +395,14 @@ def test_an_adapter_comes_alone_where_the_rest_of_its_version_is(release, holdin
     assert (release.folder / "fetched" / MODEL).read_bytes() == model
 
 
-def test_an_adapter_does_not_come_to_another_base(release, holding):
-    assert run(release, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
-    before = files.digests(release.folder / "fetched")
-    rebuild(release, "other weights\n")
-    published(raised(release))
+def test_an_adapter_does_not_come_to_another_base(newer):
+    assert run(newer, "fetch", "--version", "0.1.0", "--to", "fetched").returncode == 0
+    before = files.digests(newer.folder / "fetched")
     words = ("fetch", "--version", "0.2.0", "--adapter", "travel", "--to")
-    refused(run(release, *words, "fetched"), f"{MODEL} there is not that of version 0.2.0", "into a new folder")
-    assert files.digests(release.folder / "fetched") == before
-    refused(run(release, *words, "releases/cpu"), "is in releases, which git, DVC or the pipeline fill")
-    refused(run(release, *words, "nowhere"), "nowhere is no folder with a package: fetch a version into it first")
-    release.edit("params.yaml", "registry: oci ", "registry: git ")
-    release.run("git", "tag", "--annotate", "olive-press@v0.2.0", "--message", "x")
-    refused(run(release, *words, "fetched"), "ADAPTER=travel needs a registry that gives single files")
+    refused(run(newer, *words, "fetched"), f"{MODEL} there is not that of version 0.2.0", "into a new folder")
+    assert files.digests(newer.folder / "fetched") == before
+    refused(run(newer, *words, "releases/cpu"), "is in releases, which git, DVC or the pipeline fill")
+    refused(run(newer, *words, "nowhere"), "nowhere is no folder with a package: fetch a version into it first")
+    newer.edit("params.yaml", "registry: oci ", "registry: git ")
+    newer.run("git", "tag", "--annotate", "olive-press@v0.2.0", "--message", "x")
+    refused(run(newer, *words, "fetched"), "ADAPTER=travel needs a registry that gives single files")
