@@ -30,6 +30,7 @@ def about(digest: str, name: str, stated: dict) -> dict:
     """Return a release's provenance as a statement about the artifact that holds it.
 
     :param digest: of the artifact, with its algorithm
+    :param name: of the artifact, the same in whatever registry it is
     :param stated: the release's own statement
     """
     algorithm, _, value = digest.partition(":")
@@ -60,24 +61,26 @@ def signed(statement: dict, signing: Signing) -> bytes:
         return path.read_bytes()
 
 
-def holds(content: bytes, expected: dict, signing: Signing | None) -> bool:
-    """Whether a bundle says what is expected and is signed by whom params.yaml names.
+def mismatch(content: bytes, expected: dict, signing: Signing | None) -> str:
+    """Return why a bundle does not say what is expected, signed by whom params.yaml names; empty if it does.
 
     :param signing: None for a bare statement, which nobody signed
     """
     try:
         said = packaged.parse(content.decode() if signing is None else _verified(content, signing).decode())
-    except (UserError, ValueError, RecursionError):
-        return False
-    return said == expected
+    except UserError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        return "no statement in JSON"
+    return "" if said == expected else "a statement about something else"
 
 
 def _verified(content: bytes, signing: Signing) -> bytes:
     """Return the statement of a bundle whose signature holds."""
-    verifier, kind = _verifier(signing)
-    with signature.failing("the signature of the provenance does not hold"), tempfile.TemporaryDirectory() as scratch:
+    with signature.failing("a signature does not hold"), tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "bundle"
         path.write_bytes(content)
+        verifier, kind = _verifier(signing)
         media_type, payload = verifier._verify_signed_content(kind.read(path))
         if media_type != PAYLOAD:
             raise ValueError(f"it is signed as {media_type}")

@@ -51,7 +51,18 @@ class Manifest:
 
     @property
     def annotations(self) -> dict[str, str]:
-        return self.value.get("annotations") or {}
+        found = self.value.get("annotations")
+        return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+
+    @property
+    def subject(self) -> object:
+        """The digest of what it refers to."""
+        found = self.value.get("subject")
+        return found.get("digest") if isinstance(found, dict) else None
+
+    def listed(self, key: str) -> list[dict]:
+        """Return the objects of one of its lists."""
+        return _objects(self.value.get(key))
 
 
 @dataclass(frozen=True)
@@ -173,9 +184,9 @@ class Repository:
         """Return the descriptors of what refers to a manifest, from the registry's own list or that of its tag."""
         answer = self._answer("GET", self._url(f"referrers/{digest}"), 200, 404, Accept=INDEX)
         if answer.status == 200:
-            return self._json(answer.url, answer.content).get("manifests") or []
+            return _objects(self._json(answer.url, answer.content).get("manifests"))
         listed = self.manifest(_list_tag(digest))
-        return (listed.value.get("manifests") or []) if listed else []
+        return listed.listed("manifests") if listed else []
 
     def refer(self, subject: Manifest, media_type: str, content: bytes, annotations: dict[str, str]) -> None:
         """Attach a file to a manifest, as an artifact that refers to it.
@@ -356,6 +367,10 @@ def file_content(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
+
+
+def _objects(found: object) -> list[dict]:
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
 def _list_tag(digest: str) -> str:

@@ -7,28 +7,18 @@ the next one. A stage is a tag with the same manifest, so that a promotion is a 
 """
 
 import re
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tqdm import tqdm
 
-from press.core import files, paths, shell
+from press.core import files, paths
 from press.core.errors import UserError
 from press.model import packaged
-from press.release import attestation, bundle, distribution, package, provenance, settings, signature
-from press.release.distribution import DIGEST, MANIFEST, Manifest, Repository, descriptor, digest_of, encoded
+from press.release import attestation, bundle, distribution, modelpack, package, provenance, settings, signature
+from press.release.distribution import Manifest, Repository, digest_of, encoded
 from press.release.package import Package
 from press.release.registry import STAGES, Registry, Version
 from press.release.settings import Oci, Signing
-
-MODEL, CONFIG = "application/vnd.cncf.model.manifest.v1+json", "application/vnd.cncf.model.config.v1+json"
-LAYER = "application/vnd.cncf.model.{}.v1.raw"
-# What a file is, by the end of its name; the rest configures the weights.
-KINDS = {".onnx": "weight", ".data": "weight", ".onnx_adapter": "weight", ".safetensors": "weight", ".md": "doc"}
-FILEPATH, TITLE = "org.cncf.model.filepath", "org.opencontainers.image.title"
-CREATED, VERSION = "org.opencontainers.image.created", "org.opencontainers.image.version"
-REVISION = "org.opencontainers.image.revision"
-PACKAGE, METRICS = "io.olive-press.manifest.sha256", "io.olive-press.metrics"
 
 
 class OciRegistry(Registry):
@@ -55,8 +45,8 @@ class OciRegistry(Registry):
         holders = {stage: found.digest for stage, found in stages.items() if found}
         found = [(tag, self._there.manifest(tag)) for tag in tags if re.search(settings.SEMVER, tag)]
         # A tag may go between the two questions.
-        known = [_version(tag, artifact, holders) for tag, artifact in found if artifact]
-        return sorted(known, key=lambda each: (each.date, _numbers(each.version)))
+        known = [modelpack.version(tag, manifest, holders) for tag, manifest in found if manifest]
+        return sorted(known, key=lambda each: (each.date, modelpack.order(each.version)))
 
     def check(self, package: Package) -> None:
         if self._there.manifest(self.params.version):
@@ -69,7 +59,7 @@ class OciRegistry(Registry):
 
     def register(self, package: Package) -> None:
         self._there.begin()
-        artifact, config = self._artifact(package)
+        artifact, config = modelpack.of_release(package, self.params)
         self._upload(package)
         self._there.upload_bytes(config)
         self._there.put_manifest(artifact.content, artifact.digest)
@@ -82,7 +72,7 @@ class OciRegistry(Registry):
     def settle(self, package: Package) -> None:
         self._there.begin()
         artifact = self._release(self.params.version)
-        layers = self._files(artifact)
+        layers = self._layers(artifact)
         # Another release of the same package, with figures of its own, stays as it was registered.
         ours = {name: layer["digest"].removeprefix("sha256:") for name, layer in layers.items()} == package.digests
         if ours:
@@ -100,12 +90,12 @@ class OciRegistry(Registry):
         self._there.begin()
         artifact = self._release(version)
         self._check_attested(artifact)
-        self._download_all(version, self._files(artifact), folder)
+        self._download_all(version, self._layers(artifact), folder)
 
     def fetch_adapter(self, version: str, adapter: str, folder: Path) -> None:
         self._there.begin()
         artifact = self._release(version)
-        wanted, here = self._files(artifact), package.load(folder, bundle.BESIDE).digests
+        wanted, here = self._layers(artifact), package.load(folder, bundle.BESIDE).digests
         of_adapter = {name for name in wanted if name.startswith(f"adapters/{adapter}/")}
         if not of_adapter:
             names = sorted({name.split("/")[1] for name in wanted if name.startswith("adapters/")})
@@ -147,37 +137,6 @@ class OciRegistry(Registry):
                 "own commit sends it again"
             )
 
-    def _artifact(self, package: Package) -> tuple[Manifest, bytes]:
-        """Return the artifact of a release, the same whenever it is published from this commit, and its config."""
-        sources, version = provenance.sources(package.folder), self.params.version
-        seconds = int(shell.output("git", "show", "--no-patch", "--format=%ct", "HEAD"))
-        created = datetime.fromtimestamp(seconds, UTC).isoformat()
-        layers = [_layer(package.folder / name, name, digest) for name, digest in package.digests.items()]
-        about = {"name": self.params.repository, "version": version, "createdAt": created}
-        config = encoded(
-            {
-                "descriptor": {**about, "revision": sources["git_commit"]},
-                "config": {"format": "onnx", "capabilities": {"inputTypes": ["text"], "outputTypes": ["text"]}},
-                "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
-            }
-        )
-        value = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "artifactType": MODEL,
-            "config": descriptor(CONFIG, config),
-            "layers": layers,
-            "annotations": {
-                CREATED: created,
-                VERSION: version,
-                REVISION: sources["git_commit"],
-                PACKAGE: package.digest,
-                METRICS: package.figures,
-            },
-        }
-        content = encoded(value)
-        return Manifest(content, digest_of(content), value), config
-
     def _upload(self, package: Package, names: list[str] | None = None) -> None:
         """Send the files that the registry has not.
 
@@ -208,7 +167,7 @@ class OciRegistry(Registry):
             wrong = self._wrong(artifact)
         if not wrong:
             return
-        digest = self._files(artifact)[wrong[0]]["digest"]
+        digest = self._layers(artifact)[wrong[0]]["digest"]
         version, where = self.params.version, self._there.where
         if package:
             raise UserError(
@@ -224,7 +183,7 @@ class OciRegistry(Registry):
         """Return the names of the files that are missing or damaged in the registry."""
         return [
             name
-            for name, layer in self._files(artifact).items()
+            for name, layer in self._layers(artifact).items()
             if not self._there.download(layer["digest"], lambda _: None)
         ]
 
@@ -247,35 +206,16 @@ class OciRegistry(Registry):
         found = self._there.manifest(version)
         if not found:
             raise UserError(f"{self._there.where} has no tag {version}: `make publish` registers it")
-        self._files(found)
-        if _named(found) != version:
+        self._layers(found)
+        if modelpack.named(found) != version:
             raise UserError(
                 f"somebody moved the tag {version} of {self._there.where}: it is at {found.digest}, which is "
-                f"{_named(found)}; move it back, or raise publish.oci.version in params.yaml and commit it"
+                f"{modelpack.named(found)}; move it back, or raise publish.oci.version in params.yaml and commit it"
             )
         return found
 
-    def _files(self, artifact: Manifest) -> dict[str, dict]:
-        """Return the layer of each file.
-
-        :raises UserError: if it is not what this registers
-        """
-        found: dict[str, dict] = {}
-        try:
-            if artifact.value["artifactType"] != MODEL:
-                raise ValueError(artifact.value["artifactType"])
-            for layer in artifact.value["layers"]:
-                name = layer["annotations"][FILEPATH]
-                fits = _is_inside(name) and DIGEST.fullmatch(layer["digest"]) and type(layer["size"]) is int
-                if not fits or name in found:
-                    raise ValueError(name)
-                found[name] = layer
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{self._there.where}@{artifact.digest} is no release: publish.oci.repository in params.yaml must name "
-                "a repository for releases alone"
-            ) from error
-        return found
+    def _layers(self, artifact: Manifest) -> dict[str, dict]:
+        return modelpack.layers(artifact, self._there.where)
 
     def _is_signed(self, names: dict) -> bool:
         """Whether the digest of a release's artifact has to be signed."""
@@ -283,7 +223,7 @@ class OciRegistry(Registry):
 
     def _attest(self, artifact: Manifest) -> None:
         """Attach the model signature and the provenance to an artifact, unless they are."""
-        layers = self._files(artifact)
+        layers = self._layers(artifact)
         attached = dict(self._attached(artifact))
         if paths.SIGNATURE in layers and layers[paths.SIGNATURE]["digest"] not in attached:
             content = self._small(artifact, paths.SIGNATURE)
@@ -292,7 +232,7 @@ class OciRegistry(Registry):
         expected = self._expected(artifact)
         if not self._is_signed(layers):
             media_type, content = attestation.STATEMENT, encoded(expected)
-        elif any(attestation.holds(each, expected, self.signing) for each in attached.values()):
+        elif any(not attestation.mismatch(each, expected, self.signing) for each in attached.values()):
             return
         else:
             media_type, content = attestation.BUNDLE, attestation.signed(expected, self.signing)
@@ -302,16 +242,19 @@ class OciRegistry(Registry):
 
     def _check_attested(self, artifact: Manifest) -> None:
         """Refuse an artifact whose provenance does not refer to its digest, signed if it must be."""
-        signing = self.signing if self._is_signed(self._files(artifact)) else None
+        signing = self.signing if self._is_signed(self._layers(artifact)) else None
         if signing:
             signature.check_public(signing)
         expected = self._expected(artifact)
-        if not any(attestation.holds(content, expected, signing) for _, content in self._attached(artifact)):
-            whose = "that is signed as params.yaml asks" if signing else "of its own"
-            raise UserError(
-                f"{self._there.where}@{artifact.digest} has no provenance {whose} among what refers to it: `make "
-                "publish` from its own commit attaches it (and `oras cp --recursive` copies what is attached)"
-            )
+        wrong = {attestation.mismatch(content, expected, signing) for _, content in self._attached(artifact)}
+        if "" in wrong:
+            return
+        whose = "that is signed as params.yaml asks" if signing else "of its own"
+        reasons = f" ({'; '.join(sorted(wrong))})" if wrong else ""
+        raise UserError(
+            f"{self._there.where}@{artifact.digest} has no provenance {whose} among what refers to it{reasons}: `make "
+            "publish` from its own commit attaches it (and `oras cp --recursive` copies what is attached)"
+        )
 
     def _expected(self, artifact: Manifest) -> dict:
         """Return what the provenance of an artifact says."""
@@ -321,10 +264,10 @@ class OciRegistry(Registry):
             stated = None
         if not isinstance(stated, dict):
             raise UserError(f"{paths.PROVENANCE} of {self._there.where}@{artifact.digest} is damaged: publish it anew")
-        return attestation.about(artifact.digest, self._there.where, stated)
+        return attestation.about(artifact.digest, f"release {modelpack.named(artifact)}", stated)
 
     def _small(self, artifact: Manifest, name: str) -> bytes:
-        layer = self._files(artifact).get(name, {})
+        layer = self._layers(artifact).get(name, {})
         content = self._there.small_blob(layer) if layer else None
         if content is None:
             raise UserError(
@@ -340,53 +283,10 @@ class OciRegistry(Registry):
             if entry.get("artifactType") not in (attestation.BUNDLE, attestation.STATEMENT):
                 continue
             referrer = self._there.manifest(str(entry.get("digest")))
-            value = referrer.value if referrer else {}
             # Whoever may write there may list anything.
-            if (value.get("subject") or {}).get("digest") != artifact.digest:
+            if not referrer or referrer.subject != artifact.digest:
                 continue
-            for layer in value.get("layers") or []:
+            for layer in referrer.listed("layers"):
                 if (content := self._there.small_blob(layer)) is not None:
                     found.append((layer["digest"], content))
         return found
-
-
-def _layer(path: Path, name: str, digest: str) -> dict:
-    kind = "doc" if path.name.upper().startswith("LICENSE") else KINDS.get(path.suffix, "weight.config")
-    about = {FILEPATH: name, TITLE: name}
-    return {
-        "mediaType": LAYER.format(kind),
-        "digest": f"sha256:{digest}",
-        "size": path.stat().st_size,
-        "annotations": about,
-    }
-
-
-def _is_inside(name: object) -> bool:
-    """Whether it is the name of a file below a folder."""
-    if not isinstance(name, str) or not name.isprintable() or "\\" in name:
-        return False
-    path = PurePosixPath(name)
-    return path.as_posix() == name and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
-
-
-def _named(artifact: Manifest) -> str:
-    return artifact.annotations.get(VERSION, "no version")
-
-
-def _version(tag: str, artifact: Manifest, holders: dict[str, str]) -> Version:
-    """Return what an artifact says of a version; without a digest if the tag names something else."""
-    about = artifact.annotations
-    moved = _named(artifact) != tag
-    return Version(
-        tag,
-        "" if moved else about.get(PACKAGE, ""),
-        about.get(CREATED, "")[:16].replace("T", " "),
-        f"moved to {_named(artifact)}" if moved else about.get(METRICS, ""),
-        sorted(stage for stage, digest in holders.items() if digest == artifact.digest and not moved),
-    )
-
-
-def _numbers(version: str) -> tuple[list[int], bool, str]:
-    """Return what orders versions: a pre-release comes before its version."""
-    numbers, _, pre = version.partition("-")
-    return [int(number) for number in numbers.split(".")], not pre, pre
