@@ -114,8 +114,8 @@ promote: $(INSTALLED) ## give STAGE=staging|prod to VERSION=...
 versions: $(INSTALLED) ## list the published versions
 	@python -m press.release versions
 
-fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into the new folder TO=...
-	python -m press.release fetch $(if $(VERSION),--version="$$VERSION",--stage="$$STAGE") --to="$$TO"
+fetch-model: $(INSTALLED) ## put VERSION=... or STAGE=... of the package into the new folder TO=...; ADAPTER alone, where TO has the rest
+	python -m press.release fetch $(if $(VERSION),--version="$$VERSION",--stage="$$STAGE") --to="$$TO" --adapter="$$ADAPTER"
 
 report: $(INSTALLED) ## write report/TARGET.html and .md about what is built; SINCE=revision says what reran since then
 	python -m press.report $(if $(SINCE),--since="$$SINCE") -- "$$TARGET"

@@ -159,7 +159,7 @@ class AzureMl(AbstractContextManager):
         self.faults: list[Route] = []
         self.closed = threading.Event()  # what a fault waits for that keeps its client waiting
         self.unexpected: list[str] = []
-        self.certificate = certificate = _certificate(scratch)
+        self.certificate = certificate = write_certificate(scratch)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         handler = type("Handler", (_Handler,), {"azure": self})
@@ -248,7 +248,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
         sink.shutdown(socket.SHUT_WR)
 
 
-def _certificate(folder: Path) -> Path:
+def write_certificate(folder: Path) -> Path:
     """Write a certificate for HOSTS that vouches for itself, with its key; it serves as a CA bundle as well."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name.from_rfc4514_string("CN=press test CA")
     here = x509.IPAddress(ip_address("127.0.0.1"))

@@ -7,6 +7,7 @@
     python -m press.release promote --version V --stage S     (`make promote VERSION=V STAGE=S`)
     python -m press.release versions                          (`make versions`)
     python -m press.release fetch --version V --to FOLDER     (`make fetch-model VERSION=V TO=FOLDER`, or STAGE=S)
+    python -m press.release fetch … --adapter NAME            (`make fetch-model … ADAPTER=NAME`)
 
 The blocks `publish` and `signing` of params.yaml say what, where, as which version, and who vouches for it.
 """
@@ -43,6 +44,7 @@ def _words() -> argparse.Namespace:
     which.add_argument("--version", default="")
     which.add_argument("--stage", default="", choices=registry.STAGES)
     verb.add_argument("--to", required=True, type=Path)
+    verb.add_argument("--adapter", default="", help="bring this adapter alone, into a folder that has the rest")
     return parser.parse_args()
 
 
@@ -71,6 +73,9 @@ def main(words: argparse.Namespace) -> None:
                 publishing.promote(release, words.seconds, words.version, words.stage)
         case "versions":
             publishing.versions(release, words.seconds)
+        case "fetch" if words.adapter:
+            which = words.version, words.stage, words.adapter
+            publishing.fetch_adapter(release, words.seconds, *which, words.to)
         case "fetch":
             publishing.fetch(release, words.seconds, words.version, words.stage, words.to)
 

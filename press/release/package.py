@@ -49,16 +49,25 @@ def check_new(folder: Path) -> None:
 
     :raises UserError: with what would be right
     """
-    place = folder.resolve()
     if os.path.lexists(folder):
         raise UserError(f"{folder} exists: name a new folder")
-    kept = [part for part in place.parts if part.lower() in (".git", ".dvc")]
-    kept += [name for name in MADE if place.is_relative_to(Path(name).resolve())]
-    if kept:
-        raise UserError(f"{folder} is in {kept[0]}, which git, DVC or the pipeline fill: name a folder elsewhere")
+    check_own(folder)
+    place = folder.resolve()
     there = next(parent for parent in place.parents if os.path.exists(parent))
     try:
         with tempfile.TemporaryDirectory(dir=there) as scratch:
             files.partial(Path(scratch) / place.relative_to(there)).mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}): name a folder that you may write to") from error
+
+
+def check_own(folder: Path) -> None:
+    """Refuse a folder that git, DVC or the pipeline fill.
+
+    :raises UserError: with what would be right
+    """
+    place = folder.resolve()
+    kept = [part for part in place.parts if part.lower() in (".git", ".dvc")]
+    kept += [name for name in MADE if place.is_relative_to(Path(name).resolve())]
+    if kept:
+        raise UserError(f"{folder} is in {kept[0]}, which git, DVC or the pipeline fill: name a folder elsewhere")

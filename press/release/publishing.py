@@ -1,5 +1,6 @@
 """What is done with releases: publish one, promote a version, list the versions, fetch one."""
 
+import shutil
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from press.core.errors import UserError
 from press.release import bundle, licences, measured, package, storage, workspace
 from press.release.package import Package
 from press.release.registry import Registry, Version
-from press.release.settings import Publish, Release, Signing
+from press.release.settings import Release, Signing
 
 LOCK = Path(".dvc/tmp/publish.lock")
 
@@ -33,7 +34,7 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     measured.check_gates(spec.target)
     licences.check(built.manifest["inputs"], release.licences)
     released = bundle.check_released(built, spec.target, release)
-    place = _registry(spec, seconds)
+    place = _registry(release, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:
         raise UserError(
@@ -61,7 +62,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 
     :raises UserError: if there is no such version, or another one has the stage after all
     """
-    place = _registry(release.publish, seconds)
+    place = _registry(release, seconds)
     found = _find(place, version, "")
     place.promote(found.version, stage)
     # Somebody else may have promoted something just then.
@@ -77,7 +78,7 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
 def versions(release: Release, seconds: float) -> None:
     """Print all versions."""
     rows = [("version", "stage", "digest", "metrics", "date")]
-    for each in _registry(release.publish, seconds).versions():
+    for each in _registry(release, seconds).versions():
         stages = ", ".join(each.stages) or "–"
         rows.append((each.version, stages if each.whole else "unfinished", each.digest[:12], each.metrics, each.date))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -91,23 +92,50 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     :raises UserError: if the folder is none for it, there is no such version, or what came is not what was registered
     """
     package.check_new(target)
-    place = _registry(release.publish, seconds)
+    place = _registry(release, seconds)
     found = _find(place, version, stage)
     with files.building(target) as scratch:
         try:
             place.fetch(found.version, scratch / "release")
-            checked = _checked(scratch / "release", found.version, release.signing)
-            came = checked[0].digest
-            if came != found.digest:
-                raise UserError(
-                    f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew"
-                )
+            checked = _came(scratch / "release", found, release.signing)
             files.publish(scratch / "release", target)
         except UserError:
             # Nobody wants to look at it, and git would see it.
             files.remove(scratch)
             raise
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
+
+
+def fetch_adapter(release: Release, seconds: float, version: str, stage: str, adapter: str, target: Path) -> None:
+    """Bring an adapter of a version into a folder that holds the rest of it, whole and checked, or not at all.
+
+    :raises UserError: if the folder holds another base, there is no such version or adapter, or what came does not hold
+    """
+    package.check_own(target)
+    if not target.is_dir():
+        raise UserError(f"{target} is no folder with a package: fetch a version into it first, without ADAPTER")
+    package.load(target, bundle.BESIDE)
+    place = _registry(release, seconds)
+    found = _find(place, version, stage)
+    with files.building(target) as scratch:
+        try:
+            shutil.copytree(target, scratch / "release")
+            place.fetch_adapter(found.version, adapter, scratch / "release")
+            checked = _came(scratch / "release", found, release.signing)
+            files.publish(scratch / "release", target)
+        except UserError:
+            files.remove(scratch)
+            raise
+    print(f"{target}: version {found.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
+
+
+def _came(folder: Path, found: Version, signing: Signing) -> tuple[Package, str, str | None]:
+    """Check what came of a version."""
+    checked = _checked(folder, found.version, signing)
+    came = checked[0].digest
+    if came != found.digest:
+        raise UserError(f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew")
+    return checked
 
 
 def _checked(folder: Path, version: str, signing: Signing) -> tuple[Package, str, str | None]:
@@ -132,15 +160,20 @@ def _find(place: Registry, version: str, stage: str) -> Version:
     raise UserError(f"there is no version {version or 'that is ' + stage}, {there}")
 
 
-def _registry(publish: Publish, seconds: float) -> Registry:
+def _registry(release: Release, seconds: float) -> Registry:
     """Return the registry that params.yaml names.
 
     :param seconds: time limit of each of its steps
     """
+    publish = release.publish
     if publish.registry == "git":
         from press.release.git import GitRegistry
 
         return GitRegistry(publish.git, seconds)
+    if publish.registry == "oci":
+        from press.release.oci import OciRegistry
+
+        return OciRegistry(publish.oci, release.signing, seconds)
     from press.release.azureml import AzuremlRegistry
 
     return AzuremlRegistry(publish.azureml, seconds)

@@ -1,9 +1,10 @@
-"""What a registry of package versions can do; git.py and azureml.py are two."""
+"""What a registry of package versions can do; git.py, azureml.py and oci.py are three."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from press.core.errors import UserError
 from press.release.package import Package
 
 STAGES = ("staging", "prod")
@@ -55,3 +56,11 @@ class Registry(ABC):
     @abstractmethod
     def fetch(self, version: str, folder: Path) -> None:
         """Put the files of a registered version into a folder that does not exist yet."""
+
+    def fetch_adapter(self, version: str, adapter: str, folder: Path) -> None:
+        """Bring one adapter of a registered version, with the manifest and what lies beside the package, into a folder
+        that has all else of the version.
+        """
+        raise UserError(
+            f"ADAPTER={adapter} needs a registry that gives single files: publish.registry oci in params.yaml"
+        )

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from press.core import paths
 from press.core.errors import UserError
@@ -13,8 +13,15 @@ from press.params.schema import Block, Name
 NUMBER, IDENTIFIER = r"(0|[1-9]\d*)", r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
 SEMVER = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{IDENTIFIER}(\.{IDENTIFIER})*)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
+# https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md; empty until they are named.
+OCI_REGISTRY = r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?)?$"
+LONGEST_TAG = 128
+PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+OCI_REPOSITORY = rf"^({PART}(/{PART})*)?$"
 PATTERNS = {
     **schema.PATTERNS,
+    OCI_REGISTRY: "a host's name, such as ghcr.io or registry.example.com:5000",
+    OCI_REPOSITORY: "a repository's name in lower case, such as owner/olive-press",
     SEMVER: "a version such as 1.2.3",
     AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
 }
@@ -34,18 +41,33 @@ class Azureml(Block):
     workspace: str
 
 
+class Oci(Block):
+    registry: Annotated[str, Field(pattern=OCI_REGISTRY)]
+    repository: Annotated[str, Field(pattern=OCI_REPOSITORY)]
+    version: Annotated[str, Field(pattern=SEMVER)]
+
+    @field_validator("version")
+    @classmethod
+    def version_is_a_tag(cls, version: str) -> str:
+        if len(version) > LONGEST_TAG:
+            raise ValueError(f"it has {len(version)} characters, but a registry's tag has at most {LONGEST_TAG}")
+        return version
+
+
 class Publish(Block):
     """Where a package is registered."""
 
     target: Name
-    registry: Literal["git", "azureml"]
+    registry: Literal["git", "azureml", "oci"]
     git: Git
     azureml: Azureml
+    oci: Oci
 
     @property
     def version(self) -> str:
         """The version that `make publish` registers."""
-        return self.git.version if self.registry == "git" else self.azureml.version
+        chosen: Git | Azureml | Oci = getattr(self, self.registry)
+        return chosen.version
 
 
 class Key(Block):

@@ -8,6 +8,7 @@ https://github.com/sigstore/model-transparency
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
@@ -51,7 +52,7 @@ def sign(folder: Path, signing: Signing) -> None:
     config = Config().set_hashing_config(
         hashing.Config().set_ignored_paths(paths=[paths.SIGNATURE], ignore_git_paths=False)
     )
-    with _failing(f"{folder} could not be signed"):
+    with failing(f"{folder} could not be signed"):
         match signing.mode:
             case "key":
                 config.use_elliptic_key_signer(private_key=private_key(signing))
@@ -89,7 +90,7 @@ def check(folder: Path, signing: Signing) -> str:
 
     check_public(signing)
     config = Config()
-    with _failing(f"the signature of {folder} does not hold"):
+    with failing(f"the signature of {folder} does not hold"):
         match signing.mode:
             case "key":
                 config.use_elliptic_key_verifier(public_key=Path(signing.key.public))
@@ -106,7 +107,8 @@ def check(folder: Path, signing: Signing) -> str:
 
 
 @contextlib.contextmanager
-def _failing(what: str):
+def failing(what: str) -> Iterator[None]:
+    """Turn what model-signing raises into a sentence."""
     try:
         yield
     except Exception as error:

@@ -142,7 +142,7 @@ def test_a_git_remote_that_is_gone_is_a_sentence(release):
             "gpu  # packages",
             ["publish.target is 'gpu'", "must be one of cpu"],
         ),
-        ("params.yaml", "registry: git ", "registry: svn ", ["publish.registry is 'svn'", "'git' or 'azureml'"]),
+        ("params.yaml", "registry: git ", "registry: svn ", ["publish.registry is 'svn'", "'git', 'azureml' or 'oci'"]),
         ("params.yaml", "publish:", "published:", ["published is not a known key"]),
         (
             "dvc.yaml",

@@ -1,0 +1,93 @@
+"""Who logs in to a registry of OCI artifacts: the environment says it, or else what `docker login` left.
+
+https://docs.docker.com/reference/cli/docker/login/#credential-stores
+"""
+
+import base64
+import binascii
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from press.core.errors import UserError
+
+USERNAME, PASSWORD = "OCI_USERNAME", "OCI_PASSWORD"
+HELPER_SECONDS = 60
+# The user's name with which a helper says that the secret is a refresh token.
+TOKEN_USER = "<token>"
+
+
+@dataclass(frozen=True, repr=False)
+class Login:
+    """A user's name and password, or a refresh token; neither is ever shown."""
+
+    username: str = ""
+    password: str = ""
+    refresh_token: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.password or self.refresh_token)
+
+    @property
+    def basic(self) -> str:
+        """The value of the header Authorization with the name and the password."""
+        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+
+
+def find(registry: str) -> Login:
+    """Return the login for a registry, an empty one if nobody knows one.
+
+    :raises UserError: if docker's config cannot be read, or its helper fails
+    """
+    if os.environ.get(PASSWORD):
+        return Login(os.environ.get(USERNAME, ""), os.environ[PASSWORD])
+    path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
+    try:
+        return _configured(json.loads(path.read_text(encoding="utf-8")), registry)
+    except FileNotFoundError:
+        return Login()
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        # What stands in it is nobody's to read.
+        raise UserError(f"{path} is no config of docker's that can be read: `docker login {registry}`") from error
+
+
+def _configured(config: dict, registry: str) -> Login:
+    helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
+    if helper and (found := _helped(helper, registry)):
+        return found
+    for name, entry in config.get("auths", {}).items():
+        if name.removeprefix("https://").partition("/")[0] == registry:
+            return _decoded(entry)
+    return Login()
+
+
+def _decoded(entry: dict) -> Login:
+    try:
+        username, _, password = base64.b64decode(entry.get("auth", ""), validate=True).decode().partition(":")
+    except binascii.Error as error:
+        raise ValueError("auth is not in base64") from error
+    return Login(username, password, entry.get("identitytoken", ""))
+
+
+def _helped(helper: str, registry: str) -> Login:
+    """Ask a program of docker's that keeps passwords."""
+    program = f"docker-credential-{helper}"
+    try:
+        command = [program, "get"]
+        asked = subprocess.run(
+            command, input=registry, capture_output=True, text=True, check=False, timeout=HELPER_SECONDS
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UserError(
+            f"{program}, which docker's config names, does not work here ({type(error).__name__}): install it, or set "
+            f"{USERNAME} and {PASSWORD}"
+        ) from error
+    if asked.returncode:
+        # It has none for this registry.
+        return Login()
+    found = json.loads(asked.stdout)
+    if found["Username"] == TOKEN_USER:
+        return Login(refresh_token=found["Secret"])
+    return Login(found["Username"], found["Secret"])

@@ -1,0 +1,253 @@
+"""Logins, answers and limits of a registry of OCI artifacts; test_oci.py asks a real one."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+
+from press.core.errors import UserError
+from press.release import distribution, docker_login
+from press.release.distribution import Repository
+
+HOST, NAME = "registry.example.com", "owner/press"
+SECRET = "a secret of the tests"
+CHALLENGE = f'Bearer realm="https://login.example.com/token",service="{HOST}",scope="repository:{NAME}:pull"'
+Answer = Callable[[httpx2.Request], httpx2.Response]
+
+
+@pytest.fixture(autouse=True)
+def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A user that the environment names, no pauses, and nothing of the developer's own."""
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.setenv("OCI_USERNAME", "somebody")
+    monkeypatch.setenv("OCI_PASSWORD", SECRET)
+    monkeypatch.setattr(distribution, "PAUSE", 0)
+
+
+def asking(answer: Answer, seconds: float = 60) -> Repository:
+    return Repository(HOST, NAME, seconds, httpx2.MockTransport(answer))
+
+
+class Tokens:
+    """A registry whose tokens each hold for a number of requests.
+
+    :param lasting: how many
+    """
+
+    def __init__(self, lasting: int) -> None:
+        self.lasting, self.given, self.left = lasting, 0, 0
+        self.asked: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.asked.append(request)
+        if request.url.host == "login.example.com":
+            self.given, self.left = self.given + 1, self.lasting
+            return httpx2.Response(200, json={"token": f"token{self.given}"})
+        if request.headers.get("Authorization") != f"Bearer token{self.given}" or not self.left:
+            return httpx2.Response(401, headers={"WWW-Authenticate": CHALLENGE})
+        self.left -= 1
+        return httpx2.Response(200, json={"tags": ["0.1.0"]})
+
+
+def test_a_token_is_asked_for_with_the_password_and_again_when_it_has_expired():
+    registry = Tokens(lasting=2)
+    place = asking(registry)
+    assert [place.tags() for _ in range(5)] == [["0.1.0"]] * 5
+    assert registry.given == 3
+    logins = [request for request in registry.asked if request.url.host == "login.example.com"]
+    assert dict(logins[0].url.params) == {"service": HOST, "scope": f"repository:{NAME}:pull"}
+    basic = base64.b64encode(f"somebody:{SECRET}".encode()).decode()
+    assert {request.headers["Authorization"] for request in logins} == {f"Basic {basic}"}
+    assert not any(basic in str(request.headers) for request in registry.asked if request.url.host == HOST)
+
+
+def test_an_upload_begins_anew_with_a_new_token():
+    sent, expired = [], True
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        nonlocal expired
+        if request.url.host == "login.example.com":
+            return httpx2.Response(200, json={"access_token": "token"})
+        if request.method == "POST":
+            return httpx2.Response(202, headers={"Location": f"/v2/{NAME}/blobs/uploads/1?state=x"})
+        sent.append(request.read())
+        assert request.url.params["state"] == "x"
+        assert request.headers["Content-Length"] == "6"
+        if expired:
+            expired = False
+            return httpx2.Response(401, headers={"WWW-Authenticate": CHALLENGE})
+        return httpx2.Response(201)
+
+    asking(answer).upload("sha256:" + "0" * 64, 6, lambda: iter([b"abc", b"def"]))
+    assert sent == [b"abcdef", b"abcdef"]
+
+
+def test_a_refresh_token_of_docker_s_is_used(monkeypatch, tmp_path):
+    monkeypatch.delenv("OCI_PASSWORD")
+    auth = base64.b64encode(b"00000000:").decode()
+    config = {"auths": {HOST: {"auth": auth, "identitytoken": "the refresh token"}}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    registry = Tokens(lasting=1)
+    asking(registry).tags()
+    (login,) = (request for request in registry.asked if request.url.host == "login.example.com")
+    form = httpx2.QueryParams(login.read().decode())
+    assert (login.method, form["grant_type"], form["refresh_token"]) == ("POST", "refresh_token", "the refresh token")
+
+
+def test_nobody_else_gets_the_login():
+    """A registry may keep its blobs, and take uploads, at another host."""
+    elsewhere = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host != HOST:
+            elsewhere.append(request)
+            return httpx2.Response(201 if request.method == "PUT" else 200, content=b"abc")
+        if "Authorization" not in request.headers:
+            return httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+        place = {"Location": "https://storage.example.com/1"}
+        return httpx2.Response(202 if request.method == "POST" else 307, headers=place)
+
+    place = asking(answer)
+    place.upload("sha256:" + "0" * 64, 3, lambda: b"abc")
+    assert place.download(distribution.digest_of(b"abc"), lambda _: None)
+    assert [request.method for request in elsewhere] == ["PUT", "GET"]
+    assert not any("Authorization" in request.headers for request in elsewhere)
+
+
+def test_no_password_goes_where_there_is_no_tls():
+    challenge = {"WWW-Authenticate": 'Bearer realm="http://login.example.com/token"'}
+    with pytest.raises(UserError, match="which is not https: no password goes there"):
+        asking(lambda _: httpx2.Response(401, headers=challenge)).tags()
+
+
+def refusal(status: int) -> Answer:
+    return lambda _: httpx2.Response(status, json={"errors": [{"code": "DENIED", "message": "not today"}]})
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (
+            refusal(403),
+            r"^registry\.example\.com does not let you read registry.*\(not today\): log in as somebody who",
+        ),
+        (refusal(500), r"answered GET /v2/owner/press/tags/list with 500 \(not today\): run this again"),
+        (refusal(503), r"with 503 \(not today\)"),
+        (lambda _: httpx2.Response(200, text="<html>"), "with what is no JSON object: is it a registry"),
+        (lambda _: httpx2.Response(200, content=b" " * (distribution.LARGEST + 1)), "with more than 4194304 bytes"),
+        (lambda _: httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="x"'}), "log in as somebody who may"),
+    ],
+)
+def test_what_a_registry_should_not_answer_is_a_sentence(answer, sentence):
+    with pytest.raises(UserError, match=sentence) as caught:
+        asking(answer).tags()
+    assert SECRET not in str(caught.value)
+
+
+def test_a_busy_registry_is_asked_again():
+    answers = iter([429, 503, 200])
+    assert asking(lambda _: httpx2.Response(next(answers), json={"tags": ["1.0.0"]})).tags() == ["1.0.0"]
+
+
+def test_a_long_list_of_tags_comes_in_pages():
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if "last" in request.url.params:
+            return httpx2.Response(200, json={"tags": ["0.2.0"]})
+        link = {"Link": f'</v2/{NAME}/tags/list?n=1&last=0.1.0>; rel="next"'}
+        return httpx2.Response(200, json={"tags": ["0.1.0"]}, headers=link)
+
+    assert asking(answer).tags() == ["0.1.0", "0.2.0"]
+
+
+def test_a_manifest_is_what_its_digest_says():
+    place = asking(lambda _: httpx2.Response(200, json={"a": 1}))
+    found = place.manifest("0.1.0")
+    assert found
+    assert place.manifest(found.digest) == found
+    with pytest.raises(UserError, match="is damaged there: publish it again"):
+        place.manifest("sha256:" + "0" * 64)
+
+
+def test_a_step_ends_when_its_time_is_up():
+    def drip(request: httpx2.Request) -> httpx2.Response:
+        place._end = 0
+        return httpx2.Response(200, content=iter([b"a", b"b"]))
+
+    place = asking(drip, seconds=7)
+    with pytest.raises(UserError, match=r"^registry\.example\.com gave no answer in 7 s"):
+        place.download("sha256:" + "0" * 64, lambda _: None)
+
+
+def test_a_registry_that_keeps_the_referrers_gets_no_list_and_another_one_does():
+    written: list[str] = []
+
+    def keeping(headers: dict[str, str]) -> Answer:
+        def answer(request: httpx2.Request) -> httpx2.Response:
+            if request.method == "PUT":
+                written.append(request.url.path.rpartition("/")[2])
+                listed.append(json.loads(request.read()))
+                return httpx2.Response(201, headers=headers)
+            if "/referrers/" in request.url.path or not listed:
+                return httpx2.Response(404 if request.method == "GET" else 200)
+            return httpx2.Response(200, json=listed[-1])
+
+        listed: list[dict] = []
+        return answer
+
+    subject = distribution.Manifest(b"{}", distribution.digest_of(b"{}"), {})
+    asking(keeping({"OCI-Subject": subject.digest})).refer(subject, "application/x", b"x", {})
+    assert len(written) == 1
+    asking(keeping({})).refer(subject, "application/x", b"x", {})
+    assert written[2] == subject.digest.replace(":", "-")
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({}, ("", "")),
+        ({"auths": {"other.example.com": {"auth": "YTpi"}}}, ("", "")),
+        ({"auths": {HOST: {"auth": "YTpiOmM="}}}, ("a", "b:c")),
+        ({"auths": {f"https://{HOST}/v1/": {"auth": "YTpi"}}}, ("a", "b")),
+    ],
+)
+def test_the_login_of_docker_s_config(monkeypatch, tmp_path, config, found):
+    monkeypatch.delenv("OCI_PASSWORD")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    login = docker_login.find(HOST)
+    assert (login.username, login.password) == found
+    assert "password" not in repr(login)
+
+
+@pytest.mark.parametrize("kind", ["credHelpers", "credsStore"])
+def test_a_helper_of_docker_s_keeps_the_password(monkeypatch, tmp_path, kind):
+    monkeypatch.delenv("OCI_PASSWORD")
+    auths = {HOST: {"auth": "YTpi"}}
+    config = {kind: {HOST: "x"} if kind == "credHelpers" else "x", "auths": auths}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    asked = []
+
+    def helper(command: list[str], input: str, **_: object) -> SimpleNamespace:
+        asked.append((command[0], input))
+        if len(asked) == 1:
+            raise FileNotFoundError(command[0])
+        said = {"Username": "a", "Secret": SECRET}
+        return SimpleNamespace(returncode=1 if len(asked) == 2 else 0, stdout=json.dumps(said))
+
+    monkeypatch.setattr(docker_login.subprocess, "run", helper)
+    with pytest.raises(UserError, match="docker-credential-x, which docker's config names, does not work here"):
+        docker_login.find(HOST)
+    # It has none, and then it has one.
+    assert [docker_login.find(HOST).password for _ in range(2)] == ["b", SECRET]
+    assert set(asked) == {("docker-credential-x", HOST)}
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"auths": {"registry.example.com": {"auth": "?"}}}'])
+def test_a_config_that_cannot_be_read_is_a_sentence_that_does_not_quote_it(monkeypatch, tmp_path, text):
+    monkeypatch.delenv("OCI_PASSWORD")
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config\.json is no config of docker's that can be read: `docker login"):
+        docker_login.find(HOST)
