@@ -3,7 +3,7 @@
 https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 
 `oras` for Python has no time limits, tries whatever fails six times in two minutes, reads a whole file into memory to
-send it, does not compare what comes with its digest, and knows no referrers. So the few calls are made here.
+send it, does not compare what comes with its digest, and cannot list referrers. So the few calls are made here.
 """
 
 import hashlib
