@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TRAVEL = PARAMS["adapters"]["travel"]
 KEYS = "seed, threads, device, arithmetic, base, quantize, adapters, targets, evaluate, gates, package"
+# A response schema that even random weights can be held to.
+SCHEMA = {
+    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
+    "type": "object",
+    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
+    "required": ["weather", "days"],
+    "additionalProperties": False,
+}
 DELETED = object()
 JARGON = (
     "Input should",

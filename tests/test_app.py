@@ -13,6 +13,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from parameters import SCHEMA
 from projects import ROOT, Project
 from tokenizers import processors
 
@@ -62,13 +63,6 @@ def test_it_answers_with_and_without_an_adapter_and_tells_the_speed(package):
     assert app(package, "--adapter", "travel", QUESTION).stdout == travel.stdout
 
 
-SCHEMA = {
-    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
-    "type": "object",
-    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
-    "required": ["weather", "days"],
-    "additionalProperties": False,
-}
 # Each object has one name, as often as it has room for.
 TWICE = {
     "x-guidance": SCHEMA["x-guidance"],

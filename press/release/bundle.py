@@ -6,6 +6,7 @@ between classes of machines, its provenance names the commit that holds its dige
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from press.core import files, paths, shell
@@ -38,7 +39,7 @@ def make(release: Release) -> None:
         with files.replaced(folder) as building:
             shutil.copytree(built.folder, building, dirs_exist_ok=True)
             measured.join(target, building)
-            bom.write(package.load(building, BESIDE), release.licences, building)
+            bom.write(replace(built, folder=building), release.licences, building)
             provenance.write(provenance.state(package.load(building, BESIDE), target), building)
             _sign(building, release.signing)
     _track(folder)

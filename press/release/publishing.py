@@ -1,7 +1,8 @@
 """What is done with releases: publish one, promote a version, list the versions, fetch one."""
 
 import shutil
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from press.core import files, locks, paths
@@ -94,15 +95,9 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     package.check_new(target)
     place = _registry(release, seconds)
     found = _find(place, version, stage)
-    with files.building(target) as scratch:
-        try:
-            place.fetch(found.version, scratch / "release")
-            checked = _came(scratch / "release", found, release.signing)
-            files.publish(scratch / "release", target)
-        except UserError:
-            # Nobody wants to look at it, and git would see it.
-            files.remove(scratch)
-            raise
+    with _replacing(target) as coming:
+        place.fetch(found.version, coming)
+        checked = _came(coming, found, release.signing)
     print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
 
 
@@ -117,16 +112,24 @@ def fetch_adapter(release: Release, seconds: float, version: str, stage: str, ad
     package.load(target, bundle.BESIDE)
     place = _registry(release, seconds)
     found = _find(place, version, stage)
+    with _replacing(target) as coming:
+        shutil.copytree(target, coming)
+        place.fetch_adapter(found.version, adapter, coming)
+        checked = _came(coming, found, release.signing)
+    print(f"{target}: version {found.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Yield the path of a new folder that takes the place of `target` when the block succeeds."""
     with files.building(target) as scratch:
         try:
-            shutil.copytree(target, scratch / "release")
-            place.fetch_adapter(found.version, adapter, scratch / "release")
-            checked = _came(scratch / "release", found, release.signing)
+            yield scratch / "release"
             files.publish(scratch / "release", target)
         except UserError:
+            # Nobody wants to look at it, and git would see it.
             files.remove(scratch)
             raise
-    print(f"{target}: version {found.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
 
 
 def _came(folder: Path, found: Version, signing: Signing) -> tuple[Package, str, str | None]:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from parameters import SCHEMA
 from parity import captured_to, converted, random_adapter
 
 from press.core import files
@@ -31,15 +32,6 @@ def test_an_answer_ends_at_the_first_stop_text_that_comes_up(runtime):
     assert ended
     assert answer == whole[: whole.index(stop)]
     assert runtime.answer(prompt, None, LENGTH | {"stop": ["never written"]})[0] == whole
-
-
-SCHEMA = {
-    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
-    "type": "object",
-    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
-    "required": ["weather", "days"],
-    "additionalProperties": False,
-}
 
 
 def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(tiny_quantized, in_root, tmp_path):

@@ -23,6 +23,7 @@ from press.release import (
     storage,
     workspace,
 )
+from press.release.package import Package
 from press.release.registry import Version
 
 RELEASE: Any = SimpleNamespace(
@@ -159,7 +160,7 @@ def test_a_release_that_is_refused_leaves_the_one_before(tmp_path, monkeypatch, 
     folder.mkdir(parents=True)
     (folder / "model.onnx").write_text("before", encoding="utf-8")
     Path("packages/cpu").mkdir(parents=True)
-    built = SimpleNamespace(digest="b" * 64, folder=Path("packages/cpu"), manifest={"inputs": {}})
+    built = Package(Path("packages/cpu"), {"inputs": {}}, {"manifest.json": "b" * 64})
     done: list[str] = []
     steps: dict[str, object] = dict.fromkeys(
         [*RELEASED, "signature.check_public", "provenance.write", "signature.sign"]

@@ -7,18 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from parameters import SCHEMA
 from projects import ROOT, once
 from serving import Served, list_files
 
 from press.core import files
 
-SCHEMA = {
-    "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
-    "type": "object",
-    "properties": {"weather": {"enum": ["wet", "hot"]}, "days": {"type": "integer", "minimum": 1, "maximum": 9}},
-    "required": ["weather", "days"],
-    "additionalProperties": False,
-}
 TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
 
 
