@@ -25,6 +25,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+# Without it ONNX Runtime tells Microsoft what it runs, and on what, from its import on (its Privacy.md).
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime_genai as og
 
 NONE = "none"

@@ -54,6 +54,15 @@ def app(package: Path, *words: str, typed: str = "") -> subprocess.CompletedProc
     return subprocess.run(command, cwd=package, input=typed, capture_output=True, text=True, check=False)
 
 
+def test_nothing_is_told_to_the_makers_of_the_runtime(package, tmp_path):
+    """ONNX Runtime keeps who it is, and what it could not send yet, in the user's cache."""
+    (home := tmp_path / "home").mkdir()
+    command = [sys.executable, str(ROOT / "app.py"), "--package", str(package), "--max-new-tokens", "2", QUESTION]
+    result = subprocess.run(command, env={"HOME": str(home)}, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert not list(home.rglob("*"))
+
+
 def test_it_answers_with_and_without_an_adapter_and_tells_the_speed(package):
     bare, travel = app(package, QUESTION), app(package, "--adapter", "travel", QUESTION)
     for result in (bare, travel):
