@@ -10,6 +10,8 @@ STAGE = {
     "CI": "1",
     "HF_HUB_OFFLINE": "1",
     "OLIVE_DISABLE_TELEMETRY": "1",
+    # Olive disables a logger of Python's, which whoever configures logging later enables again, as DVC does.
+    "OTEL_SDK_DISABLED": "true",
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",

@@ -1,13 +1,23 @@
 """What the process of a stage is given, and that of a program which runs the project elsewhere."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from projects import ROOT
 
 from press.core import environment
+
+EVENT = """
+import logging.config
+from olive.telemetry.telemetry_extensions import log_action
+log_action("test", "action", 1.0, True)
+logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+log_action("test", "action", 1.0, True)
+"""
 
 
 @pytest.mark.parametrize("online", [False, True])
@@ -33,3 +43,11 @@ def test_elsewhere_this_interpreter_s_programs_come_first_and_no_other_folder_s_
         assert os.environ["PYTHONPATH"] == "/elsewhere"
     assert given["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
     assert (given["PYTHONPATH"], given["MINE"]) == ("", "1")
+
+
+@pytest.mark.integration
+def test_olive_tells_its_makers_nothing_even_if_logging_is_configured_anew(tmp_path):
+    """What it cannot send it keeps in the user's cache."""
+    given = environment.of_clone() | environment.STAGE | {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", EVENT], env=given, cwd=tmp_path, check=True)
+    assert not list(tmp_path.iterdir())
