@@ -3,16 +3,17 @@
     python -m bench.arithmetic                 (`make bench-arithmetic`; some 25 minutes)
     python -m bench.arithmetic quantize        only these stages
 
-Each stage runs once in each mode in a folder of its own, from the same inputs: those that are built here. It writes
+Each stage runs once in each mode in a folder of its own, from the same inputs: those that are built here. Times are of
+the processor, of all threads together, which other work on the machine changes least. It writes
 reports/bench/arithmetic.json and prints a table.
 """
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from press.core import arithmetic, files, paths, strict_yaml
@@ -54,10 +55,11 @@ def copy_to(folder: Path, mode: str) -> None:
 
 
 def timed(words: list[str], folder: Path) -> float:
-    """Run a stage in a folder; return its seconds."""
-    start = time.perf_counter()
+    """Run a stage in a folder; return the seconds that its processes had of a processor."""
+    start = os.times()
     subprocess.run([sys.executable, "-m", f"stages.{words[0]}", *words[1:]], cwd=folder, check=True)
-    return time.perf_counter() - start
+    end = os.times()
+    return end.children_user + end.children_system - start.children_user - start.children_system
 
 
 def losses(folder: Path, params: settings.Settings) -> dict[str, float]:
