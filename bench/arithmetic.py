@@ -64,8 +64,8 @@ def timed(words: list[str], folder: Path) -> float:
 
 def losses(folder: Path, params: settings.Settings) -> dict[str, float]:
     """Return the held-out loss of each adapter's training."""
-    of = {name: folder / paths.FINETUNED / name / paths.METRICS for name in params.adapters}
-    return {name: files.read_json(path)["heldout"]["loss"] for name, path in of.items()}
+    metrics = {name: folder / paths.FINETUNED / name / paths.METRICS for name in params.adapters}
+    return {name: files.read_json(path)["heldout"]["loss"] for name, path in metrics.items()}
 
 
 def main(chosen: list[str]) -> None:

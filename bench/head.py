@@ -58,15 +58,15 @@ def compare(figures: dict[str, Figures], rows: torch.Tensor, threads: int) -> No
     from press.model.runtime import Runtime
 
     model = checkpoints.dequantize(checkpoints.load(QUANTIZED))
-    runtimes = {variant: Runtime(of.folder, {}, threads) for variant, of in figures.items()}
+    runtimes = {variant: Runtime(measured.folder, {}, threads) for variant, measured in figures.items()}
     for row in rows:
         with torch.inference_mode():
             expected = model(input_ids=row[None]).logits[0, :-1].log_softmax(-1)
-        for variant, of in figures.items():
+        for variant, measured in figures.items():
             got = torch.from_numpy(runtimes[variant].logits(row.tolist(), None)[:-1]).log_softmax(-1)
-            of.divergence += (expected.exp() * (expected - got)).sum().item()
-            of.agreement += (expected.argmax(-1) == got.argmax(-1)).sum().item()
-            of.loss -= got.gather(-1, row[1:, None]).sum().item()
+            measured.divergence += (expected.exp() * (expected - got)).sum().item()
+            measured.agreement += (expected.argmax(-1) == got.argmax(-1)).sum().item()
+            measured.loss -= got.gather(-1, row[1:, None]).sum().item()
 
 
 def race(figures: dict[str, Figures], threads: int, rounds: int, tokens: int) -> None:
@@ -74,8 +74,8 @@ def race(figures: dict[str, Figures], threads: int, rounds: int, tokens: int) ->
     import onnxruntime_genai as og
 
     models = {}
-    for variant, of in figures.items():
-        config = og.Config(str(of.folder))
+    for variant, measured in figures.items():
+        config = og.Config(str(measured.folder))
         options = {"intra_op_num_threads": threads}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         models[variant] = og.Model(config)
@@ -94,23 +94,24 @@ def race(figures: dict[str, Figures], threads: int, rounds: int, tokens: int) ->
             figures[variant].speeds += [tokens / (time.perf_counter() - start)] * (turn > 0)
 
 
-def line(variant: str, of: Figures, tokens: int, reference: Figures) -> str:
+def line(variant: str, measured: Figures, tokens: int, reference: Figures) -> str:
     """Return one line of the table; speed also as the median over the turns of its ratio to the reference's."""
-    ratio = statistics.median(own / other for own, other in zip(of.speeds, reference.speeds, strict=True))
+    ratio = statistics.median(own / other for own, other in zip(measured.speeds, reference.speeds, strict=True))
     cells = [
         *variant.split("/"),
-        f"{files.size(of.folder) / 1e6:.1f}",
-        *_quality(of, tokens),
-        f"{statistics.median(of.speeds):.1f}",
+        f"{files.size(measured.folder) / 1e6:.1f}",
+        *_quality(measured, tokens),
+        f"{statistics.median(measured.speeds):.1f}",
         f"{ratio:.3f}",
     ]
     return f"| {' | '.join(cells)} |"
 
 
-def _quality(of: Figures, tokens: int) -> list[str]:
+def _quality(measured: Figures, tokens: int) -> list[str]:
     if not tokens:
         return ["–"] * 3
-    return [f"{of.divergence / tokens:.4f}", f"{of.agreement / tokens:.1%}", f"{np.exp(of.loss / tokens):.2f}"]
+    perplexity = np.exp(measured.loss / tokens)
+    return [f"{measured.divergence / tokens:.4f}", f"{measured.agreement / tokens:.1%}", f"{perplexity:.2f}"]
 
 
 def words() -> argparse.Namespace:
@@ -139,8 +140,8 @@ def main() -> None:
         count = rows[:, 1:].numel()
         print("| precision | block size | accuracy level | MB | KL | same token | perplexity | tokens/s | ratio |")
         print("|---|---|---|---|---|---|---|---|---|")
-        for variant, of in figures.items():
-            print(line(variant, of, count, figures[chosen.variants[0]]))
+        for variant, measured in figures.items():
+            print(line(variant, measured, count, figures[chosen.variants[0]]))
     sys.stdout.flush()
 
 

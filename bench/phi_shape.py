@@ -266,10 +266,10 @@ def report(
     print(f", files {rate['files'] / 1e9:.1f} GB/s\n")
     print("| stage | seconds | floor | peak GPU memory, GB | peak host memory, GB | output, GB |")
     print("|---|---|---|---|---|---|")
-    for stage, of in measured.items():
-        gpu = f"{of['gpu'] / 1e9:.1f}" if of["gpu"] else "–"
-        sizes = f"{gpu} | {of['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
-        print(f"| {stage} | {of['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
+    for stage, taken in measured.items():
+        gpu = f"{taken['gpu'] / 1e9:.1f}" if taken["gpu"] else "–"
+        sizes = f"{gpu} | {taken['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
+        print(f"| {stage} | {taken['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
     if "finetune" not in measured:
         return
     curves = files.read_json(TRAINED / "training_log.json")

@@ -153,7 +153,7 @@ def play(
 def speeds(times: results.Times, chosen: argparse.Namespace) -> str:
     """Return the last round's speeds in words."""
     length = chosen.lengths[-1]
-    words = (f"{name} {chosen.tokens / of[length][-1]['decode_s']:.0f}" for name, of in times.items())
+    words = (f"{name} {chosen.tokens / rounds[length][-1]['decode_s']:.0f}" for name, rounds in times.items())
     return f"{', '.join(words)} tokens/s behind {length}"
 
 

@@ -141,26 +141,31 @@ def _speeds(results: dict, times: Times, length: int) -> str:
 
 def _processes(results: dict) -> str:
     rows = []
-    for name, of in results["contestants"].items():
-        peak = f"{of['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in of else "–"
-        rows.append([name, f"{of['load_s']:.2f}", peak, f"{of['perplexity']:.2f}"])
+    for name, contestant in results["contestants"].items():
+        peak = f"{contestant['peak_bytes'] / 1e6:.0f}" if "peak_bytes" in contestant else "–"
+        rows.append([name, f"{contestant['load_s']:.2f}", peak, f"{contestant['perplexity']:.2f}"])
     return table(["", "load, s", "peak memory, MB", "perplexity"], rows)
 
 
 def _bandwidth(results: dict) -> str:
     speed = results["bandwidth"]["read_bytes_per_s"]
     rows = [
-        [name, length, f"{of['bytes_per_token'] / 1e6:.1f}", f"{of['fraction']:.0%}"]
+        [name, length, f"{traffic['bytes_per_token'] / 1e6:.1f}", f"{traffic['fraction']:.0%}"]
         for name, lengths in results["bandwidth"]["contestants"].items()
-        for length, of in lengths.items()
+        for length, traffic in lengths.items()
     ]
     return table([f"of {speed / 1e9:.1f} GB/s", "tokens of prompt", "MB a token", "share of the limit"], rows)
 
 
 def _targets(found: list[dict]) -> str:
     rows = [
-        [of["name"], f"{of['value']:.4g}", f"{of['kind']} {of['limit']:.4g}", "yes" if of["met"] else "**no**"]
-        for of in found
+        [
+            target["name"],
+            f"{target['value']:.4g}",
+            f"{target['kind']} {target['limit']:.4g}",
+            "yes" if target["met"] else "**no**",
+        ]
+        for target in found
     ]
     return table(["target", "measured", "limit", "met"], rows)
 

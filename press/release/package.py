@@ -31,7 +31,8 @@ class Package:
     def figures(self) -> str:
         """The loss of each adapter in ONNX on its held-out answers."""
         scores = files.read_json(self.folder / paths.METRICS)
-        losses = {name: of["onnx"]["adapter"]["loss"] for name, of in scores.items() if "adapter" in of.get("onnx", {})}
+        onnx = {name: scored["onnx"] for name, scored in scores.items() if "adapter" in scored.get("onnx", {})}
+        losses = {name: rungs["adapter"]["loss"] for name, rungs in onnx.items()}
         return ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 

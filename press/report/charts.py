@@ -28,10 +28,10 @@ NAMES = {
 }
 
 
-def ladder(of: Ladder) -> Markup:
+def ladder(climbed: Ladder) -> Markup:
     """Draw the losses of all rungs from the base downwards: bare rungs and adapters, in PyTorch and in ONNX."""
     rows = []
-    rungs = [rung for rung in of.rungs if math.isfinite(rung.loss)]
+    rungs = [rung for rung in climbed.rungs if math.isfinite(rung.loss)]
     for index, rung in enumerate(rungs):
         colour = ADAPTER if rung.adapted else BARE
         rows.append(
@@ -64,12 +64,12 @@ def ladder(of: Ladder) -> Markup:
                 {"mark": {"type": "text", "align": "left", "dx": 10}, "encoding": {"text": {"field": "text"}}},
             ],
         },
-        f"Losses on {of.text}",
-        "; ".join(f"{rung.label} {rung.loss:.3f}" for rung in of.rungs),
+        f"Losses on {climbed.text}",
+        "; ".join(f"{rung.label} {rung.loss:.3f}" for rung in climbed.rungs),
     )
 
 
-def attribution(of: Ladder) -> Markup:
+def attribution(climbed: Ladder) -> Markup:
     """Draw what each step of a ladder cost, to the right what made it worse, to the left what made it better."""
     rows = [
         {
@@ -79,7 +79,7 @@ def attribution(of: Ladder) -> Markup:
             "zero": 0,
             "fill": BAD if cost > 0 else BARE,
         }
-        for name, cost in of.attribution.items()
+        for name, cost in climbed.attribution.items()
         if math.isfinite(cost)
     ]
     reach = max((abs(row["cost"]) for row in rows), default=0) or 1
@@ -118,8 +118,8 @@ def attribution(of: Ladder) -> Markup:
                 },
             ],
         },
-        f"Where quality goes on {of.text}",
-        "; ".join(f"{name} {cost:+.4f}" for name, cost in of.attribution.items()),
+        f"Where quality goes on {climbed.text}",
+        "; ".join(f"{name} {cost:+.4f}" for name, cost in climbed.attribution.items()),
     )
 
 
@@ -210,20 +210,20 @@ def histogram(adapter: str, bins: Sequence[tuple[int, int, int]]) -> Markup:
     )
 
 
-def sizes(of: Sequence[tuple[str, int]]) -> Markup:
+def sizes(values: Sequence[tuple[str, int]]) -> Markup:
     """Draw the bytes of each model."""
     rows = [
         {"name": name, "bytes": number / 1e6, "text": size(number), "fill": ADAPTER if name == "package" else BARE}
-        for name, number in of
+        for name, number in values
     ]
     return _bars(rows, "bytes", "MB", "Sizes on disk")
 
 
-def speeds(of: dict[str, dict[str, float]], length: str) -> Markup:
+def speeds(values: dict[str, dict[str, float]], length: str) -> Markup:
     """Draw the tokens a second that each contestant decodes after a prompt of a length."""
     rows = [
         {"name": name, "speed": by[length], "text": f"{by[length]:.1f}", "fill": BARE}
-        for name, by in of.items()
+        for name, by in values.items()
         if length in by
     ]
     return _bars(rows, "speed", "tokens a second", f"Decoding after {length} tokens")

@@ -116,11 +116,11 @@ def _ladder(inputs: Inputs, text: str) -> Ladder:
 
 def shares(inputs: Inputs, adapter: str) -> list[tuple[str, float, float]]:
     """Return what share of an adapter's answers is how, of the bare model and of the adapter."""
-    of = inputs.metrics[adapter]
+    metrics = inputs.metrics[adapter]
     return [
-        (f"answers that {words}", of[key]["bare"], of[key]["adapter"])
+        (f"answers that {words}", metrics[key]["bare"], metrics[key]["adapter"])
         for key, words in vocabulary.SHARES.items()
-        if key in of
+        if key in metrics
     ]
 
 
@@ -184,14 +184,14 @@ def tiles(inputs: Inputs) -> list[Tile]:
 
 def lengths(bench: Mapping) -> list[str]:
     """Return the prompt lengths of a benchmark, in tokens, from short to long."""
-    return sorted({key for of in bench["contestants"].values() for key in of if key.isdigit()}, key=int)
+    return sorted({key for contestant in bench["contestants"].values() for key in contestant if key.isdigit()}, key=int)
 
 
 def decoding(bench: Mapping) -> dict[str, dict[str, float]]:
     """Map each contestant to the tokens a second that it decodes after prompts of each length."""
     found = {}
-    for name, of in bench["contestants"].items():
-        speeds = {length: of.get(length, {}).get("decode_tokens_per_s") for length in lengths(bench)}
+    for name, contestant in bench["contestants"].items():
+        speeds = {length: contestant.get(length, {}).get("decode_tokens_per_s") for length in lengths(bench)}
         found[name] = {length: speed for length, speed in speeds.items() if speed is not None}
     return {name: speeds for name, speeds in found.items() if speeds}
 
@@ -208,18 +208,18 @@ def tasks(inputs: Inputs) -> list[tuple[str, str, dict[str, float]]]:
 def machines(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Return each kind of machine that took part, in words, with the stages that ran on it."""
     found: dict[str, list[str]] = {}
-    for stage, of in inputs.machines.items():
-        gpu = f", {of['gpu']}" if of.get("gpu") else ""
-        kind = f"{of['architecture']} {of.get('vendor', '')}, {of.get('torch', '')}{gpu}"
+    for stage, machine in inputs.machines.items():
+        gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
+        kind = f"{machine['architecture']} {machine.get('vendor', '')}, {machine.get('torch', '')}{gpu}"
         found.setdefault(kind, []).append(stage)
     return list(found.items())
 
 
 def size(number: float) -> str:
     """Return bytes in the unit that suits them."""
-    for unit, of in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if number >= of:
-            return f"{number / of:.{2 if unit == 'GB' else 1}f}\N{NO-BREAK SPACE}{unit}"
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if number >= size:
+            return f"{number / size:.{2 if unit == 'GB' else 1}f}\N{NO-BREAK SPACE}{unit}"
     return f"{number:.0f} B"
 
 

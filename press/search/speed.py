@@ -41,9 +41,9 @@ def measure(package: Path, threads: int, rounds: int = ROUNDS, tokens: int = TOK
     racer = Racer(package, adapters, threads)
     speeds: dict[str | None, list[float]] = {name: [] for name in (None, *adapters)}
     for _ in range(rounds + 1):
-        for name, of in speeds.items():
-            of.append(racer.decode(name, tokens))
-    medians = {name: round(statistics.median(of[1:]), 2) for name, of in speeds.items()}
+        for name, rates in speeds.items():
+            rates.append(racer.decode(name, tokens))
+    medians = {name: round(statistics.median(rates[1:]), 2) for name, rates in speeds.items()}
     bare = medians.pop(None)
     return {"decode": bare, "adapter": min(medians.values(), default=bare)}
 
