@@ -46,8 +46,9 @@ def copy_to(folder: Path, mode: str) -> None:
         shutil.copyfile(name, folder / name)
     for name in BUILT:
         shutil.copytree(name, folder / name, dirs_exist_ok=True)
-    # The code of this very run; what is there was written for the other mode.
+    # The code of this very run, and outputs of this mode: what is there was written for the other one.
     shutil.rmtree(folder / paths.CODE)
+    (folder / paths.LOCK).unlink()
     text = (folder / paths.PARAMS).read_text(encoding="utf-8")
     values = strict_yaml.parse(text, paths.PARAMS)
     changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)
