@@ -45,8 +45,9 @@ def copy_to(folder: Path, mode: str) -> None:
         shutil.copyfile(name, folder / name)
     for name in BUILT:
         shutil.copytree(name, folder / name, dirs_exist_ok=True)
-    # The code of this very run; what is there was written for the other mode.
+    # The code and parameters of this very run; what is there was written for the other mode.
     shutil.rmtree(folder / paths.CODE)
+    (folder / paths.RESOLVED).unlink(missing_ok=True)
     text = (folder / paths.PARAMS).read_text(encoding="utf-8")
     values = strict_yaml.parse(text, paths.PARAMS)
     changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)

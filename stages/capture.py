@@ -12,7 +12,7 @@ from press.params import settings
 
 
 def main(target: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     output = paths.CAPTURED / target
     model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
     with files.building(output) as building:

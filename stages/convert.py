@@ -13,7 +13,7 @@ from press.params import settings
 
 
 def main(target: str, adapter: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     device.confine(params.device)
     output = paths.CONVERTED / target / adapter

@@ -15,7 +15,7 @@ from press.quality import evaluation
 
 
 def main(target: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     output = paths.EVALUATED / target
     with files.replaced(output) as building:

@@ -12,7 +12,7 @@ from press.sources import fetching
 
 
 def main() -> None:
-    params = settings.load()
+    params = settings.checked()
     with files.replaced(paths.BASE) as building:
         fetching.fetch(params.base, params.seed, building)
     files.remove(fetching.PARTS)

@@ -16,7 +16,7 @@ from press.training import curves, finetuning
 
 
 def main(adapter: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     output = paths.ADAPTERS / adapter
     resumed = paths.ADAPTERS / f".{adapter}.checkpoints"

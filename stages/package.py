@@ -13,7 +13,7 @@ from press.params import settings
 def main(target: str) -> None:
     output = paths.PACKAGES / target
     with files.replaced(output) as building:
-        contents.gather(target, settings.load(), building)
+        contents.gather(target, settings.checked(), building)
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
 
 

@@ -18,7 +18,7 @@ from press.training import preparation, preparation_report
 def main(adapter: str) -> None:
     # Nothing is forked here: many lines at once are read by all cores, and into the same tokens.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    project = settings.load()
+    project = settings.checked()
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
     own = nested.in_order(params.generation.model_dump())

@@ -11,7 +11,7 @@ from press.params import settings
 
 
 def main() -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     trust = params.base.trust_remote_code
     where = device.confine(params.device)
