@@ -20,7 +20,7 @@ def in_order(values: Mapping) -> dict[str, Any]:
     return {key: _in_order(values[key]) for key in sorted(values, key=str)}
 
 
-def at(values: Mapping, path: Sequence[str]) -> Any:
+def at(values: Any, path: Sequence[str | int]) -> Any:
     """Return what is at a path of keys."""
     found: Any = values
     for key in path:

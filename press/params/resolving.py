@@ -5,7 +5,7 @@ docs/parameters.md has the rules. `check` writes the values into reports/params.
 
 import copy
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class Resolved:
         return [each for gate in found if gate for each in _for_schemas(gate, values["adapters"])]
 
 
-def overlay(values: dict, changes: Mapping) -> dict:
+def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
     """Lay changes over values, in place: blocks are merged, all else and what is one value is replaced."""
     return nested.overlay(values, changes, lambda key: key[-1] in VALUES or key == WHEEL)
 
@@ -127,11 +127,8 @@ def _for_schemas(gate: str, adapters: object) -> list[str]:
 
 
 def _has(block: object, key: Location) -> bool:
-    for part in key:
-        if isinstance(block, dict) and part in block:
-            block = block[part]
-        elif isinstance(block, list) and isinstance(part, int) and part < len(block):
-            block = block[part]
-        else:
-            return False
+    try:
+        nested.at(block, key)
+    except (KeyError, IndexError, TypeError):
+        return False
     return True

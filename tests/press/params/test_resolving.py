@@ -219,7 +219,8 @@ def test_gates_come_as_sets_that_follow_the_adapters(tmp_path):
         ("losses: null, general: null, answers: {ended: null}", ["{adapter}.looping.adapter <= 0.02"]),
         # Those of the defaults stay in their order, the others come by name, whatever the order in the file.
         (
-            "own: {b: b.c <= 2, a: a.b <= 1}, losses: null, general: {zero: z.z <= 0, base: general.x <= 1}, answers: null",
+            "own: {b: b.c <= 2, a: a.b <= 1}, losses: null, answers: null, "
+            "general: {zero: z.z <= 0, base: general.x <= 1}",
             [
                 "general.onnx.bare.kl <= general.pytorch.head.kl + 0.02",
                 "general.x <= 1",
