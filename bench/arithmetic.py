@@ -46,8 +46,9 @@ def copy_to(folder: Path, mode: str) -> None:
         shutil.copyfile(name, folder / name)
     for name in BUILT:
         shutil.copytree(name, folder / name, dirs_exist_ok=True)
-    # The code of this very run, and outputs of this mode: what is there was written for the other one.
+    # The code, parameters and outputs of this very run; what is there was written for the other mode.
     shutil.rmtree(folder / paths.CODE)
+    (folder / paths.RESOLVED).unlink(missing_ok=True)
     (folder / paths.LOCK).unlink()
     text = (folder / paths.PARAMS).read_text(encoding="utf-8")
     values = strict_yaml.parse(text, paths.PARAMS)

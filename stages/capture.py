@@ -1,6 +1,6 @@
 """Capture the quantized base as an ONNX model for one target, with optional inputs for adapters if it takes them.
 
-in:  base.trust_remote_code, targets.TARGET (params.yaml), models/quantized
+in:  base.trust_remote_code, targets.TARGET (reports/params.json), models/quantized
 out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, base.json and, if adapters are
      inputs, lora_inputs.json; reports/olive/capture/TARGET.json, the run's config; reports/machine/capture/TARGET.json,
      what it ran on
@@ -12,7 +12,7 @@ from press.params import settings
 
 
 def main(target: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     output = paths.CAPTURED / target
     model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
     with files.building(output) as building:

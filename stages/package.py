@@ -1,7 +1,7 @@
 """Gather all that an application needs for one target in one folder.
 
-in:  all of params.yaml but other targets, prepared, calibration and general text, reports/environment, models/base,
-     models/captured/TARGET, models/converted/TARGET
+in:  all parameters but those of other targets, prepared, calibration and general text, reports/environment,
+     models/base, models/captured/TARGET, models/converted/TARGET
 out: packages/TARGET, with manifest.json: the SHA-256 of every file and of every input
 """
 
@@ -13,7 +13,7 @@ from press.params import settings
 def main(target: str) -> None:
     output = paths.PACKAGES / target
     with files.replaced(output) as building:
-        contents.gather(target, settings.load(), building)
+        contents.gather(target, settings.checked(), building)
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")
 
 

@@ -1,7 +1,7 @@
 """Validate, tokenize and split an adapter's data set.
 
 in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,heldout,heldout_examples,response_schema,
-     samples,generation}, base.trust_remote_code (params.yaml), models/base (tokenizer, generation config)
+     samples,generation}, base.trust_remote_code (reports/params.json), models/base (tokenizer, generation config)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
@@ -18,7 +18,7 @@ from press.training import preparation, preparation_report
 def main(adapter: str) -> None:
     # Nothing is forked here: many lines at once are read by all cores, and into the same tokens.
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
-    project = settings.load()
+    project = settings.checked()
     params = project.adapter(adapter)
     preparation.check_context(adapter, params.max_seq_len)
     own = nested.in_order(params.generation.model_dump())

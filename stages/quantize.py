@@ -1,6 +1,6 @@
 """Quantize the base model's linear layers through Olive.
 
-in:  base.trust_remote_code, device, quantize, seed, threads (params.yaml), models/base, the calibration text
+in:  base.trust_remote_code, device, quantize, seed, threads (reports/params.json), models/base, the calibration text
 out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config;
      reports/machine/quantize.json, what it ran on
 """
@@ -11,7 +11,7 @@ from press.params import settings
 
 
 def main() -> None:
-    params = settings.load()
+    params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     trust = params.base.trust_remote_code
     where = device.confine(params.device)

@@ -1,4 +1,4 @@
-"""params.yaml with changes, and what `press.params.settings` says about it."""
+"""The project's parameters with changes, every key spelled out, and what `press.params.settings` says about them."""
 
 import copy
 import functools
@@ -8,12 +8,14 @@ import pytest
 import yaml
 
 from press.core.errors import UserError
-from press.params import settings
+from press.params import resolving, settings
 
 ROOT = Path(__file__).parents[1]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+# All that it amounts to; the blocks that say nothing about what is built are as they are.
+PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE} | resolving.Resolved(ROOT / "params.yaml").values
 TRAVEL = PARAMS["adapters"]["travel"]
-KEYS = "seed, threads, device, arithmetic, base, quantize, adapters, targets, evaluate, gates, package"
+KEYS = "seed, threads, device, arithmetic, base, quantize, every_adapter, adapters, targets, evaluate, gates, package"
 # A response schema that even random weights can be held to.
 SCHEMA = {
     "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
@@ -22,6 +24,8 @@ SCHEMA = {
     "required": ["weather", "days"],
     "additionalProperties": False,
 }
+# The sets of gates that the defaults have.
+GATES = yaml.safe_load(resolving.DEFAULTS.read_text(encoding="utf-8"))["gates"]
 DELETED = object()
 JARGON = (
     "Input should",
@@ -146,9 +150,7 @@ def changed(folder: Path, changes: dict) -> Path:
             del block[keys[-1]]
         else:
             block[keys[-1]] = value
-    path = folder / "params.yaml"
-    path.write_text(yaml.dump(values, Dumper=Dumper), encoding="utf-8")
-    return path
+    return written(folder, values)
 
 
 def complaint(path: Path) -> str:
@@ -183,8 +185,17 @@ def disguised(params: dict, named: set[str]) -> dict:
     return result
 
 
+def spelled_out(values: dict) -> dict:
+    """Return what params.yaml must say so that it amounts to values: each key, and no gates but these."""
+    gates = values.get("gates")
+    if not isinstance(gates, list):
+        return {resolving.SHARED: {}} | values
+    sets = dict.fromkeys(GATES) | {"own": {f"gate-{index:02}": gate for index, gate in enumerate(gates)}}
+    return {resolving.SHARED: {}} | values | {"gates": sets}
+
+
 def written(folder: Path, values: dict) -> Path:
-    """Write values as params.yaml into a folder; return its path."""
+    """Write params.yaml into a folder so that it amounts to values; return its path."""
     path = folder / "params.yaml"
-    path.write_text(yaml.dump(values, Dumper=Dumper, sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.dump(spelled_out(values), Dumper=Dumper, sort_keys=False), encoding="utf-8")
     return path

@@ -16,7 +16,8 @@ from unittest import mock
 import filelock
 import pytest
 
-from press.core import files
+from press.core import files, paths
+from press.params import resolving
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,6 +87,11 @@ class Project:
                     code = stop.code
         said = f"{code}\n" if isinstance(code, str) else ""
         return subprocess.CompletedProcess(name, 1 if said else code or 0, out.getvalue(), err.getvalue() + said)
+
+    def resolve(self) -> None:
+        """Write reports/params.json as `check` does, without its other work."""
+        values = resolving.Resolved(self.folder / paths.PARAMS).values
+        files.write_json(self.folder / paths.RESOLVED, values)
 
     def commit(self) -> None:
         """Commit everything."""

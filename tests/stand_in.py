@@ -13,18 +13,19 @@ import yaml
 
 LISTS = ("reports/code", "reports/environment")  # which `check` writes; what a stage makes does not depend on them
 MACHINES = "reports/machine"
+PARAMS = "reports/params.json"
 
 
 def work(stage: str, *words: str) -> None:
     """Do what the instance of a stage with these words would."""
-    params, stages = (yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in ("params.yaml", "dvc.yaml"))
+    params, stages = (yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in (PARAMS, "dvc.yaml"))
     body, context = stages["stages"][stage], dict(params)
     if "foreach" in body:
         context |= {"key": words[0], "item": _at(params, body["foreach"][2:-1])[words[0]]}
         body = body["do"]
     if "matrix" in body:
         context["item"] = dict(zip(body["matrix"], words, strict=True))
-    given = {name: _at(params, name) for name in (_filled(name, context) for name in body["params"])}
+    given = {name: _at(params, name) for name in (_filled(name, context) for name in body["params"][0][PARAMS])}
     read = [_filled(name, context) for name in body["deps"] if not name.startswith(LISTS)]
     content = [repr([(name, _content(Path(name))) for name in sorted(read)])]
     for out in (*body["outs"], *body.get("metrics", ()), *body.get("plots", ())):

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press.core import code
-from press.params import reading, settings
+from press.core import code, paths
+from press.params import reading, resolving
 
 ROOT = Path(__file__).parents[1]
-PARAMS = reading.values((), ROOT / "params.yaml")
+# What DVC fills in comes from params.yaml, what stages read from all that it amounts to.
+GIVEN = reading.values((), ROOT / "params.yaml")
+PARAMS = resolving.Resolved(ROOT / "params.yaml").values
+RESOLVED = str(paths.RESOLVED)
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 WORKING = [name for name in STAGES if name != "check"]
 LISTS = ("deps", "outs", "metrics", "plots", "params")
@@ -32,10 +35,10 @@ def at(values: dict, dotted: str) -> object:
 def contexts(stage: dict) -> Iterator[dict]:
     """Yield the names that each instance of a stage is written with: those of its foreach or matrix."""
     if "foreach" in stage:
-        for key, item in at(PARAMS, stage["foreach"][2:-1]).items():
+        for key, item in at(GIVEN, stage["foreach"][2:-1]).items():
             yield {"key": key, "item": item}
     elif "matrix" in stage:
-        targets, adapters = (at(PARAMS, stage["matrix"][axis][2:-1]) for axis in ("target", "adapter"))
+        targets, adapters = (at(GIVEN, stage["matrix"][axis][2:-1]) for axis in ("target", "adapter"))
         assert set(stage["matrix"]) == {"target", "adapter"}
         yield from ({"item": {"target": target, "adapter": adapter}} for target in targets for adapter in adapters)
     else:
@@ -49,7 +52,7 @@ def instances(name: str) -> list[dict]:
 
     def filled(value: object, context: dict) -> object:
         if isinstance(value, str):
-            return re.sub(r"\$\{([\w.]+)\}", lambda match: str(at({**PARAMS, **context}, match[1])), value)
+            return re.sub(r"\$\{([\w.]+)\}", lambda match: str(at({**GIVEN, **context}, match[1])), value)
         if isinstance(value, dict):
             return {filled(key, context): filled(each, context) for key, each in value.items()}
         return [filled(each, context) for each in value] if isinstance(value, list) else value
@@ -65,8 +68,10 @@ def outputs(name: str) -> dict[str, dict]:
 
 
 def parameters(name: str) -> set[str]:
-    """Return what of params.yaml a stage reads."""
-    return {entry for one in instances(name) for entry in one["params"] if isinstance(entry, str)}
+    """Return which parameters a stage reads: of reports/params.json, and of no other file."""
+    found = [file for one in instances(name) for file in one["params"]]
+    assert {path for file in found for path in file} == {RESOLVED}
+    return {entry for file in found for entry in file[RESOLVED]}
 
 
 def leaves(values: dict, prefix: str = "") -> Iterator[str]:
@@ -90,7 +95,7 @@ def test_no_python_file_is_listed_and_the_file_fits_a_reader():
 def test_the_check_stage_depends_on_all_that_it_reads():
     (one,) = instances("check")
     assert set(one["deps"]) == {"requirements.lock", "requirements-tasks.lock", *code.LOCAL}
-    assert set(one["params"]) == set(PARAMS) - settings.OUTSIDE
+    assert set(one["params"]) == set(GIVEN) - resolving.OUTSIDE == set(resolving.BUILD)
 
 
 @pytest.mark.parametrize("name", WORKING)
@@ -104,14 +109,14 @@ def test_every_parameter_is_read_by_a_stage_that_makes_something_of_it():
     used = {name: parameters(name) for name in WORKING}
     makers = set().union(*(used[name] for name in WORKING if name not in ("evaluate", "package")))
     readers = {"evaluate": "evaluate", "gates": "evaluate", "package": "package"}
-    for leaf in leaves({block: values for block, values in PARAMS.items() if block not in settings.OUTSIDE}):
+    for leaf in leaves(PARAMS):
         block = leaf.split(".")[0]
         assert covers(used[readers[block]] if block in readers else makers, leaf), leaf
 
 
 def test_what_is_outside_the_pipeline_reruns_no_stage():
     for name in WORKING:
-        assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in settings.OUTSIDE]
+        assert not [leaf for leaf in parameters(name) if leaf.split(".")[0] in resolving.OUTSIDE]
 
 
 @pytest.mark.integration
@@ -122,7 +127,7 @@ def test_every_report_in_git_is_an_output():
 
 def test_every_stage_depends_on_its_libraries_and_its_code_as_check_writes_them_down():
     libraries, codes = ({f"reports/{kind}/{name}.txt" for name in WORKING} for kind in ("environment", "code"))
-    assert set(outputs("check")) == libraries | codes | {f"reports/code/{code.MODULES}"}
+    assert set(outputs("check")) == libraries | codes | {f"reports/code/{code.MODULES}", RESOLVED}
     assert set(code.Project(ROOT).stages()) == set(WORKING)
     for name in WORKING:
         for one in instances(name):

@@ -98,9 +98,9 @@ def test_ctrl_c_says_so_and_exits_with_130(copy):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy, processes):
     """With dropout, so that also the random state has to be taken up."""
-    copy.edit("params.yaml", "dropout: 0.0", "dropout: 0.1")
-    copy.edit("params.yaml", "processes: 1", f"processes: {processes}")
-    copy.edit("params.yaml", "max_steps: 4", "max_steps: 12")
+    copy.edit("params.yaml", "    rank: 4", "    dropout: 0.1\n    rank: 4")
+    copy.edit("params.yaml", "max_steps: 4", f"processes: {processes}\n    max_steps: 12")
+    copy.resolve()
     trained = copy.in_process("finetune travel") if processes == 1 else copy.run(*stage("finetune travel"))
     assert trained.returncode == 0
     adapter = copy.folder / "models/adapters/travel"
@@ -152,13 +152,18 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
     ("words", "old", "new", "parts"),
     [
         ("quantize", "group_size: 32", "group_size: 128", ("quantize.group_size is 128", "64 wide", "16 or 32 or 64")),
-        ("finetune travel", "[q_proj,", "[query,", ("adapters.travel.lora.target_modules names query", "q_proj")),
+        (
+            "finetune travel",
+            "    rank: 4",
+            "    target_modules: [query]\n    rank: 4",
+            ("adapters.travel.lora.target_modules names query", "q_proj"),
+        ),
         ("prepare travel", "{prompt}", "{question}", ("data/travel.jsonl lines 1, 2", "question")),
         ("prepare travel", "max_seq_len: 512", "max_seq_len: 4096", ("max_seq_len is 4096", "context is 2048")),
         ("check", "CPUExecutionProvider", "TPUExecutionProvider", ("targets.cpu.provider", "TPUExecutionProvider")),
         ("check", "\n  packing:", "\n  ../packing:", ("../packing", "folder name")),
         ("check", "\n  packing:", "\n  none:", ("'none' has a meaning of its own",)),
-        ("check", "max_steps: 4", "max_steps: 0", ("adapters.travel.training.max_steps is 0",)),
+        ("check", "max_steps: 4", "max_steps: 0", ("every_adapter.training.max_steps is 0",)),
         (
             "check",
             "data: data/travel.jsonl",
@@ -169,10 +174,13 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(copy, words, room):
 )
 def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new, parts):
     copy.edit("params.yaml", old, new)
+    if words != "check":
+        copy.resolve()
     before = files.folder_digest(copy.folder / "models")
     assert_sentence(copy.in_process(words), *parts)
     assert files.folder_digest(copy.folder / "models") == before
     copy.edit("params.yaml", new, old)
+    copy.resolve()
     assert not stale(copy)
 
 
@@ -180,6 +188,7 @@ def test_bad_parameters_are_one_sentence_and_lose_nothing(copy, words, old, new,
 @pytest.mark.parametrize("words", ["check", "quantize", "finetune travel", "evaluate cpu"])
 def test_a_gpu_that_is_not_there_is_one_sentence_and_loses_nothing(copy, words):
     copy.edit("params.yaml", "device: auto", "device: cuda")
+    copy.resolve()
     before = [files.folder_digest(copy.folder / folder) for folder in ("models", "reports")]
     result = copy.in_process(words)
     assert_sentence(result, "device is cuda, but PyTorch finds no CUDA device here: choose auto or cpu")
@@ -191,7 +200,7 @@ def test_a_gpu_that_is_not_there_is_one_sentence_and_loses_nothing(copy, words):
     [
         # DVC's own sentence, since `check` names the blocks that it reads.
         ("seed: 42", "sede: 42", "Parameters 'seed' are missing from 'params.yaml'", []),
-        ("max_steps:", "max_step:", "params.yaml: adapters.travel.training.max_step is not a known key", ["check"]),
+        ("max_steps:", "max_step:", "params.yaml: every_adapter.training.max_step is not a known key", ["check"]),
     ],
 )
 def test_dvc_repro_ends_with_the_sentence_before_anything_runs(hollow_copy, old, new, sentence, started):

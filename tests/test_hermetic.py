@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from parameters import BUILD, WITHOUT, disguised, written
+from parameters import WITHOUT, disguised, written
 from projects import ROOT, Project, stage
 
-from press.core import code, files
-from press.params import settings
+from press.core import code, files, paths
+from press.params import resolving, settings
 
 pytestmark = pytest.mark.integration
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])
@@ -41,10 +41,9 @@ def leaves(values: dict, prefix: str = "") -> dict[str, object]:
 
 
 def test_every_parameter_has_another_value_here(project, tmp_path):
-    params = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
+    params = resolving.Resolved(project.folder / "params.yaml").values
     settings.load(written(tmp_path, disguised(params, set())))
-    other = leaves(disguised(params, set()))
-    given = leaves({block: params[block] for block in BUILD})
+    other, given = leaves(disguised(params, set())), leaves(params)
     assert set(other) == set(given)
     assert [name for name, value in given.items() if other[name] == value] == WITHOUT
 
@@ -111,9 +110,12 @@ def isolated(built: Project, recorded: dict, name: str, folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
     named = recorded.get("params", {})
-    params = yaml.safe_load((built.folder / "params.yaml").read_text(encoding="utf-8"))
-    named_params = set(named.get("params.yaml", {}))
-    written(folder, disguised(params, named_params))
+    if name == code.CHECK:
+        shutil.copyfile(built.folder / "params.yaml", folder / "params.yaml")
+    else:
+        params = files.read_json(built.folder / paths.RESOLVED)
+        path = written(folder, disguised(params, set(named[str(paths.RESOLVED)])))
+        files.write_json(folder / paths.RESOLVED, resolving.Resolved(path).values)
     if recorded["cmd"].endswith("stages.check"):
         # It looks for the data files, not into them.
         (folder / "data").mkdir()

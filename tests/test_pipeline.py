@@ -40,6 +40,7 @@ def test_an_evaluation_judges_the_package_and_writes_its_card(built):
 
 def test_a_gate_touches_the_evaluation_and_is_said_when_it_is_not_passed(copy):
     copy.edit("params.yaml", "adapter.loss + 0.5", "adapter.loss - 100")
+    copy.resolve()
     before = files.digests(copy.folder / "reports/evaluate/cpu")
     result = copy.in_process("evaluate cpu")
     assert "gate not passed, so that `make publish` refuses it: travel.onnx.adapter.loss <= " in result.stdout
@@ -95,8 +96,10 @@ def test_nothing_of_this_machine_is_in_the_outputs(built):
 
 def test_a_failed_run_taken_back_leaves_nothing_stale(copy):
     copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 1.0e+30")
+    copy.resolve()
     assert_sentence(copy.in_process("finetune travel"), "lower the learning rate")
     copy.edit("params.yaml", "learning_rate: 1.0e+30", "learning_rate: 0.001")
+    copy.resolve()
     assert not stale(copy)
 
 
@@ -105,6 +108,7 @@ def test_a_second_target_is_built_beside_the_first(copy):
     block = re.search(r"^  cpu:\n(?:    .*\n)+", text, re.MULTILINE)[0]
     better = block.replace("cpu:", "better:", 1).replace("precision: int8", "precision: float")
     copy.edit("params.yaml", block, block + better)
+    copy.resolve()
     before = files.folder_digest(copy.folder / "packages/cpu")
     for words in ("capture better", "convert better travel", "convert better packing", "evaluate better"):
         assert copy.in_process(words).returncode == 0

@@ -14,6 +14,7 @@ from projects import ROOT, Project, assert_sentence, once, stages_run
 from press.core import paths
 
 pytestmark = pytest.mark.integration
+RESOLVED = str(paths.RESOLVED)
 STAGE = '''"""{name}."""
 
 from pathlib import Path
@@ -24,7 +25,7 @@ from press.toy import {module}
 
 
 def main() -> None:
-    Path("{name}.txt").write_text({module}.say(settings.load()), encoding="utf-8")
+    Path("{name}.txt").write_text({module}.say(settings.checked()), encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -45,11 +46,12 @@ def write_pipeline(folder: Path) -> None:
     """Write dvc.yaml with the project's `check` and the two stages."""
     check = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]
     lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in PIPELINE}
-    check["outs"] = [{path: {"cache": False, "persist": True}} for path in [*sorted(lists), "reports/code/modules.txt"]]
+    lists |= {"reports/code/modules.txt", RESOLVED}
+    check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
     stages = {
         name: {
             "cmd": f"python -m stages.{name}",
-            "params": spec["params"],
+            "params": [{RESOLVED: spec["params"]}],
             "deps": [f"reports/code/{name}.txt", f"reports/environment/{name}.txt"],
             "outs": [f"{name}.txt"],
         }
@@ -140,6 +142,40 @@ def test_a_changed_function_reruns_the_stages_that_use_it(project):
 def test_a_changed_parameter_reruns_the_stages_that_read_it(project):
     project.edit("params.yaml", "seed: 42", "seed: 7")
     assert stages_run(project) == {"check", "count"}
+
+
+def test_a_changed_default_reruns_the_stages_that_read_it_and_dvc_shows_it(project):
+    # It comes with an unsaid package.name.
+    project.edit("params.yaml", "  name: olive-press ", "  # none: ")
+    assert stages_run(project) == {"check"}
+    project.commit()
+    project.edit("press/params/defaults.yaml", "  name: olive-press ", "  name: another ")
+    assert stages_run(project) == {"check", "name"}
+    assert (project.folder / "name.txt").read_text(encoding="utf-8") == "another"
+    shown = project.run("dvc", "params", "diff").stdout.splitlines()
+    assert [line.split() for line in shown[1:]] == [[RESOLVED, "package.name", "olive-press", "another"]]
+
+
+def test_a_parameter_that_check_has_not_seen_is_refused(project):
+    project.edit("params.yaml", "seed: 42", "seed: 7")
+    refused = project.run("dvc", "repro", "--single-item", "--force", "count", check=False)
+    assert refused.returncode == 255
+    sentence = "error: what params.yaml says is not what reports/params.json has: run `dvc repro` without --single-item"
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+    project.run("dvc", "checkout", "count")
+    assert stages_run(project) == {"check", "count"}
+
+
+def test_an_experiment_sets_what_params_yaml_does_not_say(project):
+    words = ("dvc", "exp", "run", "--name", "named", "--set-param")
+    project.edit("params.yaml", "  name: olive-press ", "  # none: ")
+    project.run("dvc", "repro")
+    project.commit()
+    refused = project.run(*words, "package.name=another", check=False)
+    assert "To append to your config use +package.name=another" in refused.stderr
+    project.run(*words, "+package.name=another")
+    assert (project.folder / "name.txt").read_text(encoding="utf-8") == "another"
 
 
 def test_a_new_import_is_found_without_an_edit_of_dvc_yaml(project):

@@ -39,9 +39,29 @@ def test_how_answers_are_given_trains_nothing_anew(copy):
 
 
 def test_a_learning_rate_touches_one_adapter_alone(copy):
-    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 0.002")
+    copy.edit("params.yaml", "    data: data/travel", "    training: {learning_rate: 0.002}\n    data: data/travel")
     expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
     assert stages_run(copy) == expected
+
+
+def test_what_all_adapters_have_touches_those_that_do_not_say_otherwise(copy):
+    copy.edit("params.yaml", "    rank: 4", "    rank: 2")  # of packing, it is 8
+    expected = {"check", "finetune@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) == expected
+
+
+def test_a_changed_default_touches_what_reads_it_and_dvc_shows_it(copy):
+    copy.edit("press/params/defaults.yaml", "    damping: 0.1 ", "    damping: 0.2 ")
+    ran = stages_run(copy)
+    assert {"check", "quantize", "finetune@travel", "capture@cpu"} < ran
+    assert not {"fetch", "prepare@travel", "prepare@packing"} & ran
+    shown = [line.split() for line in copy.run("dvc", "params", "diff").stdout.splitlines()]
+    assert ["reports/params.json", "quantize.awq.damping", "0.1", "0.2"] in shown
+
+
+def test_a_value_that_is_spelled_out_as_its_default_touches_nothing_but_check(copy):
+    copy.edit("params.yaml", "    data: data/travel", "    lora: {dropout: 0.0}\n    data: data/travel")
+    assert stages_run(copy) == {"check"}
 
 
 def test_a_parameter_that_is_set_back_brings_all_outputs_back(copy):

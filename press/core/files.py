@@ -69,11 +69,16 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented UTF-8 JSON that ends with a newline, whole or not at all."""
+    """Write `value` as `json_text` has it, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     building = partial(path)
-    building.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    building.write_text(json_text(value), encoding="utf-8")
     building.replace(path)
+
+
+def json_text(value: object) -> str:
+    """Return `value` as indented JSON that ends with a newline."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict:

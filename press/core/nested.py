@@ -1,6 +1,6 @@
 """Dictionaries of dictionaries, such as params.yaml and metrics.json, and the dotted names of their leaves."""
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 
@@ -20,7 +20,7 @@ def in_order(values: Mapping) -> dict[str, Any]:
     return {key: _in_order(values[key]) for key in sorted(values, key=str)}
 
 
-def at(values: Mapping, path: Sequence[str]) -> Any:
+def at(values: Any, path: Sequence[str | int]) -> Any:
     """Return what is at a path of keys."""
     found: Any = values
     for key in path:
@@ -35,11 +35,21 @@ def put(values: MutableMapping, path: Sequence[str], value: object) -> None:
     values[path[-1]] = value
 
 
-def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
-    """Lay changes over values, in place: blocks are merged, all else is replaced."""
+def overlay(
+    values: MutableMapping,
+    changes: Mapping,
+    is_whole: Callable[[tuple[str, ...]], bool] = lambda _: False,
+    above: tuple[str, ...] = (),
+) -> MutableMapping:
+    """Lay changes over values, in place: blocks are merged, all else is replaced.
+
+    :param is_whole: tells by a path of keys whether the block there is replaced, too
+    :param above: the path of keys at which the values are
+    """
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), MutableMapping):
-            overlay(values[key], value)
+        path = (*above, key)
+        if isinstance(value, Mapping) and isinstance(values.get(key), MutableMapping) and not is_whole(path):
+            overlay(values[key], value, is_whole, path)
         else:
             values[key] = value
     return values

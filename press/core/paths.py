@@ -21,6 +21,8 @@ PACKAGES = Path("packages")
 REPORTS = Path("reports")
 CODE = REPORTS / "code"
 ENVIRONMENT = REPORTS / "environment"
+# Every parameter of the pipeline, the defaults laid under params.yaml.
+RESOLVED = REPORTS / "params.json"
 EVALUATED = REPORTS / "evaluate"
 FINETUNED = REPORTS / "finetune"
 MACHINES = REPORTS / "machine"

@@ -1,1 +1,1 @@
-"""params.yaml: its blocks and bounds, how it is read and refused, presets and gates."""
+"""params.yaml: its blocks, their defaults and bounds, how it is read and refused, presets and gates."""

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from press.core import cli, files, nested, paths, shell, strict_yaml
+from press.core import cli, files, paths, shell, strict_yaml
 from press.core.errors import UserError
-from press.params import settings
+from press.params import checks, resolving, settings
 
 PRESETS = Path("presets")
 # What the last preset made of params.yaml; DVC keeps its temporary files out of git.
@@ -36,7 +36,9 @@ def apply(name: str) -> str:
             f"{paths.PARAMS} has changes that are not committed: commit them, or take them back with "
             f"`git restore {paths.PARAMS}`, before you lay a preset over"
         )
-    return edited(committed, _read(presets[name]))
+    changes = _read(presets[name])
+    _check_removals(presets[name], changes, committed)
+    return edited(committed, changes)
 
 
 def write(text: str) -> None:
@@ -44,17 +46,18 @@ def write(text: str) -> None:
     building = files.partial(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
-        settings.load(building)
+        checks.check_gates(settings.load(building))
     except UserError as error:
         building.unlink()
-        raise UserError(str(error).replace(str(building), f"{paths.PARAMS} with the preset")) from error
+        said = str(error).replace(str(building), str(paths.PARAMS))
+        raise UserError(said.replace(f"{paths.PARAMS}: ", f"{paths.PARAMS} with the preset: ")) from error
     LAID.parent.mkdir(parents=True, exist_ok=True)
     LAID.write_text(text, encoding="utf-8")
     building.replace(paths.PARAMS)
 
 
 def edited(text: str, changes: dict) -> str:
-    """Return the text of params.yaml with changes laid over, comments kept.
+    """Return the text of params.yaml with changes laid over, comments kept; null removes an adapter or a target.
 
     :raises UserError: if it cannot be read as press.core.strict_yaml does
     """
@@ -63,10 +66,37 @@ def edited(text: str, changes: dict) -> str:
     yaml.preserve_quotes = True
     yaml.width = 4096
     yaml.indent(mapping=2, sequence=4, offset=2)
-    values = nested.overlay(yaml.load(text), changes)
+    values = resolving.overlay(yaml.load(text), changes)
+    for members in resolving.EVERY:
+        for name in _removed(changes, members):
+            del values[members][name]
     buffer = io.StringIO()
     yaml.dump(values, buffer)
     return buffer.getvalue()
+
+
+def _check_removals(path: Path, changes: dict, text: str) -> None:
+    """Refuse a preset that removes what is not there, or all that is there.
+
+    :param text: of params.yaml
+    """
+    before = strict_yaml.parse(text, paths.PARAMS)
+    for members in resolving.EVERY:
+        removed, there = _removed(changes, members), _block(before, members)
+        for name in removed - there.keys():
+            raise UserError(f"{path}: {members}.{name} is null, which removes it, but there is only {', '.join(there)}")
+        if removed and removed == there.keys() | changes[members].keys():
+            raise UserError(f"{path}: {members} would be empty, but must have at least one entry")
+
+
+def _removed(changes: dict, members: str) -> set[str]:
+    return {name for name, block in _block(changes, members).items() if block is None}
+
+
+def _block(values: object, name: str) -> dict:
+    """Return a block of values; an empty one where there is none, which is refused when all is read."""
+    block = values.get(name) if isinstance(values, dict) else None
+    return block if isinstance(block, dict) else {}
 
 
 def _read(path: Path) -> dict:

@@ -1,14 +1,15 @@
 """Read params.yaml: its values as they stand, and blocks of it as their types; or say in sentences what is wrong."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from press.core import nested, paths, strict_yaml
 from press.core.errors import UserError
-from press.params.sentences import sentence
+from press.params.sentences import Location, sentence
 
 T = TypeVar("T", bound=BaseModel)
 # Mistakes that are told at once.
@@ -39,19 +40,39 @@ def first(block: str) -> str:
     return str(next(iter(members)))
 
 
-def validated(model: type[T], found: Mapping, patterns: Mapping[str, str], path: Path = paths.PARAMS) -> T:
+def validated(
+    model: type[T],
+    found: Mapping,
+    patterns: Mapping[str, str],
+    path: Path = paths.PARAMS,
+    written: Callable[[Location], tuple[Path, Location]] | None = None,
+) -> T:
     """Return values as a model of their types.
 
     :param patterns: what each regular expression of the model asks for, in words
     :param path: the file that has the values, for the sentences
+    :param written: tells which file has the value of a key, under which key, where the values come from several
     :raises UserError: with one sentence for each mistake, the first ten of them
     """
     try:
         return model.model_validate(found)
     except ValidationError as error:
-        wrong = [sentence(detail, model, patterns) for detail in error.errors()]
-        more = [f"and {len(wrong) - SHOWN} more mistakes"] if len(wrong) > SHOWN else []
-        raise UserError("\n".join(f"{path}: {each}" for each in wrong[:SHOWN] + more)) from error
+        wrong = []
+        for detail in error.errors():
+            file, key = _place(detail, written) if written else (path, detail["loc"])
+            wrong.append(f"{file}: {sentence(detail, model, patterns, key)}")
+        # What all adapters have is wrong once.
+        wrong = list(dict.fromkeys(wrong))
+        more = [f"{path}: and {len(wrong) - SHOWN} more mistakes"] if len(wrong) > SHOWN else []
+        raise UserError("\n".join(wrong[:SHOWN] + more)) from error
+
+
+def _place(detail: ErrorDetails, written: Callable[[Location], tuple[Path, Location]]) -> tuple[Path, Location]:
+    """Return the file, and the key in it, of what is wrong; where a key is missing, those where it should be."""
+    if detail["type"] != "missing":
+        return written(detail["loc"])
+    path, above = written(detail["loc"][:-1])
+    return path, (*above, detail["loc"][-1])
 
 
 def chosen(model: type[T], patterns: Mapping[str, str]) -> T:

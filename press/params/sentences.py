@@ -7,6 +7,8 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
+Location = tuple[str | int, ...]
+
 # What a value must be, by pydantic's type of error, with the figures of the error's context.
 EXPECTED = {
     "int_type": "an integer",
@@ -26,21 +28,25 @@ EXPECTED = {
 }
 
 
-def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: Mapping[str, str]) -> str:
+def sentence(
+    detail: ErrorDetails, block: type[BaseModel], patterns: Mapping[str, str], written: Location | None = None
+) -> str:
     """Say what a value is and what it must be.
 
     :param detail: one of the errors of a pydantic.ValidationError
     :param block: the model of the whole file
     :param patterns: what each regular expression of the model asks for, in words
+    :param written: the key in the file that has the value, if it is another one there
     """
     loc, kind, value = detail["loc"], detail["type"], detail["input"]
-    key = ".".join(str(part) for part in loc if part != "[key]")
+    parts = [str(part) for part in (written or loc) if part != "[key]"]
+    key = ".".join(parts)
     if kind == "missing":
         return f"{key} is missing"
     if kind == "extra_forbidden":
         return f"{key} is not a known key, only {', '.join(_known_keys(loc[:-1], block))}"
     if loc[-1:] == ("[key]",):
-        parent = ".".join(str(part) for part in loc[:-2])
+        parent = ".".join(parts[:-1])
         expected = patterns[detail["ctx"]["pattern"]] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
         return f"{parent} has the key {value!r}, but a key must be {expected}"
     if kind == "value_error":
@@ -57,7 +63,7 @@ def sentence(detail: ErrorDetails, block: type[BaseModel], patterns: Mapping[str
         expected = "text, a number, true, false, null, or a list or block of these"
     if kind == "float_type" and isinstance(value, str):
         expected += ": write it without quotes"
-    return f"{key} is {_shown(value)}, but must be {expected}"
+    return f"{key} is {shown(value)}, but must be {expected}"
 
 
 def _known_keys(loc: tuple[str | int, ...], block: type[BaseModel]) -> list[str]:
@@ -69,6 +75,7 @@ def _known_keys(loc: tuple[str | int, ...], block: type[BaseModel]) -> list[str]
     return list(found.model_fields)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value in short, as YAML and Python write it."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

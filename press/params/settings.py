@@ -5,9 +5,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from press.core import paths
+from press.core import files, paths
 from press.core.errors import UserError
-from press.params import reading
+from press.params import reading, resolving
 from press.params.providers import INPUTS
 from press.params.schema import PATTERNS, Adapter, Base, Block, Evaluate, Name, Package, Positive, Quantize, Target
 
@@ -15,12 +15,10 @@ T = TypeVar("T")
 
 # What has a meaning of its own among the metrics or in the chat.
 RESERVED = {"bare", "bytes", "general", "none", "package", "tasks"}
-# Blocks that say nothing about what is built: those who read them check them.
-OUTSIDE = {"licences", "publish", "search", "signing"}
 
 
 class Settings(Block):
-    """params.yaml as a whole."""
+    """params.yaml as a whole, laid over the defaults."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Positive
@@ -106,11 +104,29 @@ class Settings(Block):
 
 
 def load(path: Path = paths.PARAMS) -> Settings:
-    """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
-    found = reading.values(Settings.model_fields, path)
-    return reading.validated(
-        Settings, {name: block for name, block in found.items() if name not in OUTSIDE}, PATTERNS, path
-    )
+    """Read and validate params.yaml over the defaults, or raise UserError with one sentence for each mistake."""
+    return validated(resolving.Resolved(path))
+
+
+def validated(found: resolving.Resolved) -> Settings:
+    """Return the values of params.yaml and the defaults as their types; raise UserError as `load` does."""
+    return reading.validated(Settings, found.values, PATTERNS, found.path, found.written)
+
+
+def checked() -> Settings:
+    """Return the parameters as `check` wrote them down, by which DVC takes a stage to run; where none are, as `load`.
+
+    :raises UserError: if params.yaml or the defaults say something else by now
+    """
+    recorded = paths.RESOLVED
+    if not recorded.exists():
+        return load()
+    if recorded.read_text(encoding="utf-8") != files.json_text(resolving.Resolved().values):
+        raise UserError(
+            f"what {paths.PARAMS} says is not what {recorded} has: run `dvc repro` without --single-item, or `dvc "
+            "repro check` first"
+        )
+    return reading.validated(Settings, files.read_json(recorded), PATTERNS, recorded)
 
 
 def _member(members: dict[str, T], name: str, block: str) -> T:

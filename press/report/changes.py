@@ -103,7 +103,7 @@ def _compared(name: str, before: dict | None, now: dict | None) -> Change:
 def _inputs(entry: dict) -> dict[str, object]:
     params = {}
     for path, values in entry.get("params", {}).items():
-        prefix = "" if path == str(paths.PARAMS) else f"{path}:"
+        prefix = "" if path in (str(paths.PARAMS), str(paths.RESOLVED)) else f"{path}:"
         params |= {f"{prefix}{leaf}": value for leaf, value in nested.flat(values).items()}
     return {"its command": entry.get("cmd")} | _digests(entry, "deps") | params
 

@@ -6,8 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
-from parameters import PARAMS
+from parameters import PARAMS, written
 from projects import ROOT
 
 from press import ask
@@ -38,7 +37,7 @@ def test_what_is_named_answers_and_a_prompt_is_no_option():
 def test_without_a_prompt_each_adapter_is_asked_its_first_sample():
     params = copy.deepcopy(PARAMS)
     params["adapters"]["travel"]["samples"] = []
-    Path("params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    written(Path(), params)
     sample = PARAMS["adapters"]["packing"]["samples"][0]
     assert ask.questions(words()) == [("packing", sample), ("travel", ask.QUESTION)]
     assert ask.questions(words("packing")) == [("packing", sample)]

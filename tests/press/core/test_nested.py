@@ -56,6 +56,15 @@ def test_blocks_are_merged_and_all_else_is_replaced():
     }
 
 
+def test_a_block_that_is_one_value_is_replaced():
+    base = {"a": {"b": {"c": 1}, "d": {"e": 1}}, "b": {"c": 1}}
+    changes = {"a": {"b": {"f": 2}, "d": {"f": 2}}, "b": {"f": 2}}
+    assert nested.overlay(base, changes, lambda path: path == ("a", "b")) == {
+        "a": {"b": {"f": 2}, "d": {"e": 1, "f": 2}},
+        "b": {"c": 1, "f": 2},
+    }
+
+
 @given(BLOCKS, BLOCKS)
 def test_what_is_laid_over_is_there_afterwards_and_laying_it_again_changes_nothing(values, changes):
     given = copy.deepcopy(changes)

@@ -1,4 +1,4 @@
-"""Why the digests of a stage's code may leave the front door out: it hands params.yaml over as it stands,
+"""Why the digests of a stage's code may leave the front door out: it hands reports/params.json over as it stands,
 or refuses it.
 
 What a stage gets from a module of the front door is then told by what DVC tracks anyway, its parameters. Were a value
@@ -6,16 +6,18 @@ made there (a default, a rounded number, a constant), a change of it would rerun
 """
 
 import ast
+import json
 from collections.abc import Iterator
 
 import pytest
-from parameters import BUILD, PARAMS, disguised, written
+from parameters import PARAMS, changed, disguised, written
 from projects import ROOT
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from press.core import code
-from press.params import preset, reading, settings
+from press.core import code, files, paths
+from press.core.errors import UserError
+from press.params import preset, reading, resolving, settings
 from press.params.schema import Block
 from press.release.settings import Release
 from press.search.settings import Params
@@ -23,7 +25,7 @@ from press.search.settings import Params
 PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
 # What a stage may use of the front door besides the types of blocks: what refuses, frames or reads.
 USED = {
-    *("UserError", "cli.collect_rarely", "cli.is_full_disk", "cli.run", "packages.INSTALL_TASKS", "settings.load"),
+    *("UserError", "cli.collect_rarely", "cli.is_full_disk", "cli.run", "packages.INSTALL_TASKS", "settings.checked"),
     "strict_yaml.load",
 }
 # What the types of blocks can do: find a member by its name, and say something to a person.
@@ -52,9 +54,9 @@ def same(given: object, handed: object) -> bool:
 
 
 def handed(path) -> tuple[dict, dict]:
-    """Return what a file says of what is built, and what a stage gets of it."""
-    values = reading.values((), path)
-    return {name: values[name] for name in values if name in BUILD}, settings.load(path).model_dump()
+    """Return what `check` writes down of a params.yaml, and what a stage gets of it."""
+    resolved = resolving.Resolved(path)
+    return json.loads(files.json_text(resolved.values)), settings.validated(resolved).model_dump()
 
 
 def check_handed(path) -> None:
@@ -77,6 +79,31 @@ def test_every_preset_comes_through_as_it_stands(path, tmp_path):
 
 def test_another_value_of_every_parameter_comes_through_as_it_stands(tmp_path):
     check_handed(written(tmp_path, disguised(PARAMS, set())))
+
+
+def test_a_stage_gets_what_check_wrote_down_or_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    params = changed(tmp_path, {("seed",): 7})
+    assert settings.checked().seed == 7
+    files.write_json(paths.RESOLVED, resolving.Resolved(params).values)
+    assert settings.checked() == settings.load()
+    changed(tmp_path, {("seed",): 8})
+    with pytest.raises(
+        UserError, match=r"what params\.yaml says is not what reports/params\.json has: run `dvc repro` "
+    ):
+        settings.checked()
+    changed(tmp_path, {("seed",): 7})
+    assert settings.checked().seed == 7
+
+
+def test_a_default_that_check_has_not_seen_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = resolving.Resolved(changed(tmp_path, {})).values
+    files.write_json(paths.RESOLVED, values)
+    default = resolving._defaults()
+    monkeypatch.setattr(resolving, "_defaults", lambda: default | {"evaluate": default["evaluate"] | {"new": 1}})
+    with pytest.raises(UserError, match="run `dvc repro` without --single-item"):
+        settings.checked()
 
 
 def test_the_order_of_keys_is_no_value(tmp_path):

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from press.core import nested
 from press.core.errors import UserError
-from press.params import preset, settings
+from press.params import checks, preset, resolving, settings
 
 ROOT = Path(__file__).parents[3]
 MAX_STEPS = settings.load(ROOT / "params.yaml").adapter("travel").training.max_steps
@@ -27,7 +26,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     Path("presets").mkdir()
-    Path("presets/quick.yaml").write_text("adapters:\n  travel:\n    training: {max_steps: 9}\n", encoding="utf-8")
+    Path("presets/quick.yaml").write_text("every_adapter:\n  training: {max_steps: 9}\n", encoding="utf-8")
     Path("presets/seeded.yaml").write_text("seed: 7  # another\n", encoding="utf-8")
     git("init", "--quiet")
     git("add", "params.yaml")
@@ -60,7 +59,7 @@ def command(*words: str) -> subprocess.CompletedProcess:
 @pytest.mark.integration
 def test_only_the_preset_s_values_change_and_comments_stay(repository):
     expected = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    expected["adapters"]["travel"]["training"]["max_steps"] = 9
+    expected["every_adapter"]["training"]["max_steps"] = 9
     before = lines()
     assert lay("quick") == expected
     pairs = [pair for pair in zip(before, lines(), strict=True) if pair[0] != pair[1]]
@@ -145,9 +144,80 @@ def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository
 def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository, name):
     shutil.copytree(ROOT / "presets", "presets", dirs_exist_ok=True)
     values = lay(name)
-    assert settings.load().model_dump() == {key: values[key] for key in values.keys() - settings.OUTSIDE}
+    checks.check_gates(settings.load())
     own = yaml.safe_load(Path(f"presets/{name}.yaml").read_text(encoding="utf-8"))
-    assert nested.overlay(copy.deepcopy(values), own) == values
+    assert resolving.overlay(copy.deepcopy(values), own) == values
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_each_preset_is_short(name):
+    lines = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert len([line for line in lines if line and not line.startswith("#")]) <= 10
+
+
+REPLACING = """
+adapters:
+  travel: null
+  hotel: {data: data/travel.jsonl, response_schema: {type: object}}
+targets: {cpu: null, gpu: {device: gpu, provider: CUDAExecutionProvider}}
+gates:
+  losses: null
+  general: null
+  answers: {looping: null, ended: "{adapter}.ended.adapter >= 0.5"}
+  own: {days: null, size: package.bytes <= 1e9, hotel: hotel.onnx.adapter.valid >= 0.9}
+"""
+
+
+@pytest.mark.integration
+def test_a_preset_replaces_and_removes_adapters_targets_and_gates(repository):
+    Path("presets/other.yaml").write_text(REPLACING, encoding="utf-8")
+    values = lay("other")
+    assert (list(values["adapters"]), list(values["targets"])) == (["packing", "hotel"], ["gpu"])
+    params = settings.load()
+    assert params.adapter("hotel").training.max_steps == MAX_STEPS
+    assert params.target("gpu").provider == "CUDAExecutionProvider"
+    assert params.gates == [
+        "{adapter}.ended.adapter >= 0.5",
+        "hotel.onnx.adapter.valid >= 0.95",
+        "packing.onnx.adapter.valid >= 0.95",
+        "hotel.onnx.adapter.valid >= 0.9",
+        "package.bytes <= 1e9",
+    ]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "adapters: {hotel: null}\n",
+            "presets/wrong.yaml: adapters.hotel is null, which removes it, but there is only travel, packing",
+        ),
+        ("targets: {npu: null}\n", "presets/wrong.yaml: targets.npu is null, which removes it, but there is only cpu"),
+        (
+            "adapters: {travel: null, packing: null}\n",
+            "presets/wrong.yaml: adapters would be empty, but must have at least one entry",
+        ),
+        (
+            "adapters: {packing: null}\n",
+            "params.yaml with the preset: gates: 'packing.fields.days >= 0.7': packing.fields.days is about 'packing', "
+            "but there are only the adapters travel",
+        ),
+        ("adapters: [travel]\n", "params.yaml with the preset: adapters is ['travel'], but must be a block of keys"),
+        ("targets: null\n", "params.yaml with the preset: targets is null, but must be a block of keys"),
+        (
+            "gates: [package.bytes <= 1]\n",
+            "params.yaml with the preset: gates is ['package.bytes <= 1'], but must be a",
+        ),
+    ],
+)
+def test_a_preset_that_leaves_something_out_of_place_is_refused(repository, text, sentence):
+    before = Path("params.yaml").read_text(encoding="utf-8")
+    Path("presets/wrong.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        preset.write(preset.apply("wrong"))
+    assert str(caught.value).startswith(sentence)
+    assert Path("params.yaml").read_text(encoding="utf-8") == before
 
 
 @pytest.mark.parametrize("name", PRESETS)

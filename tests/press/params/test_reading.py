@@ -4,16 +4,16 @@ import json
 
 import pytest
 import yaml
-from parameters import KEYS, PARAMS, ROOT, TRAVEL, complaint
+from parameters import GIVEN, KEYS, PARAMS, ROOT, TRAVEL, complaint
 
-from press.params import settings
+from press.params import resolving, settings
 
 
 def test_the_project_s_own_parameters_load():
     params = settings.load(ROOT / "params.yaml")
     assert params.seed == PARAMS["seed"]
     assert params.adapter("travel").lora.rank == TRAVEL["lora"]["rank"]
-    assert params.model_dump() == {block: PARAMS[block] for block in PARAMS.keys() - settings.OUTSIDE}
+    assert params.model_dump() == {block: PARAMS[block] for block in PARAMS.keys() - resolving.OUTSIDE}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_order_of_keys_means_nothing(tmp_path):
             return {key: turned(value[key]) for key in reversed(value)}
         return [turned(each) for each in value] if isinstance(value, list) else value
 
-    for name, values in (("params.yaml", PARAMS), ("turned.yaml", turned(PARAMS))):
+    for name, values in (("params.yaml", GIVEN), ("turned.yaml", turned(GIVEN))):
         (tmp_path / name).write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     first, second = (settings.load(tmp_path / name) for name in ("params.yaml", "turned.yaml"))
     assert json.dumps(first.model_dump()) == json.dumps(second.model_dump())

@@ -43,7 +43,8 @@ MISTAKES = [
         "adapters",
     ),
     ({("seed",): DELETED}, "seed is missing"),
-    ({("adapters", "packing", "lora", "alpha"): DELETED}, "adapters.packing.lora.alpha is missing"),
+    ({("adapters", "packing", "data"): DELETED}, "adapters.packing.data is missing"),
+    ({("gates",): DELETED}, "gates is missing: write {} if it has nothing to say"),
     # wrong types
     ({("seed",): "42"}, "seed is '42', but must be an integer"),
     ({("threads",): True}, "threads is true, but must be an integer"),

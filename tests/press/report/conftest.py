@@ -222,7 +222,8 @@ def make_sample(folder: Path) -> Project:
     path = folder / "dvc.lock"
     lock = yaml.safe_load(path.read_text(encoding="utf-8"))
     quantize, capture = lock["stages"]["quantize"], lock["stages"]["capture@cpu"]
-    quantize["params"]["params.yaml"]["quantize"]["group_size"] = 128
+    (parameters,) = quantize["params"].values()
+    parameters["quantize"]["group_size"] = 128
     quantize["outs"][0]["md5"] = "0" * 32 + ".dir"
     code = next(each for each in capture["deps"] if each["path"] == "reports/code/capture.txt")
     code["md5"] = "0" * 32

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-import yaml
+from parameters import PARAMS, written
 
 from press.search import settings
 
-ROOT = Path(__file__).parents[3]
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 RANK = "adapters.travel.lora.rank"
 SEARCH = {
     "target": "cpu",
@@ -34,7 +32,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., setti
         values = PARAMS | {"gates": list(gates), "search": SEARCH | changes}
         values["quantize"] = PARAMS["quantize"] | (quantize or {})
         values["adapters"] = PARAMS["adapters"] | (adapters or {})
-        Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+        written(tmp_path, values)
         return settings.load()
 
     return write_and_load

@@ -62,7 +62,7 @@ def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_bui
     copy.run(*SEARCH, "apply", "search-0002")
     text = params.read_text(encoding="utf-8")
     assert "seed: 1\n" in text
-    assert "rank: 2 " in text
+    assert "      rank: 2\n" in text
     assert not stale(copy)
     metrics = (copy.folder / "reports/evaluate/cpu/metrics.json").read_text(encoding="utf-8")
     assert f'"bytes": {float(rows[1]["package.bytes"]):.0f}' in metrics

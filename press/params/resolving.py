@@ -1,0 +1,134 @@
+"""params.yaml laid over the defaults: the value of every key that the pipeline reads, and where it was written.
+
+docs/parameters.md has the rules. `check` writes the values into reports/params.json, which DVC and the stages read.
+"""
+
+import copy
+import functools
+from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from press.core import nested, paths, strict_yaml
+from press.core.errors import UserError
+from press.params import reading
+from press.params.schema import PATTERNS, Block, Name
+from press.params.sentences import Location, shown
+
+DEFAULTS = Path(__file__).with_name("defaults.yaml")
+# Where that is in the project, for the sentences.
+NAMED = Path("press/params/defaults.yaml")
+# What each adapter and each target has, unless it says otherwise.
+EVERY = {"adapters": "every_adapter", "targets": "every_target"}
+SHARED = EVERY["adapters"]
+# The blocks of params.yaml that say what is built. All must be there: by their names `check` depends on them in
+# dvc.yaml, and DVC knows no block that may be missing.
+BUILD = (
+    *("seed", "threads", "device", "arithmetic", "base", "quantize", SHARED, "adapters", "targets", "evaluate"),
+    *("gates", "package"),
+)
+# Those that say nothing about what is built: those who read them check them.
+OUTSIDE = {"licences", "publish", "search", "signing"}
+# Blocks that are one value: laid over another, they take its place, so that none has a part of another one's.
+VALUES = frozenset({"config", "fields", "response_schema"})
+WHEEL = ("base", "package")
+# Stands in a gate for each adapter with a response schema.
+WITH_SCHEMA = "{schema_adapter}"
+
+
+class Sets(Block):
+    """Gates by their names, in sets by theirs; null is none."""
+
+    gates: dict[Name, dict[Name, str | None] | None]
+
+
+class Resolved:
+    """What params.yaml amounts to.
+
+    :raises UserError: if it or the defaults cannot be read, or its blocks are not those that there are
+    """
+
+    def __init__(self, path: Path = paths.PARAMS) -> None:
+        self.path = path
+        self._given, self._defaults = reading.values(BUILD, path), _defaults()
+        if wrong := [f"{path}: {each}" for each in self._misplaced()]:
+            raise UserError("\n".join(wrong))
+        values = copy.deepcopy(self._defaults)
+        overlay(values, {name: block for name, block in self._given.items() if name not in OUTSIDE})
+        for members, every in EVERY.items():
+            values[members] = _each(values.pop(every), values[members])
+        values["gates"] = self._gates(values)
+        self.values: dict[str, Any] = nested.in_order(values)
+
+    def written(self, key: Location) -> tuple[Path, Location]:
+        """Return the file that says what a value is, and its key there; where none does, those of what is around it."""
+        keys = [key, (EVERY[str(key[0])], *key[2:])] if len(key) > 2 and key[0] in EVERY else [key]
+        for path, block in ((self.path, self._given), (NAMED, self._defaults)):
+            for each in keys:
+                if _has(block, each):
+                    return path, each
+        path, above = self.written(key[:-1]) if key else (self.path, ())
+        return path, (*above, *key[-1:])
+
+    def _misplaced(self) -> Iterator[str]:
+        """Yield what is wrong about the blocks themselves."""
+        for name in self._given.keys() - {*BUILD, *OUTSIDE}:
+            yield f"{name} is not a known key, only {', '.join(BUILD)}"
+        for name in BUILD:
+            if name not in self._given:
+                yield f"{name} is missing" + (": write {} if it has nothing to say" if name in self._defaults else "")
+        shared = self._given.get(SHARED, {})
+        if not isinstance(shared, dict):
+            yield f"{SHARED} is {shown(shared)}, but must be a block of keys"
+        elif "data" in shared:
+            yield f"{SHARED}.data is not a known key: each of adapters names its own data"
+
+    def _gates(self, values: Mapping) -> list[str]:
+        """Return the gates of all sets: those of the defaults as these have them, then all others by their names."""
+        sets = reading.validated(Sets, {"gates": values["gates"]}, PATTERNS, self.path, self.written).gates
+        order, found = self._defaults["gates"], []
+        for name in _in_order(sets, order):
+            gates = sets[name] or {}
+            found += [gates[gate] for gate in _in_order(gates, order.get(name, {}))]
+        return [each for gate in found if gate for each in _for_schemas(gate, values["adapters"])]
+
+
+def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
+    """Lay changes over values, in place: blocks are merged, all else and what is one value is replaced."""
+    return nested.overlay(values, changes, lambda key: key[-1] in VALUES or key == WHEEL)
+
+
+@functools.cache
+def _defaults() -> dict[str, Any]:
+    return strict_yaml.parse(DEFAULTS.read_text(encoding="utf-8"), NAMED)
+
+
+def _each(shared: dict, members: object) -> object:
+    """Lay each adapter or target over what all of them have."""
+    if not isinstance(members, dict):
+        return members
+    return {
+        name: overlay(copy.deepcopy(shared), block) if isinstance(block, dict) else block
+        for name, block in members.items()
+    }
+
+
+def _in_order(named: Mapping[str, object], first: Mapping[str, object]) -> list[str]:
+    """Return names: first those that another mapping has, as it has them, then the rest in alphabetical order."""
+    return [name for name in first if name in named] + sorted(named.keys() - first.keys())
+
+
+def _for_schemas(gate: str, adapters: object) -> list[str]:
+    """Return a gate, or one for each adapter with a response schema, if it says so."""
+    if WITH_SCHEMA not in gate or not isinstance(adapters, dict):
+        return [gate]
+    schemas = {name: block.get("response_schema") for name, block in adapters.items() if isinstance(block, dict)}
+    return [gate.replace(WITH_SCHEMA, str(name)) for name in sorted(schemas, key=str) if schemas[name] is not None]
+
+
+def _has(block: object, key: Location) -> bool:
+    try:
+        nested.at(block, key)
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
