@@ -284,7 +284,8 @@ def _serve(asked: Connection, package: str) -> None:
                 asked.send((None, schema_complaint(Path(package), json.loads(data)) or ""))
             else:
                 asked.send((tokenizer.apply_chat_template(data, add_generation_prompt=True), ""))
-        except RuntimeError as error:
+        # The latter where the template's text is no UTF-8.
+        except (RuntimeError, UnicodeDecodeError) as error:
             asked.send((None, _line(error)))
         except EOFError:
             return

@@ -25,14 +25,14 @@ def main(adapter: str) -> None:
     generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
     preparation.check_top_k(adapter, generation["top_k"])
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
-    device = device_tokenizer.opened(tokenizer)
+    device = device_tokenizer.Device(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
         with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:
             result = preparation.Prepared(train, heldout)
             preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
         samples = preparation.render_samples(params, result.template)
-        preparation.check_samples(adapter, params, (len(device_tokenizer.encode(device, text)) for text in samples))
-        device_tokenizer.check(lambda text: device_tokenizer.encode(device, text), tokenizer, samples)
+        preparation.check_samples(adapter, params, (len(device.encode(text)) for text in samples))
+        device_tokenizer.check(device.encode, tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,
             {

@@ -62,6 +62,13 @@ def control(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
     return {token: each.content for token, each in tokenizer.added_tokens_decoder.items() if each.special}
 
 
+def unreadable(text: str) -> str | None:
+    """Return what a text has that no tokenizer, or not that of every device, can read, or None."""
+    if HALF.search(text):
+        return "half of a surrogate pair, which is no character"
+    return "the character U+0000, at which a device cuts a text off" if "\0" in text else None
+
+
 def complaint(text: str, tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """Return what keeps a person's text from being read as it stands, or None."""
     return Reader(tokenizer).complaint(text)
@@ -81,10 +88,8 @@ class Reader:
 
     def complaint(self, text: str) -> str | None:
         """Return what keeps a person's text from being read as it stands, or None."""
-        if HALF.search(text):
-            return "has half of a surrogate pair, which is no character"
-        if "\0" in text:
-            return "has the character U+0000, at which a device cuts a text off"
+        if wrong := unreadable(text):
+            return f"has {wrong}"
         if self._may_have_control(text):
             for token in encode(self._tokenizer, text):
                 if token in self._control:

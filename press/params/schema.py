@@ -240,6 +240,9 @@ class Adapter(Block):
             if name not in known:
                 of = f"the format {self.format} has" if self.format else "the formats have"
                 raise ValueError(f"fields names {name!r}, but {of} only {', '.join(sorted(known))}")
+        # Of a format that is guessed, `prepare` knows.
+        if self.format and (wrong := formats.Reading(self.format, names, self.fields).ambiguity()):
+            raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")

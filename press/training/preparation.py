@@ -21,7 +21,6 @@ from press.params import schema
 from press.training.rendering import Renderer, Said, renderer
 
 if TYPE_CHECKING:
-    import onnxruntime_genai as og
     from transformers import PreTrainedTokenizerBase
 
 # Mistakes that are told at once, and lines of each.
@@ -98,7 +97,7 @@ def prepare(
     tokenizer: "PreTrainedTokenizerBase",
     eos_ids: list[int],
     result: Prepared | None = None,
-    device: "og.Tokenizer | None" = None,
+    device: device_tokenizer.Device | None = None,
 ) -> Prepared:
     """Turn an adapter's data set into tokenized examples.
 
@@ -192,7 +191,7 @@ class _Preparation:
         tokenizer: "PreTrainedTokenizerBase",
         eos_ids: list[int],
         result: Prepared,
-        device: "og.Tokenizer | None",
+        device: device_tokenizer.Device | None,
     ) -> None:
         self._adapter = adapter
         self._tokenizer = tokenizer
@@ -234,8 +233,10 @@ class _Preparation:
     def _read(self, most: int | None) -> None:
         lines = self._lines(most)
         while batch := list(itertools.islice(lines, BATCH)):
-            for line, made in zip(batch, self._made(batch), strict=True):
-                self._take(line, made)
+            made = self._made(batch)
+            self._check_device(batch, made)
+            for line, example in zip(batch, made, strict=True):
+                self._take(line, example)
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
             self._result.lengths[len(example["input_ids"])] += 1
             self._result.heldout.append(example)
@@ -294,6 +295,8 @@ class _Preparation:
                 raise UserError(
                     f"{self._path} is read as format text, which has no answers: let response_schema be null"
                 )
+        if wrong := reading.ambiguity():
+            raise UserError(f"{self._path} is read as format {reading.name}, but {wrong}")
         self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
         # Whether there can be samples is known before the lines are read.
         render_samples(adapter, self._renderer.question_template())
@@ -319,21 +322,24 @@ class _Preparation:
         try:
             if isinstance(made, ValueError):
                 raise made
-            self._check_device(line.said, made)
             if self._fits(line.at, made):
                 self._put(line.said, made)
         except ValueError as error:
             line.at.reason = str(error)
             self._errors.append(line.at)
 
-    def _check_device(self, said: Said, example: Example) -> None:
+    def _check_device(self, batch: list[Line], made: list[Example | ValueError]) -> None:
         """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
-        if self._device and self._renderer:
-            text, ids = example["prompt"] + example["completion"], example["input_ids"]
-            given = ids[: example["prompt_tokens"]]
-            device_tokenizer.compare(self._device, self._tokenizer, text, ids)
-            device_tokenizer.compare(self._device, self._tokenizer, example["prompt"], given)
-            self._result.rendered_otherwise += not self._renderer.is_rendered_by(self._device, said, example)
+        if not self._device or not self._renderer:
+            return
+        said, fitting = [], []
+        for line, example in zip(batch, made, strict=True):
+            if not isinstance(example, ValueError):
+                self._device.compare(example["prompt"] + example["completion"], example["input_ids"])
+                self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
+                said.append(line.said)
+                fitting.append(example)
+        self._result.rendered_otherwise += self._renderer.rendered_otherwise(self._device, said, fitting)
 
     def _fits(self, at: Reject, example: Example) -> bool:
         """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""

@@ -268,6 +268,10 @@ MISTAKES = [
         "response, system",
     ),
     (
+        {("adapters", "travel", "fields"): {"prompt": "response"}, ("adapters", "travel", "format"): "prompt"},
+        "adapters.travel: fields lets 'prompt' and 'response' both be the data's 'response': give each its own",
+    ),
+    (
         {("adapters", "travel", "fields"): {"prompt": 7}},
         "adapters.travel.fields.prompt is 7, but must be text: put it in quotes",
     ),
