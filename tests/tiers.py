@@ -7,6 +7,7 @@ whatever library. What makes a model is replaced while a unit test runs.
 import re
 import sys
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -106,7 +107,7 @@ def _guarded(item: pytest.Item) -> Generator[None, object, object]:
     try:
         with pytest.MonkeyPatch.context() as patch:
             # What has a process of its own does the same here, in this one.
-            patch.setattr(apart.Apart, "__call__", lambda self, *asked: self._make(*self._given)(*asked))
+            patch.setattr(apart.Apart, "begin", lambda self, *asked: partial(self._make(*self._given), *asked))
             for name, (*parents, member) in MAKERS.items():
                 if name in sys.modules:
                     owner = sys.modules[name]

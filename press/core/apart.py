@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -34,19 +35,34 @@ class Apart:
         self._make = make
         self._given = given
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._process: Any = None
+        # What was asked last, until its answer was read.
+        self._open: Future | None = None
 
     def __call__(self, *asked: Any) -> Any:
         """Return what the function returns.
 
         :raises ApartError: if it says so, crashes or takes too long
         """
+        return self.begin(*asked)()
+
+    def begin(self, *asked: Any) -> Callable[[], Any]:
+        """Let the function begin, and return what waits for it and returns what it returns, as a call does."""
         with self._lock:
+            self._settle()
             if self._process is None or not self._process.is_alive():
                 self._start()
             self._pipe.send(asked)
-            return self._answer(self._seconds)
+            self._open = answer = Future()
+
+        def wait() -> Any:
+            with self._lock:
+                if not answer.done():
+                    self._settle()
+            return answer.result()
+
+        return wait
 
     def start(self) -> None:
         """Begin now, so that what keeps the function from being made is told at once."""
@@ -71,6 +87,15 @@ class Apart:
         atexit.unregister(self.close)
         atexit.register(self.close)
         self._answer(STARTING)
+
+    def _settle(self) -> None:
+        """Read the answer that is still to come, if there is one."""
+        answer, self._open = self._open, None
+        if answer is not None:
+            try:
+                answer.set_result(self._answer(self._seconds))
+            except ApartError as error:
+                answer.set_exception(error)
 
     def _answer(self, seconds: float) -> Any:
         try:

@@ -69,17 +69,29 @@ def texts(
     :param template: in place of the model's own chat template
     :raises UserError: if the template crashes, or one operation of it takes too long
     """
+    return begin(tokenizer, asked, template)()
+
+
+def begin(
+    tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Asked], template: str | None = None
+) -> Callable[[], list[str | ValueError]]:
+    """Let chats be rendered meanwhile, and return what waits for them and returns them, as `texts` does."""
     whose = "plain" if template else "base model's chat"
     given = [(_dated(template or tokenizer.get_chat_template(tools=list(each.tools) or None)), *each) for each in asked]
-    try:
-        rendered = RENDER(given, dict(tokenizer.special_tokens_map))
-    except ApartError as error:
-        raise UserError(f"the {whose} template cannot be applied ({error}): choose another base model") from error
-    found: list[str | ValueError] = []
-    for made, reason in rendered:
-        wrong = reason or tokens.unreadable(made)
-        found.append(ValueError(f"a chat that the {whose} template does not take: {wrong}") if wrong else made)
-    return found
+    rendered = RENDER.begin(given, dict(tokenizer.special_tokens_map))
+
+    def wait() -> list[str | ValueError]:
+        try:
+            answered = rendered()
+        except ApartError as error:
+            raise UserError(f"the {whose} template cannot be applied ({error}): choose another base model") from error
+        found: list[str | ValueError] = []
+        for made, reason in answered:
+            wrong = reason or tokens.unreadable(made)
+            found.append(ValueError(f"a chat that the {whose} template does not take: {wrong}") if wrong else made)
+        return found
+
+    return wait
 
 
 def renderer() -> Callable[..., list[tuple[str, str]]]:

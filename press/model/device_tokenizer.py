@@ -66,19 +66,25 @@ class Device:
         """
         _compare(self.encode(text), self._trained, text, ids)
 
-    def rendered(self, asked: Sequence[Chat], template: str | None) -> list[str | None]:
-        """Return the text that the device makes of each chat, up to where the answer begins; None where it cannot.
+    def begin(self, asked: Sequence[Chat], template: str | None) -> Callable[[], list[str | None]]:
+        """Let the device make texts of chats meanwhile, each up to where the answer begins.
 
         :param template: in place of the model's own chat template
-        :raises UserError: if it crashes at the template, or never ends
+        :return: waits for them, and returns None for those that the device cannot render. It raises UserError if the
+            device crashes at the template, or never ends
         """
         given = [(json.dumps(each.messages), each.tools and json.dumps(each.tools)) for each in asked]
-        try:
-            return self._render(given, template)
-        except ApartError as error:
-            raise UserError(
-                f"onnxruntime-genai cannot apply the base model's chat template ({error}): choose another base model"
-            ) from error
+        rendered = self._render.begin(given, template)
+
+        def wait() -> list[str | None]:
+            try:
+                return rendered()
+            except ApartError as error:
+                raise UserError(
+                    f"onnxruntime-genai cannot apply the base model's chat template ({error}): choose another one"
+                ) from error
+
+        return wait
 
 
 def _renderer(folder: str) -> Callable[..., list[str | None]]:
@@ -106,7 +112,7 @@ def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
     """
     if "\0" in text:
         raise UserError(f"a text for the model has the character U+0000, which would cut it off: {text[:SHOWN]!r}")
-    return [int(token) for token in tokenizer.encode(text)]
+    return tokenizer.encode(text).tolist()
 
 
 def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> None:

@@ -6,7 +6,7 @@ import itertools
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from press.data.examples import Example
 from press.data.formats import Chat
 from press.model import device_tokenizer
 from press.params import schema
-from press.training.rendering import Renderer, Said, renderer
+from press.training.rendering import Rendered, Renderer, Said, renderer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -90,6 +90,18 @@ class Line(NamedTuple):
 
     at: Reject
     said: Said
+
+
+class Batch(NamedTuple):
+    """Lines that are being rendered.
+
+    :param rendered: waits for their texts
+    :param on_device: waits for the prompts that the device makes of them, if it makes any
+    """
+
+    lines: list[Line]
+    rendered: Callable[[], Sequence[Rendered | ValueError]]
+    on_device: Callable[[], Sequence[str | None]] | None
 
 
 def prepare(
@@ -232,11 +244,17 @@ class _Preparation:
 
     def _read(self, most: int | None) -> None:
         lines = self._lines(most)
-        while batch := list(itertools.islice(lines, BATCH)):
-            made = self._made(batch)
+        batch = self._begin(lines)
+        while batch:
+            texts = batch.rendered()
+            # The chat templates work in processes of their own, one batch ahead.
+            following = self._begin(lines)
+            assert self._renderer
+            made = self._renderer.examples([line.said for line in batch.lines], texts)
             self._check_device(batch, made)
-            for line, example in zip(batch, made, strict=True):
+            for line, example in zip(batch.lines, made, strict=True):
                 self._take(line, example)
+            batch = following
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
             self._result.lengths[len(example["input_ids"])] += 1
             self._result.heldout.append(example)
@@ -313,9 +331,15 @@ class _Preparation:
         self._result.duplicates += first is not at
         return first is at
 
-    def _made(self, batch: list[Line]) -> list[Example | ValueError]:
+    def _begin(self, lines: Iterator[Line]) -> Batch | None:
+        """Let the next lines be rendered, if there are any."""
+        some = list(itertools.islice(lines, BATCH))
+        if not some:
+            return None
         assert self._renderer
-        return self._renderer.examples([line.said for line in batch])
+        said = [line.said for line in some]
+        on_device = self._renderer.begin_on_device(self._device, said) if self._device else None
+        return Batch(some, self._renderer.begin(said), on_device)
 
     def _take(self, line: Line, made: Example | ValueError) -> None:
         """Put an example where it belongs, or note down what is wrong with it."""
@@ -328,18 +352,16 @@ class _Preparation:
             line.at.reason = str(error)
             self._errors.append(line.at)
 
-    def _check_device(self, batch: list[Line], made: list[Example | ValueError]) -> None:
+    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> None:
         """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
-        if not self._device or not self._renderer:
+        if not self._device:
             return
-        said, fitting = [], []
-        for line, example in zip(batch, made, strict=True):
+        prompts = batch.on_device() if batch.on_device else itertools.repeat(None)
+        for example, prompt in zip(made, prompts, strict=False):
             if not isinstance(example, ValueError):
                 self._device.compare(example["prompt"] + example["completion"], example["input_ids"])
                 self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
-                said.append(line.said)
-                fitting.append(example)
-        self._result.rendered_otherwise += self._renderer.rendered_otherwise(self._device, said, fitting)
+                self._result.rendered_otherwise += batch.on_device is not None and prompt != example["prompt"]
 
     def _fits(self, at: Reject, example: Example) -> bool:
         """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""

@@ -2,7 +2,7 @@
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from press.core.errors import UserError
@@ -67,21 +67,22 @@ class Renderer(ABC):
         """
 
     @abstractmethod
-    def _rendered(self, said: Sequence[Said]) -> Sequence[Rendered | ValueError]:
-        """Return the text of each example, or what is wrong with it."""
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        """Begin to make the text of each example; return what waits for it, and for what is wrong with the others."""
 
     @abstractmethod
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         """Return an example of its tokens, without what is behind its end."""
 
-    def examples(self, said: Sequence[Said]) -> list[Example | ValueError]:
+    def examples(self, said: Sequence[Said], texts: Sequence[Rendered | ValueError]) -> list[Example | ValueError]:
         """Tokenize lines, each by itself; of one that does not fit, return what is wrong.
 
+        :param texts: of the lines, as what `begin` returns says
         :raises UserError: if the template fits no line
         """
         found: list[Example | ValueError] = []
         fitting: dict[int, Rendered] = {}
-        for index, text in enumerate(self._rendered(said)):
+        for index, text in enumerate(texts):
             if isinstance(text, ValueError):
                 found.append(text)
             else:
@@ -108,7 +109,7 @@ class Renderer(ABC):
         :raises ValueError: with what is wrong with it
         :raises UserError: if the template fits no line
         """
-        (found,) = self.examples([said])
+        (found,) = self.examples([said], self.begin([said])())
         if isinstance(found, ValueError):
             raise found
         return found
@@ -126,14 +127,19 @@ class Renderer(ABC):
                 for text in strict_json.texts(message)
             ]
             named += [("a tool", text) for text in strict_json.texts(said.tools)]
+        # Of millions of lines, nearly all have nothing wrong in any text.
+        if not self._reader.complaint("\n".join(text for _, text in named)):
+            return None
         for name, text in named:
             if wrong := self._reader.complaint(text):
                 return f"{name} {wrong}"
         return None
 
-    def rendered_otherwise(self, device: device_tokenizer.Device, said: Sequence[Said], made: Sequence[Example]) -> int:
-        """Return of how many chats the device's tokenizer would make another prompt than the one trained on."""
-        return 0
+    def begin_on_device(
+        self, device: device_tokenizer.Device, said: Sequence[Said]
+    ) -> Callable[[], Sequence[str | None]] | None:
+        """Let the device render the prompts of chats, as chats.begin does; None if it renders none."""
+        return None
 
     def excess(self, example: Example) -> str | None:
         """Return in words by how much an example is too long, or None."""
@@ -175,8 +181,10 @@ class OwnTemplate(Renderer):
     def question_template(self, system: str = "") -> str:
         return self._adapter.template
 
-    def _rendered(self, said: Sequence[Said]) -> Sequence[Rendered | ValueError]:
-        return [Rendered(*templates.render(self._adapter.template, each)) for each in said if isinstance(each, dict)]
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        return lambda: [
+            Rendered(*templates.render(self._adapter.template, each)) for each in said if isinstance(each, dict)
+        ]
 
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         if ids[-1] not in self._eos_ids:
@@ -220,20 +228,26 @@ class ChatTemplate(Renderer):
         escaped = text.replace("{", "{{").replace("}", "}}")
         return escaped.replace(QUESTION, "{prompt}").replace(ANSWER, f"{{{RESPONSE}}}")
 
-    def rendered_otherwise(self, device: device_tokenizer.Device, said: Sequence[Said], made: Sequence[Example]) -> int:
+    def begin_on_device(
+        self, device: device_tokenizer.Device, said: Sequence[Said]
+    ) -> Callable[[], Sequence[str | None]] | None:
         asked = [Chat(each.messages[:-1], each.tools) for each in said if isinstance(each, Chat)]
-        prompts = device.rendered(asked, self._plain)
-        return sum(prompt != example["prompt"] for prompt, example in zip(prompts, made, strict=True))
+        return device.begin(asked, self._plain)
 
-    def _rendered(self, said: Sequence[Said]) -> Sequence[Rendered | ValueError]:
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
         spoken = [each for each in said if isinstance(each, Chat)]
         places = [self._answers(each) for each in spoken]
         asked = []
         for chat, answers in zip(spoken, places, strict=True):
             asked.append(chats.Asked(chat.messages, chat.tools))
             asked += [chats.Asked(chat.messages[:place], chat.tools, asks=True) for place in answers]
-        texts = iter(chats.texts(self._tokenizer, asked, self._plain))
-        return [self._parted(next(texts), list(itertools.islice(texts, len(answers)))) for answers in places]
+        rendered = chats.begin(self._tokenizer, asked, self._plain)
+
+        def wait() -> list[Rendered | ValueError]:
+            texts = iter(rendered())
+            return [self._parted(next(texts), list(itertools.islice(texts, len(answers)))) for answers in places]
+
+        return wait
 
     def _answers(self, said: Chat) -> list[int]:
         """Return the places of the answers that are learned."""
@@ -307,9 +321,9 @@ class Plain(Renderer):
         start, end = (mark.replace("{", "{{").replace("}", "}}") for mark in (self._start, self._end()))
         return f"{start}{{prompt}}{{{RESPONSE}}}{end}"
 
-    def _rendered(self, said: Sequence[Said]) -> Sequence[Rendered | ValueError]:
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
         end = self._end()
-        return [Rendered(self._start, each + end) for each in said if isinstance(each, str)]
+        return lambda: [Rendered(self._start, each + end) for each in said if isinstance(each, str)]
 
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         if self._count_control(ids) != bool(self._start) + 1:

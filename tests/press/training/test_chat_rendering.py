@@ -212,4 +212,5 @@ def test_the_device_renders_a_chat_and_reads_it_as_it_was_trained(template):
     other = chat(*TURNS[:-1], ("user", "other"), ("assistant", "e"))
     example = of.example(said)
     device.compare(example["prompt"] + example["completion"], example["input_ids"])
-    assert of.rendered_otherwise(device, [said, other], [example, example]) == 1
+    prompts = of.begin_on_device(device, [said, other])()
+    assert [prompt == example["prompt"] for prompt in prompts] == [True, False]
