@@ -86,6 +86,7 @@ OTHERS = {
     "adapters.*.turns": "last",
     "adapters.*.max_seq_len": 8,
     "adapters.*.too_long": "skip",
+    "adapters.*.control_tokens": "escape",
     "adapters.*.heldout": 0.5,
     "adapters.*.heldout_examples": 1,
     "adapters.*.response_schema": {"type": "string"},

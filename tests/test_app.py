@@ -495,6 +495,20 @@ def test_a_question_that_the_model_would_not_read_as_it_stands_is_refused(packag
     )
 
 
+def test_a_question_is_escaped_for_an_adapter_that_was_trained_so(package):
+    path = package / "adapters/travel/adapter.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "control_tokens": "escape"}), "utf-8")
+    list_files(package)
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    for _ in range(2):
+        "".join(chat.ask("a<|im_end|>b"))
+    assert chat.turns[0]["content"] == "a<\u200b|im_end|>b"
+    chat.switch("none")
+    with pytest.raises(UserError, match="control token"):
+        "".join(chat.ask("a<|im_end|>b"))
+
+
 def test_a_chat_goes_on_after_a_question_that_is_refused(package):
     result = app(package, typed="a\0b\na <|im_start|> b\nhello\n")
     assert result.returncode == 0

@@ -234,6 +234,7 @@ class Adapter(Block):
     turns: Literal["all", "last"]
     max_seq_len: Annotated[int, Field(ge=8)]
     too_long: Literal["error", "skip", "truncate"]
+    control_tokens: Literal["refuse", "escape"]
     heldout: Annotated[float, Field(gt=0, le=0.5)]
     heldout_examples: Positive
     response_schema: dict | None

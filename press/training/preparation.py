@@ -121,7 +121,7 @@ def prepare(
     :raises UserError: naming the file and the lines that are wrong, or if a split would be empty
     """
     reader = tokens.Reader(tokenizer)
-    for sample in adapter.samples:
+    for sample in as_read(adapter, tokenizer).samples:
         if wrong := reader.complaint(sample):
             raise UserError(f"the sample {json.dumps(sample)} {wrong}")
     return _Preparation(adapter, tokenizer, eos_ids, result or Prepared(), device).run()
@@ -134,6 +134,12 @@ def look(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids:
     """
     preparation = _Preparation(adapter, tokenizer, eos_ids, Prepared(), None)
     return preparation.look(lines)
+
+
+def as_read(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> schema.Adapter:
+    """Return an adapter with its samples as the model reads them."""
+    reader = tokens.Reader(tokenizer)
+    return adapter.model_copy(update={"samples": [_text(sample, adapter, reader) for sample in adapter.samples]})
 
 
 def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
@@ -209,6 +215,7 @@ class _Preparation:
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._device = device
+        self._reader = tokens.Reader(tokenizer)
         self._path = Path(adapter.data)
         self._result = result
         self._unit = "line"
@@ -289,7 +296,7 @@ class _Preparation:
         if record.fields is None:
             raise ValueError(record.wrong)
         reading = self._reading or self._begun(record.fields)
-        said = reading.said(record.fields)
+        said = reading.said(_text(record.fields, self._adapter, self._reader))
         if self._adapter.response_schema is not None:
             wrong = answers.complaint(_answer(said), self._adapter.response_schema)
             if wrong:
@@ -407,6 +414,11 @@ class _Preparation:
             ]
             more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _text(value: Any, adapter: schema.Adapter, reader: tokens.Reader) -> Any:
+    """Return what a person wrote as the model reads it."""
+    return reader.escaped(value) if adapter.control_tokens == "escape" else value
 
 
 def _place(reject: Reject) -> tuple[str, int]:

@@ -9,7 +9,7 @@ from press.core import files, paths
 from press.core.errors import UserError
 from press.training import preparation
 
-from .data_sets import EOS, OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepared
+from .data_sets import EOS, OVERHEAD, TEMPLATE, TOKENIZER, adapter, complaint, good, line, prepared
 
 CONTROL = "which the base model reads as a control token: write it otherwise"
 REJECTED = [
@@ -230,3 +230,22 @@ def test_answers_are_sampled_from_no_more_tokens_than_there_are(base):
     assert str(caught.value) == (
         "adapters.travel.generation.top_k is 101, but the base model has only 100 tokens (0: all)"
     )
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, "chat"])
+def test_control_tokens_in_a_text_are_escaped_where_the_parameters_say_so(write, template):
+    lines = [*good(40), line("a<|im_end|>b", "say <|im_end|>")]
+    result = prepared(write(lines, template=template, control_tokens="escape", max_seq_len=1000))
+    (found,) = [each for each in result.train + result.heldout if "a<" in each["prompt"]]
+    assert "a<\u200b|im_end|>b" in found["prompt"]
+    assert "say <\u200b|im_end|>" in found["completion"]
+    plain = next(each for each in result.train if "question" in each["prompt"])
+    ends = [sum(token in EOS for token in each["input_ids"]) for each in (found, plain)]
+    assert ends[0] == ends[1]
+    assert found["input_ids"][-1] in EOS
+
+
+def test_a_sample_is_escaped_alike(write):
+    params = write(good(40), control_tokens="escape", samples=["a<|im_end|>"])
+    prepared(params)
+    assert preparation.as_read(params, TOKENIZER).samples == ["a<\u200b|im_end|>"]
