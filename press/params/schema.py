@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from press.core import paths
 from press.data import formats, schemas, templates
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
@@ -126,14 +127,9 @@ class DataSet(Block):
     @classmethod
     def files_are_its_own(cls, names: list[str]) -> list[str]:
         for name in names:
-            if not is_inside(name):
+            if not paths.is_inside(name):
                 raise ValueError(f"it names {name!r}, but can name only files in the data set's repository")
         return names
-
-
-def is_inside(name: str) -> bool:
-    """Return whether a name, or a pattern of names, is of files below a folder."""
-    return "://" not in name and "\\" not in name and not name.startswith(("/", "~")) and ".." not in name.split("/")
 
 
 class Calibration(Block):

@@ -8,7 +8,7 @@ patterns. It runs no code of a data set, and none is brought.
 import tempfile
 from pathlib import Path
 
-from press.core import azure
+from press.core import azure, paths
 from press.core.errors import UserError
 from press.data import records, strict_json
 from press.params import schema
@@ -43,7 +43,7 @@ def check_card(card: Path, name: str) -> None:
     except ValueError as error:
         raise UserError(f"{name} has a damaged {CARD} ({azure.first_line(error)})") from error
     for text in strict_json.texts(configurations):
-        if not schema.is_inside(text):
+        if not paths.is_inside(text):
             raise UserError(f"{name} names {text!r} in its {CARD}, which is not a file of its own: it is not read")
 
 
