@@ -20,7 +20,7 @@ import stat
 import string
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ SIGNATURE = "model.sig"
 # What a release has besides the package's own files.
 BESIDE = ("README.md", "bom.cdx.json", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
 RESPONSE = "{response}"
+# Where an adapter's control_tokens are escaped, a space of no width stands in the names of control tokens.
+ESCAPE = "\u200b"
 # How long what a package's maker wrote may take, a chat template or a schema to compile, which need not end.
 SECONDS = 20
 TEMPLATE, SCHEMA = "chat template", "response schema"
@@ -104,9 +106,11 @@ class Chat:
 
     def ask(self, question: str) -> Iterator[str]:
         """Yield the answer piece by piece; then the turn is part of the conversation, and `remarks` is about it."""
-        question = _whole_characters(question)
-        ids = self.prompt(question)
         manifest = self.manifests[self.adapter] if self.adapter else {}
+        question = _whole_characters(question)
+        if manifest.get("control_tokens") == "escape":
+            question = escaped(question, self.control.values())
+        ids = self.prompt(question)
         settings = manifest.get("generation") or generation({})
         most = self.max_new_tokens or settings["max_new_tokens"]
         model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
@@ -284,10 +288,17 @@ def _serve(asked: Connection, package: str) -> None:
                 asked.send((None, schema_complaint(Path(package), json.loads(data)) or ""))
             else:
                 asked.send((tokenizer.apply_chat_template(data, add_generation_prompt=True), ""))
-        except RuntimeError as error:
+        # The latter where the template's text is no UTF-8.
+        except (RuntimeError, UnicodeDecodeError) as error:
             asked.send((None, _line(error)))
         except EOFError:
             return
+
+
+def escaped(text: str, names: Iterable[str]) -> str:
+    """Return a text with a space of no width behind the first character of each control token's name."""
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: match[0][0] + ESCAPE + match[0][1:], text) if pattern else text
 
 
 def _before(pieces: Iterator[str], stops: list[str]) -> Iterator[str]:

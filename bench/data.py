@@ -63,7 +63,7 @@ def measure(words: argparse.Namespace) -> None:
         changes = {"data": str(data), "template": words.template, "samples": [], "max_seq_len": 4096}
         with timed("prepare", lines):
             tokenizer = checkpoints.tokenizer(paths.BASE)
-            device = device_tokenizer.opened(tokenizer)
+            device = device_tokenizer.Device(tokenizer)
             with jsonl.writing(folder / paths.TRAIN) as train, jsonl.writing(folder / paths.HELDOUT) as heldout:
                 into = preparation.Prepared(train, heldout)
                 eos = checkpoints.eos_ids(paths.BASE)

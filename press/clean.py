@@ -10,7 +10,7 @@ from pathlib import Path
 from press.core import cache, cli, dvc_files, files, paths
 from press.core.errors import UserError
 
-FOLDERS = ("models", "packages", "prepared", "reports")
+FOLDERS = ("downloads", "models", "packages", "prepared", "reports")
 LEFTOVERS = (".*.partial", ".*.outgoing", ".*.checkpoints", ".*.download")
 
 

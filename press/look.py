@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from press.core import cli, paths
 from press.core.errors import UserError
-from press.data import tokens
 from press.data.examples import Example
 from press.model import checkpoints
 from press.params import reading, settings
-from press.training import preparation, preparation_report
+from press.training import looking, preparation, preparation_report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -58,7 +57,7 @@ def shown(name: str, colour: bool) -> Iterator[str]:
     for split, examples in (("to train", result.train), ("held out", result.heldout)):
         assert isinstance(examples, list)
         for example in examples[:SHOWN]:
-            learned = flags(example, adapter.training.response_only)
+            learned = looking.flags(example, adapter.training.response_only)
             yield f"── {split}: {len(learned)} tokens, {sum(learned)} of them learned"
             yield text(tokenizer, example, learned, colour)
     rejects = result.rejects
@@ -70,40 +69,18 @@ def shown(name: str, colour: bool) -> Iterator[str]:
     yield from preparation_report.sentences(name, result)
 
 
-def flags(example: Example, response_only: bool) -> list[bool]:
-    """Return for each token of an example whether it is learned."""
-    found = [not response_only or place >= example["prompt_tokens"] for place in range(len(example["input_ids"]))]
-    for start, end in example.get("learned", ()):
-        found[start:end] = [True] * (end - start)
-    return found
-
-
 def text(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list[bool], colour: bool) -> str:
     """Return an example's text as the model reads it, with what is learned marked."""
-    control = tokens.control(tokenizer)
-    kinds = [(each, token in control) for token, each in zip(example["input_ids"], learned, strict=True)]
-    found, place = [], 0
-    for is_learned, run in groupby(kinds, key=lambda kind: kind[0]):
-        pieces = []
-        for is_control, part in groupby(run, key=lambda kind: kind[1]):
-            count = len(list(part))
-            piece = visible(str(tokenizer.decode(example["input_ids"][place : place + count])))
-            place += count
-            if colour:
-                shade = CONTROL if is_control else LEARNED if is_learned else ""
-                piece = f"{shade}{piece}{PLAIN}" if shade else piece
-            pieces.append(piece)
-        joined = "".join(pieces)
+    found = []
+    for is_learned, run in groupby(looking.pieces(tokenizer, example, learned), key=lambda piece: piece.learned):
+        joined = "".join(_shaded(piece) if colour else piece.text for piece in run)
         found.append(f"⟦{joined}⟧" if is_learned and not colour else joined)
     return "".join(found)
 
 
-def visible(piece: str) -> str:
-    """Return text for a terminal, which takes no character of it for a command."""
-    return "".join(
-        "⏎\n" if each == "\n" else each if each.isprintable() else each.encode("unicode_escape").decode()
-        for each in piece
-    )
+def _shaded(piece: looking.Piece) -> str:
+    shade = CONTROL if piece.control else LEARNED if piece.learned else ""
+    return f"{shade}{piece.text}{PLAIN}" if shade else piece.text
 
 
 if __name__ == "__main__":

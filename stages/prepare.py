@@ -1,7 +1,8 @@
 """Validate, tokenize and split an adapter's data set.
 
-in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,heldout,heldout_examples,response_schema,
-     samples,generation}, base.trust_remote_code (reports/params.json), models/base (tokenizer, generation config)
+in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,control_tokens,heldout,heldout_examples,
+     response_schema,samples,generation}, base.trust_remote_code (reports/params.json); models/base (tokenizer,
+     generation config)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
 
@@ -25,14 +26,14 @@ def main(adapter: str) -> None:
     generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
     preparation.check_top_k(adapter, generation["top_k"])
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
-    device = device_tokenizer.opened(tokenizer)
+    device = device_tokenizer.Device(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
         with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:
             result = preparation.Prepared(train, heldout)
             preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
-        samples = preparation.render_samples(params, result.template)
-        preparation.check_samples(adapter, params, (len(device_tokenizer.encode(device, text)) for text in samples))
-        device_tokenizer.check(lambda text: device_tokenizer.encode(device, text), tokenizer, samples)
+        samples = preparation.render_samples(preparation.as_read(params, tokenizer), result.template)
+        preparation.check_samples(adapter, params, (len(device.encode(text)) for text in samples))
+        device_tokenizer.check(device.encode, tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,
             {
@@ -40,6 +41,7 @@ def main(adapter: str) -> None:
                 "samples": samples,
                 "response_schema": preparation.decodable_schema(params, result.template, building / paths.TRAIN),
                 "generation": generation,
+                **({"control_tokens": params.control_tokens} if params.control_tokens != "refuse" else {}),
                 "data_sha256": records.digest(Path(params.data)),
             },
         )

@@ -15,7 +15,10 @@ GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 # All that it amounts to; the blocks that say nothing about what is built are as they are.
 PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE} | resolving.Resolved(ROOT / "params.yaml").values
 TRAVEL = PARAMS["adapters"]["travel"]
-KEYS = "seed, threads, device, arithmetic, base, quantize, every_adapter, adapters, targets, evaluate, gates, package"
+KEYS = (
+    "seed, threads, device, arithmetic, base, data_sets, quantize, every_adapter, adapters, targets, evaluate, gates, "
+    "package"
+)
 # A response schema that even random weights can be held to.
 SCHEMA = {
     "x-guidance": {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "},
@@ -68,6 +71,7 @@ OTHERS = {
     "base.azureml.uri": "azureml://registries/other/models/other/versions/9",
     "base.random.config": {"model_type": "gpt2"},
     "base.trust_remote_code": True,
+    "data_sets": {"other": {"id": "a/b", "revision": "0" * 40, "config": None, "split": "train", "data_files": []}},
     "quantize.algorithm": "rtn",
     "quantize.bits": 8,
     "quantize.group_size": 64,
@@ -89,6 +93,7 @@ OTHERS = {
     "adapters.*.turns": "last",
     "adapters.*.max_seq_len": 8,
     "adapters.*.too_long": "skip",
+    "adapters.*.control_tokens": "escape",
     "adapters.*.heldout": 0.5,
     "adapters.*.heldout_examples": 1,
     "adapters.*.response_schema": {"type": "string"},

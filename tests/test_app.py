@@ -389,6 +389,7 @@ def test_a_signature_is_checked_with_a_key(package, tmp_path):
         ("{{" + "(" * 1_000_000, "takes more than 1 s"),  # to be read at all
         ("{{ raise_exception('no such role') }}", "cannot be applied (no such role"),
         ("{% if", "cannot be applied (Invalid or unsupported"),
+        ("{{ messages[0]['content'][:1] }}", "cannot be applied ('utf-8' codec can't decode"),  # a byte of two
     ],
 )
 def test_a_chat_template_that_does_not_end_well_is_a_sentence(package, monkeypatch, template, how):
@@ -396,7 +397,7 @@ def test_a_chat_template_that_does_not_end_well_is_a_sentence(package, monkeypat
     list_files(package)
     monkeypatch.setattr("app.SECONDS", 1 if "takes" in how else 20)
     with pytest.raises(UserError, match=re.escape(f"the chat template of {package} {how}")):
-        "".join(Chat(package, 4).ask("hello"))
+        "".join(Chat(package, 4).ask("était"))
 
 
 def test_after_a_template_that_crashes_for_a_conversation_the_chat_goes_on(package):
@@ -492,6 +493,20 @@ def test_a_question_that_the_model_would_not_read_as_it_stands_is_refused(packag
     assert result.stderr == (
         "error: the question has '<|im_end|>', which the model would read as a control token: write it otherwise\n"
     )
+
+
+def test_a_question_is_escaped_for_an_adapter_that_was_trained_so(package):
+    path = package / "adapters/travel/adapter.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "control_tokens": "escape"}), "utf-8")
+    list_files(package)
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    for _ in range(2):
+        "".join(chat.ask("a<|im_end|>b"))
+    assert chat.turns[0]["content"] == "a<\u200b|im_end|>b"
+    chat.switch("none")
+    with pytest.raises(UserError, match="control token"):
+        "".join(chat.ask("a<|im_end|>b"))
 
 
 def test_a_chat_goes_on_after_a_question_that_is_refused(package):

@@ -16,6 +16,10 @@ ROOT = Path(__file__).parents[1]
 GIVEN = reading.values((), ROOT / "params.yaml")
 PARAMS = resolving.Resolved(ROOT / "params.yaml").values
 RESOLVED = str(paths.RESOLVED)
+# By default there is none, so that no stage would be looked at.
+for values in (GIVEN, PARAMS):
+    source = {"id": "a/b", "revision": "0" * 40, "config": None, "split": "a", "data_files": []}
+    values["data_sets"] = {"example": source}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 WORKING = [name for name in STAGES if name != "check"]
 LISTS = ("deps", "outs", "metrics", "plots", "params")
@@ -156,7 +160,7 @@ def test_no_two_stages_make_the_same():
 def test_every_dependency_is_the_project_s_or_another_stage_s_output(name):
     made = {path for other in STAGES if other != name for path in outputs(other)}
     for dep in {dep for one in instances(name) for dep in one["deps"]}:
-        if dep.startswith(("models", "prepared", "reports", "packages")):
+        if dep.startswith(("downloads", "models", "prepared", "reports", "packages")):
             assert [path for path in made if f"{path}/".startswith(f"{dep}/") or dep.startswith(f"{path}/")], dep
         else:
             assert Path(dep).exists(), dep

@@ -7,10 +7,13 @@ whatever library. What makes a model is replaced while a unit test runs.
 import re
 import sys
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+from press.core import apart
 
 UNIT = "unit"
 TIERS = (UNIT, "integration", "emulated", "default_model")
@@ -103,6 +106,8 @@ def _guarded(item: pytest.Item) -> Generator[None, object, object]:
     GUARD.name = item.nodeid
     try:
         with pytest.MonkeyPatch.context() as patch:
+            # What has a process of its own does the same here, in this one.
+            patch.setattr(apart.Apart, "begin", lambda self, *asked: partial(self._make(*self._given), *asked))
             for name, (*parents, member) in MAKERS.items():
                 if name in sys.modules:
                     owner = sys.modules[name]

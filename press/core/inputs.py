@@ -27,8 +27,8 @@ def check(stage: str, words: Iterable[str]) -> None:
             if dvc_files.overlap(path, read) and path.exists() and dvc_files.digest(path) != digest:
                 raise UserError(
                     f"{path} is not what {maker} made, as {paths.LOCK} names it, whatever DVC says: `make pull` brings "
-                    f"it back from the remote, `dvc repro --force {maker}` makes it anew, or remove it if no such "
-                    "stage is left"
+                    f"it back from the remote, `dvc repro --force {maker}` makes it anew, `dvc commit {maker}` records "
+                    "it if you ran that stage by hand; or remove it if no such stage is left"
                 )
 
 

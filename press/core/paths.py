@@ -16,6 +16,7 @@ QUANTIZED = Path("models/quantized")
 ADAPTERS = Path("models/adapters")
 CAPTURED = Path("models/captured")
 CONVERTED = Path("models/converted")
+DOWNLOADS = Path("downloads")
 PREPARED = Path("prepared")
 PACKAGES = Path("packages")
 REPORTS = Path("reports")
@@ -74,3 +75,8 @@ def outside(path: Path) -> Path | None:
     place = (project / path).resolve()
     within = place.is_relative_to(project) or CACHED.search(place.as_posix())
     return None if within and not path.is_absolute() and ".." not in path.parts else place
+
+
+def is_inside(name: str) -> bool:
+    """Return whether a name, or a pattern of names, is of files below a folder."""
+    return "://" not in name and "\\" not in name and not name.startswith(("/", "~")) and ".." not in name.split("/")

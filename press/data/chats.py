@@ -1,16 +1,19 @@
 """A model's own chat template, which is a program of who made the model, and may fail in any way."""
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from press.core import limits
+from press.core.apart import Apart, ApartError
+from press.core.errors import UserError
+from press.data import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from transformers import PreTrainedTokenizerBase
 
-# Of processor time, for one chat: thousands of times what a template takes that ends.
-SECONDS = 10
+# Of processor time, for one chat: thousands of times what a template takes that ends. And all in all, for the chats
+# that are asked about at once, where one operation of compiled code, which nothing interrupts, does not end.
+SECONDS, ALL_SECONDS = 10, 60
 # The day that a template which names today's is told, so that it gives the same text on every day: Llama's own choice.
 DAY = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "24", "%A": "Friday", "%a": "Fri"}
 NOW = "strftime_now"
@@ -28,36 +31,105 @@ PLAIN = (
 )
 
 
+class Asked(NamedTuple):
+    """A chat that is to become a text.
+
+    :param tools: what the assistant may call
+    :param asks: whether the text ends where the assistant's answer begins
+    """
+
+    messages: Sequence[dict[str, Any]]
+    tools: Sequence[dict[str, Any]] = ()
+    asks: bool = False
+
+
 def text(
     tokenizer: "PreTrainedTokenizerBase",
-    messages: "Sequence[dict[str, Any]]",
-    tools: "Sequence[dict[str, Any]]" = (),
+    messages: Sequence[dict[str, Any]],
+    tools: Sequence[dict[str, Any]] = (),
     template: str | None = None,
     *,
     asks: bool = False,
 ) -> str:
     """Return the text that a model is given for a chat.
 
-    :param tools: what the assistant may call
-    :param template: in place of the model's own chat template
-    :param asks: whether the text ends where the assistant's answer begins
     :raises ValueError: if the chat template fails or does not end, with its reason
     """
-    try:
-        with limits.processor_time(SECONDS):
-            rendered = tokenizer.apply_chat_template(
-                list(messages),
-                tools=list(tools) or None,
-                chat_template=_dated(template or _own(tokenizer, tools)),
-                add_generation_prompt=asks,
-                tokenize=False,
-            )
-    except Exception as error:
-        # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        whose = "plain" if template else "base model's chat"
-        raise ValueError(f"a chat that the {whose} template does not take: {reason}") from error
-    return cast(str, rendered)
+    (found,) = texts(tokenizer, [Asked(messages, tools, asks)], template)
+    if isinstance(found, ValueError):
+        raise found
+    return found
+
+
+def texts(
+    tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Asked], template: str | None = None
+) -> list[str | ValueError]:
+    """Return the text that a model is given for each chat, or what its template says against it.
+
+    :param template: in place of the model's own chat template
+    :raises UserError: if the template crashes, or one operation of it takes too long
+    """
+    return begin(tokenizer, asked, template)()
+
+
+def begin(
+    tokenizer: "PreTrainedTokenizerBase", asked: Sequence[Asked], template: str | None = None
+) -> Callable[[], list[str | ValueError]]:
+    """Let chats be rendered meanwhile, and return what waits for them and returns them, as `texts` does."""
+    whose = "plain" if template else "base model's chat"
+    given = [(_dated(template or tokenizer.get_chat_template(tools=list(each.tools) or None)), *each) for each in asked]
+    rendered = RENDER.begin(given, dict(tokenizer.special_tokens_map))
+
+    def wait() -> list[str | ValueError]:
+        try:
+            answered = rendered()
+        except ApartError as error:
+            raise UserError(f"the {whose} template cannot be applied ({error}): choose another base model") from error
+        found: list[str | ValueError] = []
+        for made, reason in answered:
+            wrong = reason or tokens.unreadable(made)
+            found.append(ValueError(f"a chat that the {whose} template does not take: {wrong}") if wrong else made)
+        return found
+
+    return wait
+
+
+def renderer() -> Callable[..., list[tuple[str, str]]]:
+    """Return what renders chats, in a process that may not end."""
+    # It takes half a second.
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    def rendered(template: str, messages: Sequence[dict], tools: Sequence[dict], asks: bool, marks: dict) -> str:
+        try:
+            with limits.processor_time(SECONDS):
+                ((made,), _) = render_jinja_template(
+                    conversations=[list(messages)],
+                    tools=list(tools) or None,
+                    chat_template=template,
+                    add_generation_prompt=asks,
+                    **marks,
+                )
+        except Exception as error:
+            # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
+            raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        return made
+
+    def render(
+        asked: Sequence[tuple[str, Sequence[dict], Sequence[dict], bool]], marks: dict[str, Any]
+    ) -> list[tuple[str, str]]:
+        """Return the text of each chat, and why there is none."""
+        found = []
+        for each in asked:
+            try:
+                found.append((rendered(*each, marks), ""))
+            except ValueError as error:
+                found.append(("", str(error)))
+        return found
+
+    return render
+
+
+RENDER = Apart(renderer, seconds=ALL_SECONDS)
 
 
 def plain(start: str, end: str) -> str:
@@ -69,15 +141,9 @@ def plain(start: str, end: str) -> str:
     return PLAIN % {"start": _literal(start), "end": _literal(end)}
 
 
-def _own(tokenizer: "PreTrainedTokenizerBase", tools: "Sequence[dict[str, Any]]") -> str | None:
-    """Return the model's own template, which may have another one for chats with tools."""
-    own = tokenizer.chat_template
-    return tokenizer.get_chat_template(tools=list(tools) or None) if isinstance(own, dict) else own
-
-
-def _dated(template: str | None) -> str | None:
+def _dated(template: str) -> str:
     """Return a template for which it is always the same day."""
-    return ON_THAT_DAY + template if template and NOW in template else template
+    return ON_THAT_DAY + template if NOW in template else template
 
 
 def _literal(mark: str) -> str:

@@ -79,6 +79,18 @@ class Reading:
         """Names of the fields that a record must have."""
         return self.template if self.template and self.name == "prompt" else NEEDED[self.name]
 
+    def ambiguity(self) -> str | None:
+        """Return which two fields of the format would be read from one field of the data, or None."""
+        names = (*self.needed, *(() if self.template and self.name == "prompt" else OPTIONAL.get(self.name, ())))
+        # Those of a message are others than those of the record.
+        for level in ([each for each in names if each not in INNER], [each for each in names if each in INNER]):
+            first: dict[str, str] = {}
+            for name in level:
+                own = self.fields.get(name, name)
+                if first.setdefault(own, name) != name:
+                    return f"fields lets {first[own]!r} and {name!r} both be the data's {own!r}: give each its own"
+        return None
+
     def said(self, record: Mapping[str, Any]) -> "Chat | dict[str, str] | str":
         """Return what a record says: a chat, the fields of a template, or plain text.
 

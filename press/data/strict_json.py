@@ -7,7 +7,7 @@ another parser refuses such a text, or reads something else in it.
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 # Arrays and objects in each other. A schema of that depth can still be checked without an end of Python's stack.
@@ -52,14 +52,23 @@ def same(one: object, other: object) -> bool:
     return one == other
 
 
-def texts(value: object) -> Iterator[str]:
-    """Yield all texts of a value, the names in it among them."""
+def texts(value: object) -> list[str]:
+    """Return all texts of a value, the names in it among them."""
+    found: list[str] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: object, found: list[str]) -> None:
     if isinstance(value, str):
-        yield value
+        found.append(value)
     elif isinstance(value, dict):
-        yield from (text for each in value.items() for member in each for text in texts(member))
+        for name, each in value.items():
+            found.append(name)
+            _collect(each, found)
     elif isinstance(value, list):
-        yield from (text for each in value for text in texts(each))
+        for each in value:
+            _collect(each, found)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

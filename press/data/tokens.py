@@ -1,14 +1,15 @@
 """Text becomes tokens: the same ones in training, in calibration, in evaluation and on the device.
 
 The literal text of a template may hold control tokens, such as <|im_end|>. What stands in its fields is a person's
-text, of which no tokenizer may make one. The device's cannot be told to read it as plain text, so that it is refused.
+text, of which no tokenizer may make one. The device's cannot be told to read it as plain text, so that it is refused,
+or escaped: with a space of no width inside it, the name of a control token is text to every tokenizer.
 """
 
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from press.data.examples import Example
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
+ESCAPE = "\u200b"
 HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -34,10 +36,10 @@ def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[
 
     Many texts at once are read by all cores. No token ends before one that stands before it.
     """
-    if not texts:
-        return []
-    encoded = tokenizer(list(texts), add_special_tokens=False, return_offsets_mapping=True)
-    return list(zip(encoded["input_ids"], encoded["offset_mapping"], strict=True))
+    # So that the tokenizer below cuts and pads nothing; what transformers makes of its answers takes as long again.
+    tokenizer("")
+    encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    return [(each.ids, each.offsets) for each in encoded]
 
 
 def example(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) -> Example:
@@ -62,6 +64,19 @@ def control(tokenizer: "PreTrainedTokenizerBase") -> dict[int, str]:
     return {token: each.content for token, each in tokenizer.added_tokens_decoder.items() if each.special}
 
 
+def escaped(text: str, names: Iterable[str]) -> str:
+    """Return a text with a space of no width behind the first character of each control token's name."""
+    pattern = "|".join(map(re.escape, sorted(names, key=len, reverse=True)))
+    return re.sub(pattern, lambda match: match[0][0] + ESCAPE + match[0][1:], text) if pattern else text
+
+
+def unreadable(text: str) -> str | None:
+    """Return what a text has that no tokenizer, or not that of every device, can read, or None."""
+    if HALF.search(text):
+        return "half of a surrogate pair, which is no character"
+    return "the character U+0000, at which a device cuts a text off" if "\0" in text else None
+
+
 def complaint(text: str, tokenizer: "PreTrainedTokenizerBase") -> str | None:
     """Return what keeps a person's text from being read as it stands, or None."""
     return Reader(tokenizer).complaint(text)
@@ -81,16 +96,22 @@ class Reader:
 
     def complaint(self, text: str) -> str | None:
         """Return what keeps a person's text from being read as it stands, or None."""
-        if HALF.search(text):
-            return "has half of a surrogate pair, which is no character"
-        if "\0" in text:
-            return "has the character U+0000, at which a device cuts a text off"
+        if wrong := unreadable(text):
+            return f"has {wrong}"
         if self._may_have_control(text):
             for token in encode(self._tokenizer, text):
                 if token in self._control:
                     name = self._control[token]
                     return f"has {name!r}, which the base model reads as a control token: write it otherwise"
         return None
+
+    def escaped(self, value: Any) -> Any:
+        """Return a text, or what lists and objects have of them, with the names of control tokens escaped."""
+        if isinstance(value, str):
+            return escaped(value, self._control.values()) if self._may_have_control(value) else value
+        if isinstance(value, dict):
+            return {name: self.escaped(each) for name, each in value.items()}
+        return [self.escaped(each) for each in value] if isinstance(value, list) else value
 
     def tail(self, text: str) -> str:
         """Return the end of a text from its last control token on, before which no token depends on what follows."""

@@ -24,7 +24,11 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
         "base_sha256": base,
         "rank": config["r"],
         "alpha": config["lora_alpha"],
-        **{name: about[name] for name in ("template", "response_schema", "generation")},
+        **{
+            name: about[name]
+            for name in ("template", "response_schema", "generation", "control_tokens")
+            if name in about
+        },
     }
     if params.target(target).adapters == MERGED:
         result = graphs.build(model, params.target(target), building, merging(params))

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import onnxruntime_genai as og
 
 from press.core import files, paths
+from press.core.apart import Apart, ApartError
 from press.core.errors import UserError
 from press.data import tokens
+from press.data.formats import Chat
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -21,6 +23,9 @@ SHOWN = 80
 CONTEXT = 12
 # What onnxruntime-genai wants to know of a model before it opens the tokenizer beside it.
 CONFIG = {"model": {"type": "llama", "context_length": 1, "decoder": {"filename": paths.GRAPH}}, "search": {}}
+
+# For a thousand chats.
+SECONDS = 60
 
 Encode = Callable[[str], list[int]]
 
@@ -33,31 +38,71 @@ def of_model(folder: Path) -> Encode:
 
 def before_capture(tokenizer: "PreTrainedTokenizerBase") -> Encode:
     """Return what encodes texts as the tokenizer will that a captured model gets from a checkpoint."""
-    device = opened(tokenizer)
-    return lambda text: encode(device, text)
+    return Device(tokenizer).encode
 
 
-def opened(tokenizer: "PreTrainedTokenizerBase") -> og.Tokenizer:
-    """Return the tokenizer that a captured model gets from a checkpoint, as the device reads it."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save_pretrained(folder)
-        files.write_json(Path(folder) / paths.RUNTIME_CONFIG, CONFIG)
-        return og.Tokenizer(og.Config(folder))
+class Device:
+    """The tokenizer that a captured model gets from a checkpoint, as the device reads it."""
+
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase") -> None:
+        self._trained = tokenizer
+        self._folder = tempfile.TemporaryDirectory()
+        tokenizer.save_pretrained(self._folder.name)
+        files.write_json(Path(self._folder.name) / paths.RUNTIME_CONFIG, CONFIG)
+        self._tokenizer = og.Tokenizer(og.Config(self._folder.name))
+        self._render = Apart(_renderer, self._folder.name, seconds=SECONDS)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text.
+
+        :raises UserError: if it has U+0000, at which onnxruntime-genai stops to read
+        """
+        return encode(self._tokenizer, text)
+
+    def compare(self, text: str, ids: list[int]) -> None:
+        """Refuse a base model of which the device reads a text in other tokens than those that are given.
+
+        :raises UserError: with the text, and the first tokens that differ
+        """
+        _compare(self.encode(text), self._trained, text, ids)
+
+    def begin(self, asked: Sequence[Chat], template: str | None) -> Callable[[], list[str | None]]:
+        """Let the device make texts of chats meanwhile, each up to where the answer begins.
+
+        :param template: in place of the model's own chat template
+        :return: waits for them, and returns None for those that the device cannot render. It raises UserError if the
+            device crashes at the template, or never ends
+        """
+        given = [(json.dumps(each.messages), each.tools and json.dumps(each.tools)) for each in asked]
+        rendered = self._render.begin(given, template)
+
+        def wait() -> list[str | None]:
+            try:
+                return rendered()
+            except ApartError as error:
+                raise UserError(
+                    f"onnxruntime-genai cannot apply the base model's chat template ({error}): choose another one"
+                ) from error
+
+        return wait
 
 
-def rendered(
-    tokenizer: og.Tokenizer, messages: Sequence[dict], tools: Sequence[dict], template: str | None
-) -> str | None:
-    """Return the text that the device makes of a chat, up to where the answer begins; None if it cannot.
+def _renderer(folder: str) -> Callable[..., list[str | None]]:
+    tokenizer = og.Tokenizer(og.Config(folder))
 
-    :param template: in place of the model's own chat template
-    """
-    given = {"template_str": template} if template else {}
-    called = {"tools": json.dumps(list(tools))} if tools else {}
-    try:
-        return tokenizer.apply_chat_template(json.dumps(list(messages)), add_generation_prompt=True, **given, **called)
-    except RuntimeError:
-        return None
+    def render(asked: Sequence[tuple[str, str]], template: str | None) -> list[str | None]:
+        found: list[str | None] = []
+        given = {"template_str": template} if template else {}
+        for messages, tools in asked:
+            called = {"tools": tools} if tools else {}
+            try:
+                found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, **given, **called))
+            # The latter where the text is no UTF-8.
+            except (RuntimeError, UnicodeDecodeError):
+                found.append(None)
+        return found
+
+    return render
 
 
 def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
@@ -67,7 +112,7 @@ def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
     """
     if "\0" in text:
         raise UserError(f"a text for the model has the character U+0000, which would cut it off: {text[:SHOWN]!r}")
-    return [int(token) for token in tokenizer.encode(text)]
+    return tokenizer.encode(text).tolist()
 
 
 def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> None:
@@ -77,14 +122,6 @@ def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[
     """
     for text in texts:
         _compare(device(text), tokenizer, text, tokens.encode(tokenizer, text))
-
-
-def compare(device: og.Tokenizer, tokenizer: "PreTrainedTokenizerBase", text: str, ids: list[int]) -> None:
-    """Refuse a base model of which the device reads a text in other tokens than those that are given.
-
-    :raises UserError: with the text, and the first tokens that differ
-    """
-    _compare(encode(device, text), tokenizer, text, ids)
 
 
 def _compare(read: list[int], tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[int]) -> None:

@@ -20,8 +20,14 @@ def check_gates(params: Settings) -> None:
 
 def check_files(params: Settings) -> None:
     """Refuse parameters that name files which are not there."""
+    made = {paths.DOWNLOADS / name for name in params.data_sets}
     for name, adapter in params.adapters.items():
-        if not Path(adapter.data).exists():
+        if Path(adapter.data).is_relative_to(paths.DOWNLOADS) and Path(adapter.data) not in made:
+            raise UserError(
+                f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, but data_sets has only "
+                f"{', '.join(params.data_sets) or 'nothing'}, for {paths.DOWNLOADS}/NAME"
+            )
+        if Path(adapter.data) not in made and not Path(adapter.data).exists():
             raise UserError(
                 f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, which is neither a file nor a folder"
             )

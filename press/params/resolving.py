@@ -18,14 +18,14 @@ from press.params.sentences import Location, shown
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 # Where that is in the project, for the sentences.
 NAMED = Path("press/params/defaults.yaml")
-# What each adapter and each target has, unless it says otherwise.
-EVERY = {"adapters": "every_adapter", "targets": "every_target"}
+# What each data set, adapter and target has, unless it says otherwise.
+EVERY = {"data_sets": "every_data_set", "adapters": "every_adapter", "targets": "every_target"}
 SHARED = EVERY["adapters"]
 # The blocks of params.yaml that say what is built. All must be there: by their names `check` depends on them in
 # dvc.yaml, and DVC knows no block that may be missing.
 BUILD = (
-    *("seed", "threads", "device", "arithmetic", "base", "quantize", SHARED, "adapters", "targets", "evaluate"),
-    *("gates", "package"),
+    *("seed", "threads", "device", "arithmetic", "base", "data_sets", "quantize", SHARED, "adapters", "targets"),
+    *("evaluate", "gates", "package"),
 )
 # Those that say nothing about what is built: those who read them check them.
 OUTSIDE = {"licences", "publish", "search", "signing"}
@@ -104,7 +104,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _each(shared: dict, members: object) -> object:
-    """Lay each adapter or target over what all of them have."""
+    """Lay each data set, adapter or target over what all of them have."""
     if not isinstance(members, dict):
         return members
     return {

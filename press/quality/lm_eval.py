@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import datasets
 import evaluate as hf_evaluate
 import numpy as np
-from jinja2 import StrictUndefined, Template
-from jinja2.exceptions import TemplateError, TemplateRuntimeError
-from jinja2.sandbox import SandboxedEnvironment
+from jinja2.exceptions import TemplateError
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
@@ -26,11 +24,11 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks.manager import TaskDict
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from press.core import limits, paths
+from press.core import paths
 from press.core.errors import UserError
 from press.data import strict_json, tokens
 from press.model.runtime import CONTEXT_MARGIN, PLAIN, Runtime
-from press.quality import scoring
+from press.quality import filling, scoring
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,8 +37,6 @@ DIGITS = 6
 # Builders of `datasets` that read files; any other dataset_path is a folder or a repository on the hub.
 READERS = ("arrow", "csv", "json", "parquet", "text")
 
-# Of processor time, for one text of one document.
-SECONDS = 10
 
 Tokens = tuple[tuple[str, str] | None, list[int], list[int]]
 
@@ -299,34 +295,11 @@ def _metrics(values: dict) -> Iterator[tuple[str, float]]:
             yield (metric if kind == "none" else f"{metric}-{kind}"), round(float(value), DIGITS)
 
 
-class Bounded(Template):
-    """A template that is filled in within bounded time, and fails in no other way than templates do."""
-
-    def render(self, *args: object, **kwargs: object) -> str:
-        """Return the text."""
-        try:
-            with limits.processor_time(SECONDS):
-                return super().render(*args, **kwargs)
-        except TemplateError:
-            raise
-        except Exception as error:
-            # Jinja lets through what Python raises, such as ZeroDivisionError and RecursionError.
-            raise TemplateRuntimeError(str(error) or type(error).__name__) from error
-
-
-class Sandbox(SandboxedEnvironment):
-    """What templates work in: on text alone, and not for ever."""
-
-    template_class = Bounded
-
-
 @contextlib.contextmanager
 def closed() -> Iterator[None]:
     """Let templates work on text alone, and no metric be looked for besides lm-eval's: DVC would see neither change."""
-    sandbox = Sandbox(undefined=StrictUndefined, keep_trailing_newline=True)
     before = utils.env, hf_evaluate.load
-    sandbox.filters |= utils.env.filters
-    utils.env, hf_evaluate.load = sandbox, _not_looked_for
+    utils.env, hf_evaluate.load = filling.Environment(), _not_looked_for
     try:
         yield
     finally:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from press.core.errors import UserError
 from press.package import card, markup, origin
 from press.params import schema
-from press.report import changes, charts, dag, figures, vega
+from press.report import changes, charts, dag, figures, looks, vega
 from press.report.changes import Change, Source, State
 from press.report.inputs import Inputs
 
@@ -51,6 +51,8 @@ def context(inputs: Inputs, source: Source, needs: Mapping[str, set[str]], chang
         "base_model": _base_model(inputs),
         "libraries": {name: inputs.libraries[name] for name in LIBRARIES if name in inputs.libraries},
         "locked": changes.output(package, f"packages/{inputs.target}"),
+        "looks": {name: looks.of(inputs, name) for name in inputs.adapters},
+        "rejects": {name: looks.rejects(name) for name in inputs.adapters},
         "current": changes.agree(evaluate, package),
     }
 

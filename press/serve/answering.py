@@ -14,6 +14,7 @@ import onnxruntime_genai as og
 
 from press.core import paths
 from press.core.errors import UserError
+from press.data import tokens
 from press.model import packaged
 from press.serve import wire
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
@@ -235,10 +236,14 @@ class Package:
             raise UserError(f"the model in {folder} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
 
     def _prompt(self, messages: Sequence[wire.Message], named: Named | None) -> list[int]:
+        escapes = named is not None and named.manifest.get("control_tokens") == "escape"
         for place, message in enumerate(messages):
-            self._check(message.text(), f"messages.{place}.content")
+            text = message.text()
+            self._check(self._escaped(text) if escapes else text, f"messages.{place}.content")
         if named:
-            return self._encoded(_filled(named.manifest["template"], _question(messages, "an adapter")))
+            question = _question(messages, "an adapter")
+            question = self._escaped(question) if escapes else question
+            return self._encoded(_filled(named.manifest["template"], question))
         try:
             text = self._templates.apply([message.turn() for message in messages])
         except ApartError as error:
@@ -247,6 +252,9 @@ class Package:
             # It continues a text, which begins as it does in training; the runtime's tokenizer begins it with nothing.
             return [*self._start, *self._encoded(_question(messages, "a model without a chat template"))]
         return self._encoded(text)
+
+    def _escaped(self, text: str) -> str:
+        return tokens.escaped(text, self._control.values())
 
     def _check(self, text: str, param: str) -> None:
         """Refuse a text that the model would read as something else than what stands there."""

@@ -6,7 +6,7 @@ import itertools
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -18,10 +18,9 @@ from press.data.examples import Example
 from press.data.formats import Chat
 from press.model import device_tokenizer
 from press.params import schema
-from press.training.rendering import Renderer, Said, renderer
+from press.training.rendering import Rendered, Renderer, Said, renderer
 
 if TYPE_CHECKING:
-    import onnxruntime_genai as og
     from transformers import PreTrainedTokenizerBase
 
 # Mistakes that are told at once, and lines of each.
@@ -93,12 +92,24 @@ class Line(NamedTuple):
     said: Said
 
 
+class Batch(NamedTuple):
+    """Lines that are being rendered.
+
+    :param rendered: waits for their texts
+    :param on_device: waits for the prompts that the device makes of them, if it makes any
+    """
+
+    lines: list[Line]
+    rendered: Callable[[], Sequence[Rendered | ValueError]]
+    on_device: Callable[[], Sequence[str | None]] | None
+
+
 def prepare(
     adapter: schema.Adapter,
     tokenizer: "PreTrainedTokenizerBase",
     eos_ids: list[int],
     result: Prepared | None = None,
-    device: "og.Tokenizer | None" = None,
+    device: device_tokenizer.Device | None = None,
 ) -> Prepared:
     """Turn an adapter's data set into tokenized examples.
 
@@ -110,7 +121,7 @@ def prepare(
     :raises UserError: naming the file and the lines that are wrong, or if a split would be empty
     """
     reader = tokens.Reader(tokenizer)
-    for sample in adapter.samples:
+    for sample in as_read(adapter, tokenizer).samples:
         if wrong := reader.complaint(sample):
             raise UserError(f"the sample {json.dumps(sample)} {wrong}")
     return _Preparation(adapter, tokenizer, eos_ids, result or Prepared(), device).run()
@@ -123,6 +134,12 @@ def look(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids:
     """
     preparation = _Preparation(adapter, tokenizer, eos_ids, Prepared(), None)
     return preparation.look(lines)
+
+
+def as_read(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> schema.Adapter:
+    """Return an adapter with its samples as the model reads them."""
+    reader = tokens.Reader(tokenizer)
+    return adapter.model_copy(update={"samples": [_text(sample, adapter, reader) for sample in adapter.samples]})
 
 
 def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
@@ -192,12 +209,13 @@ class _Preparation:
         tokenizer: "PreTrainedTokenizerBase",
         eos_ids: list[int],
         result: Prepared,
-        device: "og.Tokenizer | None",
+        device: device_tokenizer.Device | None,
     ) -> None:
         self._adapter = adapter
         self._tokenizer = tokenizer
         self._eos_ids = eos_ids
         self._device = device
+        self._reader = tokens.Reader(tokenizer)
         self._path = Path(adapter.data)
         self._result = result
         self._unit = "line"
@@ -233,9 +251,17 @@ class _Preparation:
 
     def _read(self, most: int | None) -> None:
         lines = self._lines(most)
-        while batch := list(itertools.islice(lines, BATCH)):
-            for line, made in zip(batch, self._made(batch), strict=True):
-                self._take(line, made)
+        batch = self._begin(lines)
+        while batch:
+            texts = batch.rendered()
+            # The chat templates work in processes of their own, one batch ahead.
+            following = self._begin(lines)
+            assert self._renderer
+            made = self._renderer.examples([line.said for line in batch.lines], texts)
+            self._check_device(batch, made)
+            for line, example in zip(batch.lines, made, strict=True):
+                self._take(line, example)
+            batch = following
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
             self._result.lengths[len(example["input_ids"])] += 1
             self._result.heldout.append(example)
@@ -270,7 +296,7 @@ class _Preparation:
         if record.fields is None:
             raise ValueError(record.wrong)
         reading = self._reading or self._begun(record.fields)
-        said = reading.said(record.fields)
+        said = reading.said(_text(record.fields, self._adapter, self._reader))
         if self._adapter.response_schema is not None:
             wrong = answers.complaint(_answer(said), self._adapter.response_schema)
             if wrong:
@@ -294,6 +320,8 @@ class _Preparation:
                 raise UserError(
                     f"{self._path} is read as format text, which has no answers: let response_schema be null"
                 )
+        if wrong := reading.ambiguity():
+            raise UserError(f"{self._path} is read as format {reading.name}, but {wrong}")
         self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
         # Whether there can be samples is known before the lines are read.
         render_samples(adapter, self._renderer.question_template())
@@ -310,30 +338,37 @@ class _Preparation:
         self._result.duplicates += first is not at
         return first is at
 
-    def _made(self, batch: list[Line]) -> list[Example | ValueError]:
+    def _begin(self, lines: Iterator[Line]) -> Batch | None:
+        """Let the next lines be rendered, if there are any."""
+        some = list(itertools.islice(lines, BATCH))
+        if not some:
+            return None
         assert self._renderer
-        return self._renderer.examples([line.said for line in batch])
+        said = [line.said for line in some]
+        on_device = self._renderer.begin_on_device(self._device, said) if self._device else None
+        return Batch(some, self._renderer.begin(said), on_device)
 
     def _take(self, line: Line, made: Example | ValueError) -> None:
         """Put an example where it belongs, or note down what is wrong with it."""
         try:
             if isinstance(made, ValueError):
                 raise made
-            self._check_device(line.said, made)
             if self._fits(line.at, made):
                 self._put(line.said, made)
         except ValueError as error:
             line.at.reason = str(error)
             self._errors.append(line.at)
 
-    def _check_device(self, said: Said, example: Example) -> None:
+    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> None:
         """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
-        if self._device and self._renderer:
-            text, ids = example["prompt"] + example["completion"], example["input_ids"]
-            given = ids[: example["prompt_tokens"]]
-            device_tokenizer.compare(self._device, self._tokenizer, text, ids)
-            device_tokenizer.compare(self._device, self._tokenizer, example["prompt"], given)
-            self._result.rendered_otherwise += not self._renderer.is_rendered_by(self._device, said, example)
+        if not self._device:
+            return
+        prompts = batch.on_device() if batch.on_device else itertools.repeat(None)
+        for example, prompt in zip(made, prompts, strict=False):
+            if not isinstance(example, ValueError):
+                self._device.compare(example["prompt"] + example["completion"], example["input_ids"])
+                self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
+                self._result.rendered_otherwise += batch.on_device is not None and prompt != example["prompt"]
 
     def _fits(self, at: Reject, example: Example) -> bool:
         """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""
@@ -379,6 +414,11 @@ class _Preparation:
             ]
             more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _text(value: Any, adapter: schema.Adapter, reader: tokens.Reader) -> Any:
+    """Return what a person wrote as the model reads it."""
+    return reader.escaped(value) if adapter.control_tokens == "escape" else value
 
 
 def _place(reject: Reject) -> tuple[str, int]:

@@ -1,7 +1,8 @@
 """What a line of a data set says becomes an example: in a template, as tokens; or what is wrong with it is said."""
 
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from press.core.errors import UserError
@@ -13,7 +14,6 @@ from press.model import device_tokenizer
 from press.params import schema
 
 if TYPE_CHECKING:
-    import onnxruntime_genai as og
     from transformers import PreTrainedTokenizerBase
 
 # What a record says, by its format.
@@ -67,26 +67,27 @@ class Renderer(ABC):
         """
 
     @abstractmethod
-    def _rendered(self, said: Said) -> Rendered:
-        """Return the text of an example."""
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        """Begin to make the text of each example; return what waits for it, and for what is wrong with the others."""
 
     @abstractmethod
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         """Return an example of its tokens, without what is behind its end."""
 
-    def examples(self, said: Sequence[Said]) -> list[Example | ValueError]:
+    def examples(self, said: Sequence[Said], texts: Sequence[Rendered | ValueError]) -> list[Example | ValueError]:
         """Tokenize lines, each by itself; of one that does not fit, return what is wrong.
 
+        :param texts: of the lines, as what `begin` returns says
         :raises UserError: if the template fits no line
         """
         found: list[Example | ValueError] = []
         fitting: dict[int, Rendered] = {}
-        for index, each in enumerate(said):
-            try:
-                fitting[index] = self._rendered(each)
+        for index, text in enumerate(texts):
+            if isinstance(text, ValueError):
+                found.append(text)
+            else:
+                fitting[index] = text
                 found.append(ValueError())
-            except ValueError as error:
-                found.append(error)
         encoded = tokens.offsets(self._tokenizer, [text.given + text.written for text in fitting.values()])
         tails = [self._reader.tail(text.given) for text in fitting.values()]
         # Most prompts end alike.
@@ -108,7 +109,7 @@ class Renderer(ABC):
         :raises ValueError: with what is wrong with it
         :raises UserError: if the template fits no line
         """
-        (found,) = self.examples([said])
+        (found,) = self.examples([said], self.begin([said])())
         if isinstance(found, ValueError):
             raise found
         return found
@@ -126,14 +127,19 @@ class Renderer(ABC):
                 for text in strict_json.texts(message)
             ]
             named += [("a tool", text) for text in strict_json.texts(said.tools)]
+        # Of millions of lines, nearly all have nothing wrong in any text.
+        if not self._reader.complaint("\n".join(text for _, text in named)):
+            return None
         for name, text in named:
             if wrong := self._reader.complaint(text):
                 return f"{name} {wrong}"
         return None
 
-    def is_rendered_by(self, device: "og.Tokenizer", said: Said, example: Example) -> bool:
-        """Return whether the device's tokenizer would render a chat as the prompt that was trained on."""
-        return True
+    def begin_on_device(
+        self, device: device_tokenizer.Device, said: Sequence[Said]
+    ) -> Callable[[], Sequence[str | None]] | None:
+        """Let the device render the prompts of chats, as chats.begin does; None if it renders none."""
+        return None
 
     def excess(self, example: Example) -> str | None:
         """Return in words by how much an example is too long, or None."""
@@ -141,15 +147,14 @@ class Renderer(ABC):
         return f"{length} tokens, more than max_seq_len {limit}" if length > limit else None
 
     def has_room(self, example: Example) -> bool:
-        """Return whether an example that is cut keeps a token of the answer, and the one that ends it."""
-        return example["prompt_tokens"] <= self._adapter.max_seq_len - 2
+        """Return whether an example that is cut keeps a token of the answer."""
+        return example["prompt_tokens"] < self._adapter.max_seq_len
 
     def truncate(self, example: Example, excess: str) -> None:
-        """Cut an example's answer, and end it as the whole one ends."""
+        """Cut an example's answer, which then has no end that it did not get to: nobody is to learn to stop there."""
         if self._adapter.response_schema is not None:
             raise ValueError(f"{excess}, and an answer that is cut satisfies no response_schema: choose too_long skip")
-        ids = example["input_ids"]
-        example["input_ids"] = ids[: self._adapter.max_seq_len - 1] + ids[-1:]
+        example["input_ids"] = example["input_ids"][: self._adapter.max_seq_len]
 
     def _count_control(self, ids: Sequence[int]) -> int:
         return sum(map(self._control.__contains__, ids))
@@ -176,9 +181,10 @@ class OwnTemplate(Renderer):
     def question_template(self, system: str = "") -> str:
         return self._adapter.template
 
-    def _rendered(self, said: Said) -> Rendered:
-        assert isinstance(said, dict)
-        return Rendered(*templates.render(self._adapter.template, said))
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        return lambda: [
+            Rendered(*templates.render(self._adapter.template, each)) for each in said if isinstance(each, dict)
+        ]
 
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         if ids[-1] not in self._eos_ids:
@@ -222,24 +228,44 @@ class ChatTemplate(Renderer):
         escaped = text.replace("{", "{{").replace("}", "}}")
         return escaped.replace(QUESTION, "{prompt}").replace(ANSWER, f"{{{RESPONSE}}}")
 
-    def is_rendered_by(self, device: "og.Tokenizer", said: Said, example: Example) -> bool:
-        assert isinstance(said, Chat)
-        return device_tokenizer.rendered(device, said.messages[:-1], said.tools, self._plain) == example["prompt"]
+    def begin_on_device(
+        self, device: device_tokenizer.Device, said: Sequence[Said]
+    ) -> Callable[[], Sequence[str | None]] | None:
+        asked = [Chat(each.messages[:-1], each.tools) for each in said if isinstance(each, Chat)]
+        return device.begin(asked, self._plain)
 
-    def _text(self, messages: Sequence[dict], said: Chat, *, asks: bool = False) -> str:
-        return chats.text(self._tokenizer, messages, said.tools, self._plain, asks=asks)
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        spoken = [each for each in said if isinstance(each, Chat)]
+        places = [self._answers(each) for each in spoken]
+        asked = []
+        for chat, answers in zip(spoken, places, strict=True):
+            asked.append(chats.Asked(chat.messages, chat.tools))
+            asked += [chats.Asked(chat.messages[:place], chat.tools, asks=True) for place in answers]
+        rendered = chats.begin(self._tokenizer, asked, self._plain)
 
-    def _rendered(self, said: Said) -> Rendered:
-        assert isinstance(said, Chat)
-        whole = self._text(said.messages, said)
-        answers = [place for place, each in enumerate(said.messages) if each["role"] == formats.ASSISTANT]
-        if self._adapter.turns == "last":
-            answers = answers[-1:]
-        given = [self._text(said.messages[:place], said, asks=True) for place in answers]
-        for prompt, place in zip(given, answers, strict=True):
+        def wait() -> list[Rendered | ValueError]:
+            texts = iter(rendered())
+            return [self._parted(next(texts), list(itertools.islice(texts, len(answers)))) for answers in places]
+
+        return wait
+
+    def _answers(self, said: Chat) -> list[int]:
+        """Return the places of the answers that are learned."""
+        found = [place for place, each in enumerate(said.messages) if each["role"] == formats.ASSISTANT]
+        return found[-1:] if self._adapter.turns == "last" else found
+
+    def _parted(self, whole: str | ValueError, given: Sequence[str | ValueError]) -> Rendered | ValueError:
+        """Return a chat's text in its parts, by the texts up to where each of its answers begins."""
+        starts = []
+        if isinstance(whole, ValueError):
+            return whole
+        for prompt in given:
+            if isinstance(prompt, ValueError):
+                return prompt
             if not whole.startswith(prompt):
-                raise ValueError(REWRITTEN + ("" if place == answers[-1] else ": choose turns last"))
-        *earlier, last = map(len, given)
+                return ValueError(REWRITTEN + ("" if prompt is given[-1] else ": choose turns last"))
+            starts.append(len(prompt))
+        *earlier, last = starts
         return Rendered(whole[:last], whole[last:], tuple(earlier))
 
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
@@ -279,7 +305,9 @@ class ChatTemplate(Renderer):
 
     def _own_control(self, said: Chat) -> int:
         bare = [{**each, "content": "x"} if each["content"] else each for each in said.messages]
-        return self._count_control(tokens.encode(self._tokenizer, self._text(bare, said)))
+        return self._count_control(
+            tokens.encode(self._tokenizer, chats.text(self._tokenizer, bare, said.tools, self._plain))
+        )
 
 
 class Plain(Renderer):
@@ -293,9 +321,9 @@ class Plain(Renderer):
         start, end = (mark.replace("{", "{{").replace("}", "}}") for mark in (self._start, self._end()))
         return f"{start}{{prompt}}{{{RESPONSE}}}{end}"
 
-    def _rendered(self, said: Said) -> Rendered:
-        assert isinstance(said, str)
-        return Rendered(self._start, said + self._end())
+    def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
+        end = self._end()
+        return lambda: [Rendered(self._start, each + end) for each in said if isinstance(each, str)]
 
     def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
         if self._count_control(ids) != bool(self._start) + 1:

@@ -97,7 +97,9 @@ def test_a_lock_that_names_what_is_no_output_is_a_sentence_and_nothing_is_remove
     Path("models/link").symlink_to(elsewhere)
     named = path.format(elsewhere=elsewhere)
     Path("dvc.lock").write_text(yaml.safe_dump({"stages": {"a": {"outs": [{"path": named}]}}}), encoding="utf-8")
-    with pytest.raises(UserError, match=r"^dvc\.lock names .*, which is not in models, packages, prepared, reports of"):
+    with pytest.raises(
+        UserError, match=r"^dvc\.lock names .*, which is not in downloads, models, packages, prepared, "
+    ):
         clean.main()
     assert set(OUTPUTS) <= present()
     assert (elsewhere / "x").exists()

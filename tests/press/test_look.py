@@ -10,6 +10,7 @@ from press import look
 from press.core.errors import UserError
 from press.data.examples import Example
 from press.sources import tokenizers
+from press.training import looking
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = tokenizers.of_bytes()
@@ -22,7 +23,7 @@ def example(text: str, prompt_tokens: int, **more: object) -> Example:
 
 def test_what_is_learned_is_marked_and_control_tokens_are_seen():
     shown = example("<|im_start|>a\nbc<|im_end|>d<|im_end|>", 6, learned=[(3, 6)])
-    learned = look.flags(shown, response_only=True)
+    learned = looking.flags(shown, response_only=True)
     assert learned == [False] * 3 + [True] * 5
     assert look.text(TOKENIZER, shown, learned, colour=False) == "<|im_start|>a⏎\n⟦bc<|im_end|>d<|im_end|>⟧"
     coloured = look.text(TOKENIZER, shown, learned, colour=True)
@@ -30,9 +31,9 @@ def test_what_is_learned_is_marked_and_control_tokens_are_seen():
         "\033[36m<|im_start|>\033[0ma⏎\n\033[32mbc\033[0m\033[36m<|im_end|>\033[0m\033[32md\033[0m"
         "\033[36m<|im_end|>\033[0m"
     )
-    assert look.flags(shown, response_only=False) == [True] * 8
+    assert looking.flags(shown, response_only=False) == [True] * 8
     alone = example("ab", 1)
-    assert look.text(TOKENIZER, alone, look.flags(alone, response_only=True), colour=False) == "a⟦b⟧"
+    assert look.text(TOKENIZER, alone, looking.flags(alone, response_only=True), colour=False) == "a⟦b⟧"
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_what_is_learned_is_marked_and_control_tokens_are_seen():
     [("\033[31mred", "\\x1b[31mred"), ("a\r\tb", "a\\r\\tb"), ("\u202ea", "\\u202ea"), ("é 🌍\n", "é 🌍⏎\n")],
 )
 def test_no_character_is_a_command_to_the_terminal(text, seen):
-    assert look.visible(text) == seen
+    assert looking.visible(text) == seen
 
 
 @pytest.fixture

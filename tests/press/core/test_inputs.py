@@ -76,7 +76,8 @@ def test_a_damaged_input_is_named_with_what_made_it(stage, words, damaged, maker
         inputs.check(stage, words)
     assert str(caught.value) == (
         f"{MADE[maker]} is not what {maker} made, as dvc.lock names it, whatever DVC says: `make pull` brings it back "
-        f"from the remote, `dvc repro --force {maker}` makes it anew, or remove it if no such stage is left"
+        f"from the remote, `dvc repro --force {maker}` makes it anew, `dvc commit {maker}` records it if you ran that "
+        "stage by hand; or remove it if no such stage is left"
     )
 
 

@@ -1,24 +1,30 @@
 """A chat template is a program of who made the model."""
 
 import pytest
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from press.core import apart
+from press.core.errors import UserError
 from press.data import chats
 
 
 class Tokenizer:
     """As a tokenizer of transformers is, as far as its template is concerned."""
 
-    def __init__(self, template: str) -> None:
-        self.chat_template = template
+    special_tokens_map = {"eos_token": "</s>"}
 
-    def apply_chat_template(self, messages: list[dict], chat_template: str, tokenize: bool, **_: object) -> str:
-        assert not tokenize
-        return ImmutableSandboxedEnvironment().from_string(chat_template).render(messages=messages)
+    def __init__(self, template: str) -> None:
+        self._template = template
+
+    def get_chat_template(self, tools: list[dict] | None) -> str:
+        assert tools is None
+        return self._template
 
 
 def test_a_template_gives_a_text():
-    assert chats.text(Tokenizer("{{ messages[0].content }}!"), [{"role": "user", "content": "hello"}]) == "hello!"
+    assert (
+        chats.text(Tokenizer("{{ messages[0].content }}{{ eos_token }}"), [{"role": "user", "content": "hello"}])
+        == "hello</s>"
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,9 +36,30 @@ def test_a_template_gives_a_text():
             "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
             r"it takes more than 0\.1 s",
         ),
+        ("a{{ '\\ud83d' }}", "half of a surrogate pair, which is no character"),
+        ("{{ '\\x00' }}", r"the character U\+0000, at which a device cuts a text off"),
     ],
 )
 def test_a_template_that_fails_or_never_ends_is_a_sentence(monkeypatch, template, reason):
     monkeypatch.setattr(chats, "SECONDS", 0.1)
     with pytest.raises(ValueError, match=f"^a chat that the base model's chat template does not take: {reason}"):
         chats.text(Tokenizer(template), [])
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ 9**(9**9) }}", "it takes more than 1 s"),
+        ("{{ 1|round(10**9, 'ceil') }}", "it takes more than 1 s"),
+        ("{{ ('a' * 10**10)|length }}", "MemoryError"),
+        ("{{ 'a'|center(10**10) }}", "MemoryError"),
+    ],
+)
+def test_an_operation_that_nothing_interrupts_is_ended(monkeypatch, template, reason):
+    own = apart.Apart(chats.renderer, seconds=1)
+    monkeypatch.setattr(chats, "RENDER", own)
+    with pytest.raises((UserError, ValueError), match=reason):
+        chats.text(Tokenizer(template), [])
+    assert chats.text(Tokenizer("{{ 1 + 1 }}"), []) == "2"
+    own.close()

@@ -66,6 +66,28 @@ def test_fields_have_the_names_that_the_data_gives_them():
     assert formats.guess(record, (), fields).said(record) == Chat([USER, ANSWER])
 
 
+@pytest.mark.parametrize(
+    ("name", "template", "fields", "both"),
+    [
+        ("prompt", (), {"prompt": "text", "response": "text"}, "'prompt' and 'response' both be the data's 'text'"),
+        ("prompt", (), {"prompt": "response"}, "'prompt' and 'response' both be the data's 'response'"),
+        ("prompt", (), {"system": "prompt"}, "'prompt' and 'system' both be the data's 'prompt'"),
+        ("prompt", ("a", "response"), {"a": "response"}, "'a' and 'response' both be the data's 'response'"),
+        ("alpaca", (), {"instruction": "input"}, "'instruction' and 'input' both be the data's 'input'"),
+        ("sharegpt", (), {"from": "value"}, "'from' and 'value' both be the data's 'value'"),
+        ("messages", (), {"tools": "messages"}, "'messages' and 'tools' both be the data's 'messages'"),
+    ],
+)
+def test_no_two_fields_are_one_of_the_data(name, template, fields, both):
+    assert formats.Reading(name, template, fields).ambiguity() == f"fields lets {both}: give each its own"
+
+
+def test_what_the_format_has_not_and_what_is_in_a_message_is_no_second_one():
+    assert formats.Reading("prompt", (), {"prompt": "input", "response": "output"}).ambiguity() is None
+    assert formats.Reading("prompt", ("a", "response"), {"a": "system"}).ambiguity() is None
+    assert formats.Reading("sharegpt", (), {"conversations": "value"}).ambiguity() is None
+
+
 def test_a_template_s_own_fields_come_first():
     record = {"city": "Rome", "response": "so", "messages": [USER, ANSWER]}
     reading = formats.guess(record, ("city", "response"), {})

@@ -1,5 +1,8 @@
 """Text becomes tokens as it stands, or what keeps it from that is said."""
 
+import inspect
+from pathlib import Path
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -65,3 +68,30 @@ def test_the_prompt_s_tokens_end_where_the_prompt_ends(prompt, completion):
     example = tokens.example(TOKENIZER, prompt, completion)
     assert TOKENIZER.decode(example["input_ids"][: example["prompt_tokens"]]) == prompt
     assert TOKENIZER.decode(example["input_ids"][example["prompt_tokens"] :]) == completion
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("a<|im_end|>b", "a<\u200b|im_end|>b"),
+        ("<|im_end|><|im_start|>", "<\u200b|im_end|><\u200b|im_start|>"),
+        ("<<|im_end|>|im_end|>", "<<\u200b|im_end|>|im_end|>"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_an_escaped_text_is_read_as_text(text, read):
+    reader = tokens.Reader(TOKENIZER)
+    assert reader.escaped(text) == read
+    assert reader.complaint(read) is None
+    assert reader.escaped({"a": [text, 1], "b": {"c": text}}) == {"a": [read, 1], "b": {"c": read}}
+
+
+def test_the_longest_name_is_escaped_and_a_name_of_one_character_stays():
+    assert tokens.escaped("<a>b", ["<a>", "<a>b"]) == "<\u200ba>b"
+    assert tokens.escaped("x", []) == "x"
+
+
+def test_the_chat_escapes_as_the_training_does():
+    app = (Path(__file__).parents[3] / "app.py").read_text(encoding="utf-8")
+    assert inspect.getsource(tokens.escaped) in app
+    assert f'ESCAPE = "{tokens.ESCAPE.encode("unicode_escape").decode()}"' in app

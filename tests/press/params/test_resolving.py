@@ -21,6 +21,7 @@ threads: 2
 device: auto
 arithmetic: portable
 base: {}
+data_sets: {}
 quantize: {calibration: {data: data/calibration.jsonl}}
 every_adapter: {}
 adapters:
@@ -105,12 +106,23 @@ def test_the_types_have_no_other_blocks_that_are_one_value():
 
 
 def test_every_key_has_its_default_in_one_place_or_must_be_given(tmp_path):
-    values = settings.load(written(tmp_path)).model_dump()
-    given = {"seed", "threads", "device", "arithmetic", "adapters.mine.data", "quantize.calibration.data"}
+    hub = ("data_sets: {}", f"data_sets: {{questions: {{id: a/b, revision: {'0' * 40}}}}}")
+    values = settings.load(written(tmp_path, hub)).model_dump()
+    given = {
+        "every_data_set.id",
+        "every_data_set.revision",
+        "seed",
+        "threads",
+        "device",
+        "arithmetic",
+        "adapters.mine.data",
+        "quantize.calibration.data",
+    }
     given |= {"evaluate.general.data", "evaluate.tasks.folder", "gates"}
-    values["every_adapter"], values["every_target"] = values["adapters"].pop("mine"), values["targets"].pop("cpu")
+    for block, name in {"data_sets": "questions", "adapters": "mine", "targets": "cpu"}.items():
+        values[resolving.EVERY[block]] = values[block].pop(name)
     found = {name.replace("every_adapter.data", "adapters.mine.data") for name in nested.flat(values)}
-    assert found - {"adapters", "targets"} - given == set(nested.flat(DEFAULTS)) - {
+    assert found - resolving.EVERY.keys() - given == set(nested.flat(DEFAULTS)) - {
         f"gates.{name}" for name in nested.flat(GATES)
     }
 

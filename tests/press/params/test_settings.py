@@ -89,7 +89,7 @@ MISTAKES = [
     ),
     (
         {("base", "package", "model"): "https://huggingface.co/owner/model"},
-        "base.package.model is 'https://huggingface.co/owner/model', but must be a model's name on the hub, such as "
+        "base.package.model is 'https://huggingface.co/owner/model', but must be a name on the hub, such as "
         "owner/model",
     ),
     (
@@ -240,7 +240,7 @@ MISTAKES = [
     *(
         (
             base("hub", id=name, revision="0" * 40),
-            f"base.hub.id is {name!r}, but must be a model's name on the hub, such as owner/model",
+            f"base.hub.id is {name!r}, but must be a name on the hub, such as owner/model",
         )
         for name in ("a/b/c", "../../x", "owner/..", "owner/model?x=1", "https://huggingface.co/a/b")
     ),
@@ -258,6 +258,23 @@ MISTAKES = [
             "azureml://registries/a b/models/m/versions/1",
         )
     ),
+    # data sets of the hub
+    (
+        {("data_sets",): {"a": {"id": "a/b", "revision": "main", "config": None, "split": "train", "data_files": []}}},
+        "data_sets.a.revision is 'main', but must be a full commit hash: 40 hexadecimal digits, since a branch or a "
+        "tag can move",
+    ),
+    *(
+        (
+            {
+                ("data_sets",): {
+                    "a": {"id": "a/b", "revision": "0" * 40, "config": None, "split": "a", "data_files": [x]}
+                }
+            },
+            f"data_sets.a.data_files: it names {x!r}, but can name only files in the data set's repository",
+        )
+        for x in ("../a.csv", "/etc/passwd", "https://example.com/a.csv", "hf://datasets/a/b.csv", "~/a.csv")
+    ),
     # formats
     (
         {("adapters", "travel", "format"): "chatml"},
@@ -267,6 +284,10 @@ MISTAKES = [
         {("adapters", "travel", "fields"): {"answer": "a"}, ("adapters", "travel", "format"): "alpaca"},
         "adapters.travel: fields names 'answer', but the format alpaca has only input, instruction, output, prompt, "
         "response, system",
+    ),
+    (
+        {("adapters", "travel", "fields"): {"prompt": "response"}, ("adapters", "travel", "format"): "prompt"},
+        "adapters.travel: fields lets 'prompt' and 'response' both be the data's 'response': give each its own",
     ),
     (
         {("adapters", "travel", "fields"): {"prompt": 7}},

@@ -1,4 +1,4 @@
-"""The Hugging Face hub for tests: the part of its REST API on loopback that the hub's client needs to read models.
+"""The Hugging Face hub for tests, on loopback: what the hub's client needs of its REST API for models and data sets.
 
 `Hub.environment` leads the real client here. Every repository has one revision, REVISION. As on the hub, small files
 are in git; weights and other large files have a SHA-256 and lie in a store under another host name, which takes no
@@ -20,11 +20,11 @@ TOKEN = "hf_the_token_that_this_server_takes"
 # What the hub keeps in git; larger files go to its large file storage.
 GIT_LIMIT = 1 << 20
 
-MODEL = r"/api/models/(?P<repo>[^/]+/[^/]+)"
+MODEL = r"/api/(?:models|datasets)/(?P<repo>[^/]+/[^/]+)"
 ROUTES = {
     rf"{MODEL}/revision/(?P<revision>[^/]+)": "info",
     rf"{MODEL}/tree/(?P<revision>[^/]+)": "tree",
-    r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)": "resolve",
+    r"(?:/datasets)?/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<name>.+)": "resolve",
     r"/store/(?P<repo>[^/]+/[^/]+)/(?P<revision>[^/]+)/(?P<name>.+)": "store",
 }
 
@@ -43,7 +43,7 @@ class Repository:
         """Describe a file as the hub's listing of a tree does."""
         content = path.read_bytes()
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        entry = {"type": "file", "path": path.name, "size": len(content), "oid": blob}
+        entry = {"type": "file", "path": path.relative_to(self.folder).as_posix(), "size": len(content), "oid": blob}
         if path.suffix == ".safetensors" or len(content) > GIT_LIMIT:
             entry["lfs"] = {"oid": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 134}
         return entry
@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
         if revision != REVISION:
             return self.refuse(404, "RevisionNotFound", f"Invalid rev id: {revision}")
         if name is None:
-            entries = [repository.entry(path) for path in sorted(repository.folder.iterdir())]
+            entries = [repository.entry(path) for path in sorted(repository.folder.rglob("*")) if path.is_file()]
             return self.reply({"info": info(repo, entries), "tree": entries}[answer])
         if answer == "store":
             return self.store(repository.folder / name)
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         entry, headers = repository.entry(path), {"X-Repo-Commit": REVISION}
         if "lfs" not in entry:
             return self.send_file(path, None, {**headers, "ETag": f'"{entry["oid"]}"'})
-        store = f"http://localhost:{self.hub.server.server_port}/store/{repo}/{REVISION}/{path.name}"
+        store = f"http://localhost:{self.hub.server.server_port}/store/{repo}/{REVISION}/{entry['path']}"
         linked = {"X-Linked-Size": str(entry["size"]), "X-Linked-ETag": f'"{entry["lfs"]["oid"]}"'}
         return self.begin(302, {**headers, **linked, "Location": store, "Content-Length": "0"})
 

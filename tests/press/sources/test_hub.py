@@ -135,7 +135,7 @@ def test_what_hf_download_has_brought_needs_no_hub(hub: Hub, stage: Fetch, store
     ("words", "parts"),
     [
         ({"model": "press/none"}, ("the hub has no model press/none that you can read: mend base.hub.id or log in",)),
-        ({"model": "a/b/c"}, ("base.hub.id is 'a/b/c', but must be a model's name on the hub, such as owner/model",)),
+        ({"model": "a/b/c"}, ("base.hub.id is 'a/b/c', but must be a name on the hub, such as owner/model",)),
         ({"revision": "6" * 40}, (f"the hub has no {MODEL} at revision {'6' * 40}", "mend base.hub.revision")),
         ({"HF_TOKEN": "hf_of_somebody_else"}, (f"the hub does not take your token for {MODEL}: run `hf auth login`",)),
         ({"HF_HUB_OFFLINE": "1"}, ("the hub could not be reached", "please unset the `HF_HUB_OFFLINE`")),

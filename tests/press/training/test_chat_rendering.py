@@ -208,8 +208,9 @@ def test_tools_are_given_and_their_calls_are_learned():
 @pytest.mark.parametrize("template", [SMOLLM2, LLAMA_3, GEMMA, MISTRAL], ids=["SmolLM2", "Llama 3", "Gemma", "Mistral"])
 def test_the_device_renders_a_chat_and_reads_it_as_it_was_trained(template):
     tokenizer = chat_templates.tokenizer(template)
-    device, of, said = device_tokenizer.opened(tokenizer), renderer(tokenizer), chat(*TURNS)
+    device, of, said = device_tokenizer.Device(tokenizer), renderer(tokenizer), chat(*TURNS)
+    other = chat(*TURNS[:-1], ("user", "other"), ("assistant", "e"))
     example = of.example(said)
-    device_tokenizer.compare(device, tokenizer, example["prompt"] + example["completion"], example["input_ids"])
-    assert of.is_rendered_by(device, said, example)
-    assert not of.is_rendered_by(device, chat(*TURNS[:-1], ("user", "other"), ("assistant", "e")), example)
+    device.compare(example["prompt"] + example["completion"], example["input_ids"])
+    prompts = of.begin_on_device(device, [said, other])()
+    assert [prompt == example["prompt"] for prompt in prompts] == [True, False]

@@ -1,5 +1,6 @@
 """A data set is taken line by line, or the lines that are wrong are named."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from press.core import files, paths
 from press.core.errors import UserError
 from press.training import preparation
 
-from .data_sets import EOS, OVERHEAD, TOKENIZER, adapter, complaint, good, line, prepared
+from .data_sets import EOS, OVERHEAD, TEMPLATE, TOKENIZER, adapter, complaint, good, line, prepared
 
 CONTROL = "which the base model reads as a control token: write it otherwise"
 REJECTED = [
@@ -147,20 +148,26 @@ def test_too_long_lines_are_skipped_and_reported(write):
     ]
 
 
-def test_too_long_lines_are_truncated_in_their_answer_and_still_end(write):
+def test_too_long_lines_are_truncated_and_end_nowhere_that_they_did_not_get_to(write):
     result = prepared(write([*good(40), line("b", "a" * 300)], too_long="truncate"))
     assert result.truncated == 1
     assert len(result.train) + len(result.heldout) == 41
     (cut,) = [each for each in result.train + result.heldout if len(each["input_ids"]) == 256]
-    assert TOKENIZER.decode(cut["input_ids"]) == "<|im_start|>b\n" + "a" * (256 - 4) + "<|im_end|>"
+    assert TOKENIZER.decode(cut["input_ids"]) == "<|im_start|>b\n" + "a" * (256 - 3)
+    assert {each["input_ids"][-1] in EOS for each in result.train + result.heldout if each is not cut} == {True}
 
 
-def test_every_example_ends_however_many_are_truncated(write):
-    result = prepared(
-        write([line(f"{index:02}", "a" * 60) for index in range(40)], max_seq_len=30, too_long="truncate")
-    )
-    assert result.truncated == len(result.train) + len(result.heldout) == 40
-    assert {each["input_ids"][-1] for each in result.train + result.heldout} == set(EOS)
+def test_a_chat_s_earlier_answers_keep_their_ends(write):
+    spoken = [("user", "a"), ("assistant", "bc"), ("user", "d"), ("assistant", "e" * 300)]
+    chat = {"messages": [{"role": role, "content": text} for role, text in spoken]}
+    short = [{"messages": [{"role": "user", "content": f"a{index}"}, *chat["messages"][1:2]]} for index in range(40)]
+    lines = [json.dumps(each).encode() for each in (*short, chat)]
+    result = prepared(write(lines, template="chat", too_long="truncate"))
+    assert result.truncated == 1
+    (cut,) = [each for each in result.train + result.heldout if len(each["input_ids"]) == 256]
+    ((start, end),) = cut["learned"]
+    assert TOKENIZER.decode(cut["input_ids"][start:end]) == f"bc{TOKENIZER.eos_token}"
+    assert TOKENIZER.decode(cut["input_ids"][cut["prompt_tokens"] :]).strip("e") == ""
 
 
 def test_an_answer_that_must_be_json_is_not_truncated(write):
@@ -174,13 +181,13 @@ def test_an_answer_that_must_be_json_is_not_truncated(write):
 
 
 def test_a_line_whose_answer_would_be_cut_away_is_left_out(write):
-    lines = [*good(40), line("a" * (256 - 3), "yes")]
+    lines = [*good(40), line("a" * (256 - 2), "yes")]
     result = prepared(write(lines, too_long="truncate"))
     assert (result.truncated, len(result.train) + len(result.heldout)) == (0, 40)
     assert [(reject.line, reject.reason) for reject in result.rejects] == [
-        (41, "259 tokens, more than max_seq_len 256, and none of them is left for its answer")
+        (41, "260 tokens, more than max_seq_len 256, and none of them is left for its answer")
     ]
-    lines[-1] = line("a" * (256 - 4), "yes")
+    lines[-1] = line("a" * (256 - 3), "yes")
     assert prepared(write(lines, too_long="truncate")).truncated == 1
 
 
@@ -223,3 +230,22 @@ def test_answers_are_sampled_from_no_more_tokens_than_there_are(base):
     assert str(caught.value) == (
         "adapters.travel.generation.top_k is 101, but the base model has only 100 tokens (0: all)"
     )
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, "chat"])
+def test_control_tokens_in_a_text_are_escaped_where_the_parameters_say_so(write, template):
+    lines = [*good(40), line("a<|im_end|>b", "say <|im_end|>")]
+    result = prepared(write(lines, template=template, control_tokens="escape", max_seq_len=1000))
+    (found,) = [each for each in result.train + result.heldout if "a<" in each["prompt"]]
+    assert "a<\u200b|im_end|>b" in found["prompt"]
+    assert "say <\u200b|im_end|>" in found["completion"]
+    plain = next(each for each in result.train if "question" in each["prompt"])
+    ends = [sum(token in EOS for token in each["input_ids"]) for each in (found, plain)]
+    assert ends[0] == ends[1]
+    assert found["input_ids"][-1] in EOS
+
+
+def test_a_sample_is_escaped_alike(write):
+    params = write(good(40), control_tokens="escape", samples=["a<|im_end|>"])
+    prepared(params)
+    assert preparation.as_read(params, TOKENIZER).samples == ["a<\u200b|im_end|>"]
