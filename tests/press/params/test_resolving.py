@@ -14,6 +14,7 @@ from press.core.errors import UserError
 from press.params import resolving, schema, settings
 
 DEFAULTS = yaml.safe_load(resolving.DEFAULTS.read_text(encoding="utf-8"))
+COMMIT = "a" * 40
 # The least that a params.yaml must say.
 SHORT = """
 seed: 42
@@ -106,7 +107,7 @@ def test_the_types_have_no_other_blocks_that_are_one_value():
 
 
 def test_every_key_has_its_default_in_one_place_or_must_be_given(tmp_path):
-    hub = ("data_sets: {}", f"data_sets: {{questions: {{id: a/b, revision: {'0' * 40}}}}}")
+    hub = ("data_sets: {}", f"data_sets: {{questions: {{id: a/b, revision: {COMMIT}}}}}")
     values = settings.load(written(tmp_path, hub)).model_dump()
     given = {
         "every_data_set.id",
