@@ -1,8 +1,7 @@
 """Run a captured model with onnxruntime-genai, bare or with one of its adapters."""
 
 import json
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,13 +43,13 @@ class Runtime:
     which response schema its answers are held to.
     """
 
-    def __init__(self, model: Path, adapters: dict[str, Path], threads: int, at_once: int = 1) -> None:
+    def __init__(self, model: Path, adapters: dict[str, Path], threads: int, batch: int = 1) -> None:
         """Load a model.
 
-        :param at_once: how many prompts `answers` answers side by side
+        :param batch: how many prompts `answers` answers together
         """
         self._threads = threads
-        self._at_once = at_once
+        self._batch = batch
         self._bare = self._load(model)
         self._tokenizer = og.Tokenizer(self._bare.model)
         self._adapters = og.Adapters(self._bare.model)
@@ -107,39 +106,60 @@ class Runtime:
             in an object can break it, or the end of an answer that did not end by itself.
         :param before: token ids that the prompt's stand behind
         """
-        loaded, ids = self._with(adapter), [*before, *self.encode(prompt)]
-        longest = min(len(ids) + given["max_new_tokens"], loaded.context)
-        length = max(longest, loaded.room(len(ids)) if loaded.window else 0)
-        schema = None if free else self._schemas.get(adapter)
-        generator = self._generator(loaded, length, adapter, given=given, schema=schema)
-        generator.append_tokens(ids)
-        tokens = []
-        while not generator.is_done() and len(ids) + len(tokens) < longest:
-            generator.generate_next_token()
-            tokens.append(int(generator.get_next_tokens()[0]))
-            if given["stop"] and any(stop in self._tokenizer.decode(tokens) for stop in given["stop"]):
-                break
-        ended = len(ids) + len(tokens) < longest
-        return decoding.cut(self._tokenizer.decode(tokens), given["stop"]), ended
+        ids = [*before, *self.encode(prompt)]
+        return self._answer([ids], adapter, given, None if free else self._schemas.get(adapter))[0]
 
     def answers(
         self, prompts: Sequence[str], adapter: str | None, given: Mapping[str, Any] = PLAIN, free: bool = False
     ) -> list[tuple[str, bool]]:
-        """Return what `answer` has for each prompt.
+        """Return what `answer` has for each prompt, but for floats: a product of several rows rounds otherwise.
 
-        They are no batch: the products of several rows have other floats, so that answers would depend on each other.
+        What is held to a schema, and graphs of static shapes, answer one by one.
         """
-        self._with(adapter)
-        with ThreadPoolExecutor(self._at_once) as pool:
-            return list(pool.map(lambda prompt: self.answer(prompt, adapter, given, free), prompts))
+        loaded, schema = self._with(adapter), None if free else self._schemas.get(adapter)
+        rows = [self.encode(prompt) for prompt in prompts]
+        size = self._batch if schema is None and loaded.window is None else 1
+        found = {}
+        for indices in _batches(rows, size, given, loaded.context, self._tokenizer.pad_token_id):
+            answered = self._answer([rows[index] for index in indices], adapter, given, schema)
+            found |= dict(zip(indices, answered, strict=True))
+        return [found[index] for index in range(len(prompts))]
+
+    def _answer(
+        self, rows: Sequence[list[int]], adapter: str | None, given: Mapping[str, Any], schema: dict | None
+    ) -> list[tuple[str, bool]]:
+        """Return the greedy answer to each row of token ids, as `answer` does; shorter rows are padded behind."""
+        loaded, width = self._with(adapter), max(map(len, rows))
+        length = min(width + given["max_new_tokens"], loaded.context)
+        length = max(length, loaded.room(width) if loaded.window else 0)
+        generator = self._generator(loaded, length, adapter, given=given, schema=schema, batch=len(rows))
+        pad = self._tokenizer.pad_token_id
+        generator.append_tokens(np.array([row + [pad] * (width - len(row)) for row in rows], np.int32))
+        limits = [min(given["max_new_tokens"], loaded.context - len(row)) for row in rows]
+        answers: list[list[int]] = [[] for _ in rows]
+        going = [index for index, limit in enumerate(limits) if limit > 0]
+        while going and not generator.is_done():
+            generator.generate_next_token()
+            tokens = generator.get_next_tokens()
+            for index in going:
+                answers[index].append(int(tokens[index]))
+            going = [index for index in going if not self._ends(answers[index], limits[index], given["stop"])]
+        return [
+            (decoding.cut(self._tokenizer.decode(tokens), given["stop"]), len(tokens) < limit)
+            for tokens, limit in zip(answers, limits, strict=True)
+        ]
+
+    def _ends(self, tokens: list[int], limit: int, stops: Sequence[str]) -> bool:
+        """Tell whether an answer is at its end."""
+        if len(tokens) == limit or tokens[-1] in self._tokenizer.eos_token_ids:
+            return True
+        return bool(stops) and any(stop in self._tokenizer.decode(tokens) for stop in stops)
 
     def _load(self, folder: Path) -> Loaded:
         described = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)["model"]
         config = og.Config(str(folder))
-        options: dict[str, int | str] = {"intra_op_num_threads": self._threads}
-        if self._at_once > 1:
-            # Threads that spin until the others are done would take the cores from other prompts: a third of the time.
-            options["session.intra_op.allow_spinning"] = "0"
+        # Threads that spin until the others are done would take a core from whoever has something to do.
+        options = {"intra_op_num_threads": self._threads, "session.intra_op.allow_spinning": "0"}
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         static = described["type"] == "decoder-pipeline"
         window = described["decoder"]["sliding_window"]["window_size"] if static else None
@@ -161,13 +181,43 @@ class Runtime:
         min_length: int = 0,
         given: Mapping[str, Any] = PLAIN,
         schema: dict | None = None,
+        batch: int = 1,
     ) -> og.Generator:
         params = og.GeneratorParams(loaded.model)
         options = packaged.search_options(given, greedy=True)
-        params.set_search_options(max_length=max_length, min_length=min_length, **options)
+        params.set_search_options(batch_size=batch, max_length=max_length, min_length=min_length, **options)
         if schema is not None:
             params.set_guidance("json_schema", json.dumps(schema))
         generator = og.Generator(loaded.model, params)
         if adapter and adapter not in self._merged:
             generator.set_active_adapter(self._adapters, adapter)
         return generator
+
+
+def _batches(
+    rows: Sequence[list[int]], size: int, given: Mapping[str, Any], context: int, pad: int
+) -> Iterator[list[int]]:
+    """Yield the indices of rows of token ids that are answered together: short ones first, at most so many.
+
+    Rows of several lengths go together where padding the shorter ones changes no answer: the repetition penalty counts
+    it, so that a row has to have that token already, and it takes room in the context. The runtime takes the token at
+    a row's end for padding, so that such a row is alone.
+
+    :param pad: the token
+    """
+
+    def may_grow(batch: list[int], row: list[int]) -> bool:
+        if len(batch) == size or pad in (row[-1], rows[batch[-1]][-1]):
+            return False
+        unseen = float(given["repetition_penalty"]) != 1 and not all(pad in rows[index] for index in batch)
+        fits = len(row) + given["max_new_tokens"] <= context
+        return len(row) == len(rows[batch[0]]) or (fits and not unseen)
+
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
+        if batch and not may_grow(batch, rows[index]):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch

@@ -335,8 +335,10 @@ class Tasks(Block):
 
 class Evaluate(Block):
     bare_answers: Positive
+    batch: Positive
     logits_mb: Positive
     pytorch_answers: bool
+    pytorch_forgetting: bool
     general: General
     tasks: Tasks
 

@@ -1,30 +1,29 @@
 """Score each rung of the quality ladder, in PyTorch and in the captured model's runtime."""
 
+import gc
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from press.core import paths
 from press.model import checkpoints, head_tables
+from press.params.schema import Evaluate
 from press.quality import generation, heldout, scoring
 from press.quality.ladder import GENERAL, Ladder
 
 if TYPE_CHECKING:
-    import torch
     from peft import PeftModel
     from transformers import PreTrainedModel
 
     from press.model.runtime import Runtime
 
 
-def in_pytorch(steps: Ladder, graph: Path, where: str, logits_mb: int, answers: bool, trust: bool = False) -> None:
+def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, trust: bool = False) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
     All but the last may answer the held-out prompts of those adapters that have a response schema. One model is in
-    memory at a time.
+    memory at a time, and none in the end.
 
     :param where: cpu or cuda
-    :param logits_mb: MB of logits that are computed at a time
-    :param answers: whether to answer
     :param trust: whether the base's own Python code may run
     """
     from peft import PeftModel
@@ -33,13 +32,13 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, logits_mb: int, answers: 
     ends = checkpoints.eos_ids(paths.BASE)
     abouts = {name: heldout.about(name) for name in heldout.adapters(steps.texts)}
 
-    def add(model: "torch.nn.Module", rung: str, name: str, text: str) -> None:
+    def add(model: "PreTrainedModel | PeftModel", rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
         steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text], tokens))
 
     def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         about = abouts.get(text)
-        if answers and about and about["response_schema"]:
+        if params.pytorch_answers and about and about["response_schema"]:
             some = steps.texts[text]
             print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
             given = generation.answers(model, tokenizer, some, about["generation"], ends)
@@ -48,11 +47,12 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, logits_mb: int, answers: 
     base = checkpoints.load(paths.BASE, where, trust)
     vocabulary = base.config.get_text_config().vocab_size
     steps.check_disk(vocabulary)
-    tokens = logits_mb * 10**6 // (scoring.FLOAT * vocabulary)
+    tokens = params.logits_mb * 10**6 // (scoring.FLOAT * vocabulary)
     for text in steps.texts:
         add(base, "base", text, text)
         judge(base, "base", text)
     del base
+    gc.collect()
     quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where, trust))
     for text in steps.texts:
         add(quantized, "quantized", text, text)
@@ -61,7 +61,8 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, logits_mb: int, answers: 
         adapted = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
         add(adapted, "adapter", name, name)
         judge(adapted, "adapter", name)
-        add(adapted, "adapter", f"{name}.{GENERAL}", GENERAL)
+        if params.pytorch_forgetting:
+            add(adapted, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = adapted.unload()
     try:
         head_tables.put(quantized, head_tables.read(graph))

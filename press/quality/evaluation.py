@@ -1,5 +1,6 @@
 """Evaluate a target's model against PyTorch: the quality ladder, answers, benchmark tasks and sizes."""
 
+import gc
 import tempfile
 from pathlib import Path
 
@@ -24,9 +25,9 @@ def ask_runtime(steps: Ladder, target: str, params: Settings, start: list[int]) 
     from press.model.runtime import Runtime
 
     adapters = {name: paths.CONVERTED / target / name / paths.ADAPTER_FILE for name in params.adapters}
-    # Threads that answer side by side leave no core idle; other devices have one queue.
-    at_once = params.threads if params.target(target).provider == CPU else 1
-    runtime = Runtime(paths.CAPTURED / target, adapters, params.threads, at_once)
+    # Batches are tried on processors alone.
+    batch = params.evaluate.batch if params.target(target).provider == CPU else 1
+    runtime = Runtime(paths.CAPTURED / target, adapters, params.threads, batch)
     climbing.in_runtime(steps, runtime)
     metrics, table, cases = {}, {}, []
     for name in params.adapters:
@@ -49,9 +50,10 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         steps = Ladder(texts, Path(references))
         with device.explained(KNOBS):
             where = device.resolve(params.device)
-            wanted = params.evaluate
             trust, graph = params.base.trust_remote_code, captured / paths.GRAPH
-            climbing.in_pytorch(steps, graph, where, wanted.logits_mb, wanted.pytorch_answers, trust)
+            climbing.in_pytorch(steps, graph, where, params.evaluate, trust)
+        # PyTorch's last model: its parts point at each other.
+        gc.collect()
         asked, table, cases = {}, {}, []
         if provider in ort.get_available_providers():
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))

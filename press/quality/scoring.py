@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from press.data.examples import Example
 
 if TYPE_CHECKING:
     import torch
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 DIGITS = 6
 FLOAT = 4
@@ -65,7 +68,7 @@ def perplexity(loss: float) -> float:
 def record(logits: Iterable[np.ndarray], examples: Sequence[Example], path: Path) -> Scored:
     """Score a model, and write its log-probabilities to a file: it is the reference for `score`.
 
-    :param logits: of each example, fp32 of shape (tokens, vocabulary)
+    :param logits: of each example, fp32 of shape (scored tokens, vocabulary), as `scored_rows` has them
     :param path: a new file; it takes `reference_bytes`
     """
     scored = Scored()
@@ -102,8 +105,17 @@ def reference_bytes(examples: Sequence[Example], vocabulary: int) -> int:
     return sum(len(example["input_ids"]) - _first(example) for example in examples) * vocabulary * FLOAT
 
 
-def torch_logits(model: "torch.nn.Module", examples: Iterable[Example], tokens: int) -> Iterator[np.ndarray]:
-    """Yield the logits of each example, fp32 of shape (tokens, vocabulary), by a PyTorch model.
+def scored_rows(example: Example) -> slice:
+    """Return which rows of logits are scored: row i predicts token i + 1."""
+    return slice(_first(example) - 1, len(example["input_ids"]) - 1)
+
+
+def torch_logits(
+    model: "PreTrainedModel | PeftModel", examples: Iterable[Example], tokens: int
+) -> Iterator[np.ndarray]:
+    """Yield the scored rows of logits of each example, fp32 of shape (scored tokens, vocabulary), by a PyTorch model.
+
+    Its head computes no others: with a large vocabulary, it is the most of the work.
 
     :param tokens: that a batch may have, its padding included; one example at least
     """
@@ -115,16 +127,34 @@ def torch_logits(model: "torch.nn.Module", examples: Iterable[Example], tokens: 
         rows = [torch.tensor(example["input_ids"]) for example in batch]
         ids = pad_sequence(rows, batch_first=True)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        with torch.inference_mode():
-            logits = model(input_ids=ids.to(where), attention_mask=mask.to(where), use_cache=False).logits
-        for row, of in zip(rows, logits, strict=True):
-            yield of[: len(row)].float().cpu().numpy()
+        wanted = torch.zeros_like(mask, dtype=torch.bool)
+        for row, example in zip(wanted, batch, strict=True):
+            row[scored_rows(example)] = True
+        with torch.inference_mode(), _head_at(model, wanted.to(where)):
+            logits = model(input_ids=ids.to(where), attention_mask=mask.to(where), use_cache=False).logits[0]
+        for of in logits.split(wanted.sum(-1).tolist()):
+            yield of.float().cpu().numpy()
+
+
+@contextmanager
+def _head_at(model: "PreTrainedModel | PeftModel", wanted: "torch.Tensor") -> Iterator[None]:
+    """Let a model's head see the wanted positions alone, one behind the other in a batch of one.
+
+    :param wanted: bool of shape (batch, tokens)
+    """
+    # PEFT's models pass on what they have not themselves, and no type says so.
+    head = cast("torch.nn.Module", cast(Any, model).get_output_embeddings())
+    hook = head.register_forward_pre_hook(lambda _, given: given[0][wanted][None])
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def runtime_logits(logits_of: Callable[[list[int]], np.ndarray], examples: Iterable[Example]) -> Iterator[np.ndarray]:
-    """Yield the logits of each example, by what gives them for token ids."""
+    """Yield the scored rows of logits of each example, by what gives those of all its token ids."""
     for example in examples:
-        yield logits_of(example["input_ids"])
+        yield logits_of(example["input_ids"])[scored_rows(example)]
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -154,15 +184,14 @@ def _batches(examples: Iterable[Example], tokens: int) -> Iterator[list[Example]
         yield batch
 
 
-def _blocks(logits: np.ndarray, example: Example) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _blocks(rows: np.ndarray, example: Example) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the log-probabilities at the completion's tokens, some rows at a time, and those tokens.
 
-    :param logits: fp32 of shape (tokens, vocabulary); row i predicts token i + 1
+    :param rows: fp32 of shape (scored tokens, vocabulary)
     """
-    first = _first(example)
-    rows, tokens = logits[first - 1 : -1], np.array(example["input_ids"][first:])
+    tokens = np.array(example["input_ids"][_first(example) :])
     size = max(BLOCK // (FLOAT * rows.shape[1]), 1)
-    for start in range(0, len(rows), size):
+    for start in range(0, len(tokens), size):
         yield log_softmax(rows[start : start + size]), tokens[start : start + size]
 
 

@@ -11,6 +11,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.data import answers
 from press.model import graphs, packaged
+from press.model import runtime as runtime_module
 from press.model.runtime import Runtime
 
 pytestmark = pytest.mark.integration
@@ -55,10 +56,40 @@ def test_an_adapter_with_a_response_schema_is_held_to_it_unless_it_may_be_free(t
     assert answers.complaint(answer, SCHEMA)
 
 
-def test_prompts_answered_side_by_side_are_answered_as_one_by_one(tiny_quantized, in_root):
-    model, prompts = captured_to(in_root, tiny_quantized), [f"To pack {index}" for index in range(9)]
-    one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, at_once=3)
+@pytest.mark.parametrize("settings", [{}, {"repetition_penalty": 1.5}, {"stop": ["a", "e", "t"]}])
+def test_prompts_answered_together_are_answered_as_one_by_one(tiny_quantized, in_root, settings):
+    """Of several lengths, so that shorter ones are padded; in fp32, in which rows do not meet."""
+    model, given = captured_to(in_root, tiny_quantized), LENGTH | settings
+    prompts = [f"To pack {'now ' * (index % 5)}{index}" for index in range(23)]
+    one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, batch=8)
+    expected = [one.answer(prompt, None, given) for prompt in prompts]
+    assert several.answers(prompts, None, given) == expected
+    assert len(set(expected)) > 10
+
+
+def test_answers_together_end_at_the_context_each_as_alone(tiny_quantized, in_root):
+    model = captured_to(in_root, tiny_quantized)
+    one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, batch=8)
+    prompts = ["x" * length for length in (500, 505, 505, 3)]
     assert several.answers(prompts, None, LENGTH) == [one.answer(prompt, None, LENGTH) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("rows", "penalty", "expected"),
+    [
+        # Padding is 9.
+        ([[1], [1, 2], [1]], 1.0, [[0, 2, 1]]),
+        ([[1], [1, 2], [1]], 1.1, [[0, 2], [1]]),
+        ([[9, 1], [9, 1, 2], [9, 2]], 1.1, [[0, 2, 1]]),
+        ([[9, 1], [3, 1], [9, 1, 2]], 1.1, [[0, 1], [2]]),
+        ([[1, 9], [1, 2], [1, 2, 3], [1, 2, 9]], 1.0, [[0], [1, 2], [3]]),
+        ([[1]] * 5, 1.0, [[0, 1, 2], [3, 4]]),
+        ([[1], [2] * 16, [3] * 17, [4] * 17], 1.0, [[0, 1], [2, 3]]),
+    ],
+)
+def test_prompts_go_together_where_padding_changes_no_answer(rows, penalty, expected):
+    given = packaged.generation({"max_new_tokens": 4, "repetition_penalty": penalty})
+    assert list(runtime_module._batches(rows, 3, given, 20, 9)) == expected
 
 
 def test_the_base_s_own_settings_reach_the_runtime_s_config(tiny_quantized, in_root, tmp_path):

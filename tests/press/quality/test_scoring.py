@@ -21,6 +21,10 @@ def example(ids: list[int], prompt_tokens: int) -> Example:
     return Example(prompt="", completion="", input_ids=ids, prompt_tokens=prompt_tokens)
 
 
+def scored(logits: np.ndarray, of: Example) -> np.ndarray:
+    return logits[scoring.scored_rows(of)]
+
+
 def random_logits(seed: int, tokens: int, spread: float = 20) -> np.ndarray:
     return (spread * np.random.default_rng(seed).normal(size=(tokens, VOCABULARY))).astype(np.float32)
 
@@ -31,18 +35,18 @@ def test_losses_and_divergences_are_pytorch_s(tmp_path_factory, ids, data):
     first = max(some[0]["prompt_tokens"], 1)
     base, other = (random_logits(seed, len(ids)) for seed in (len(ids), ids[0]))
     path = tmp_path_factory.mktemp("reference") / "text"
-    own = scoring.record([base], some, path)
+    own = scoring.record([scored(base, some[0])], some, path)
     assert path.stat().st_size == scoring.reference_bytes(some, VOCABULARY)
-    scored = scoring.score([other], some, path)
+    compared = scoring.score([scored(other, some[0])], some, path)
     rows, others = (torch.from_numpy(logits[first - 1 : -1]) for logits in (base, other))
-    for got, logits in ((own, rows), (scored, others)):
+    for got, logits in ((own, rows), (compared, others)):
         expected = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[first:]), reduction="none")
         np.testing.assert_allclose(got.losses[0], expected.numpy(), atol=1e-5)
     expected = torch.nn.functional.kl_div(
         others.double().log_softmax(-1), rows.double().log_softmax(-1), log_target=True, reduction="none"
     ).sum(-1)
-    np.testing.assert_allclose(scored.divergences[0], expected.numpy(), rtol=1e-5, atol=1e-5)
-    np.testing.assert_array_equal(scored.agreements[0], (rows.argmax(-1) == others.argmax(-1)).float().numpy())
+    np.testing.assert_allclose(compared.divergences[0], expected.numpy(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(compared.agreements[0], (rows.argmax(-1) == others.argmax(-1)).float().numpy())
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1e-6, 1e-3, 1, 100]))
@@ -55,7 +59,7 @@ def test_a_divergence_is_never_below_0_and_0_from_itself(seed, change):
 
 def test_the_base_is_at_0_from_itself_and_agrees_everywhere(tmp_path):
     some = [example([3, 1, 2], 1), example([3, 1, 2, 9, 8], 2)]
-    logits = [random_logits(seed, len(each["input_ids"])) for seed, each in enumerate(some)]
+    logits = [scored(random_logits(seed, len(each["input_ids"])), each) for seed, each in enumerate(some)]
     base = scoring.record(logits, some, tmp_path / "text").score()
     again = scoring.score(logits, some, tmp_path / "text").score()
     assert again == {**base, "kl": 0.0, "agreement": 1.0}
@@ -67,7 +71,7 @@ def test_the_base_is_at_0_from_itself_and_agrees_everywhere(tmp_path):
 
 @pytest.mark.parametrize("value", [0, 1e4, -1e4])
 def test_uniform_logits_score_the_logarithm_of_the_vocabulary(tmp_path, value):
-    logits = np.full((4, VOCABULARY), value, np.float32)
+    logits = np.full((2, VOCABULARY), value, np.float32)
     score = scoring.record([logits], [example([1, 2, 3, 4], 2)], tmp_path / "text").score()
     assert score == {"loss": round(math.log(VOCABULARY), 6), "perplexity": pytest.approx(VOCABULARY, rel=1e-5)}
 
@@ -82,21 +86,38 @@ def test_a_hopeless_model_has_a_finite_perplexity():
     assert math.isfinite(scoring.Scored([np.array([1e6])]).score()["perplexity"])
 
 
-def test_a_batch_of_different_lengths_scores_as_each_example_alone(tiny_base: Path, tmp_path):
+@pytest.mark.parametrize("tokens", [1, 96])
+def test_a_batch_of_different_lengths_scores_as_each_example_alone(tiny_base: Path, tmp_path, tokens):
+    """Position by position, as PyTorch's own logits have it, though the head sees those that are scored alone."""
     model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
-    some = [example(list(range(40, 43 + 7 * index)), 1 + index) for index in range(6)]
+    some = [example([(40 + 7 * place * place) % 250 for place in range(3 + 7 * index)], index) for index in range(6)]
 
     def alone(ids: list[int]) -> np.ndarray:
         with torch.inference_mode():
             return model(input_ids=torch.tensor([ids])).logits[0].numpy()
 
-    batched = scoring.record(scoring.torch_logits(model, some, 96), some, tmp_path / "text")
+    batched = scoring.record(scoring.torch_logits(model, some, tokens), some, tmp_path / "text")
     single = scoring.score(scoring.runtime_logits(alone, some), some, tmp_path / "text")
-    assert [len(losses) for losses in batched.losses] == [
-        len(each["input_ids"]) - each["prompt_tokens"] for each in some
-    ]
+    for losses, each in zip(batched.losses, some, strict=True):
+        first, ids = max(each["prompt_tokens"], 1), torch.tensor(each["input_ids"])
+        expected = torch.nn.functional.cross_entropy(
+            torch.from_numpy(alone(each["input_ids"]))[first - 1 : -1], ids[first:], reduction="none"
+        )
+        np.testing.assert_allclose(losses, expected.numpy(), atol=1e-4)
     np.testing.assert_allclose(np.concatenate(batched.losses), np.concatenate(single.losses), atol=1e-4)
     assert single.score()["kl"] < 1e-6
+
+
+def test_the_head_computes_what_is_scored_and_all_of_it_again_afterwards(tiny_base: Path):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
+    seen = []
+    hook = model.get_output_embeddings().register_forward_hook(lambda _, given, out: seen.append(out.shape[:2]))
+    some = [example(list(range(40, 50)), 7), example(list(range(40, 60)), 4)]
+    rows = list(scoring.torch_logits(model, some, 10**6))
+    assert [len(each) for each in rows] == [3, 16]
+    assert seen == [(1, 19)]
+    hook.remove()
+    assert model(input_ids=torch.arange(40, 50)[None]).logits.shape[:2] == (1, 10)
 
 
 @pytest.mark.parametrize(
@@ -112,22 +133,23 @@ def test_a_batch_has_no_more_tokens_than_it_may_with_its_padding(tokens, sizes):
 def test_rows_are_scored_some_at_a_time_to_the_same_figures(tmp_path, monkeypatch):
     some = [example(list(range(9)), 2), example([3, 1, 2], 1)]
     logits = [
-        [random_logits(seed + len(each["input_ids"]), len(each["input_ids"])) for each in some] for seed in (0, 1)
+        [scored(random_logits(seed + len(each["input_ids"]), len(each["input_ids"])), each) for each in some]
+        for seed in (0, 1)
     ]
 
-    def scored(name: str) -> list[dict]:
+    def both(name: str) -> list[dict]:
         base = scoring.record(logits[0], some, tmp_path / name)
         return [base.score(), scoring.score(logits[1], some, tmp_path / name).score()]
 
-    whole = scored("whole")
+    whole = both("whole")
     monkeypatch.setattr(scoring, "BLOCK", 2 * scoring.FLOAT * VOCABULARY)
-    assert scored("parts") == whole
+    assert both("parts") == whole
     assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
 
 
 def test_what_is_in_memory_does_not_grow_with_the_reference(tmp_path, monkeypatch):
     """A map would not be traced, and is a process's memory all the same."""
-    some, logits = [example([1] * 11, 1)] * 100, np.zeros((11, 5000), np.float32)
+    some, logits = [example([1] * 11, 1)] * 100, np.zeros((10, 5000), np.float32)
     scoring.record([logits] * 100, some, tmp_path / "text")
     monkeypatch.setattr(np, "memmap", lambda *_, **__: pytest.fail("the reference is mapped"))
     tracemalloc.start()
