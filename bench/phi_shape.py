@@ -103,11 +103,11 @@ def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
         adapter = params.adapter(ADAPTER)
         return finetuning.finetune(ADAPTER, adapter, params.seed, QUANTIZED, building, resumed, words.device)
     if name == "capture":
-        result = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
-    else:
-        return conversion.convert(TARGET, ADAPTER, params, building)
-    files.write_json(result / "base.json", {"base_sha256": files.folder_digest(QUANTIZED)})
-    return result
+        with files.digesting(QUANTIZED) as digest:
+            result = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
+            files.write_json(result / "base.json", {"base_sha256": digest.result()})
+            return result
+    return conversion.convert(TARGET, ADAPTER, params, building)
 
 
 def measure(name: str, words: argparse.Namespace) -> dict:
@@ -243,8 +243,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
-        for name in ("passes", "data"):
-            Path(name).symlink_to(ROOT / name)
+        Path("passes").symlink_to(ROOT / "passes")
+        # A parameter may name no data outside of the project.
+        shutil.copytree(ROOT / "data", "data")
         rate = in_its_own_process("rates", words)
         in_its_own_process("inputs", words)
         measured = {name: in_its_own_process(name, words) for name in words.stages.split(",")}

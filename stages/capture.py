@@ -15,9 +15,9 @@ def main(target: str) -> None:
     params = settings.checked()
     output = paths.CAPTURED / target
     model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
-    with files.building(output) as building:
+    with files.building(output) as building, files.digesting(paths.QUANTIZED) as digest:
         result = graphs.build(model, params.target(target), building)
-        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": files.folder_digest(paths.QUANTIZED)})
+        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": digest.result()})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")
     machine.record(f"capture/{target}", params.arithmetic)

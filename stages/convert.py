@@ -4,7 +4,7 @@ in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, see
      models/quantized, the calibration text, models/adapters/ADAPTER, models/captured/TARGET,
      prepared/ADAPTER/adapter.json (its template, response schema and settings of generation)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;
-     reports/olive/convert/TARGET/ADAPTER.json, the run's config
+     reports/olive/convert/TARGET/ADAPTER.json, the config by which Olive makes the same
 """
 
 from press.core import arithmetic, cli, files, paths
@@ -14,8 +14,9 @@ from press.params import settings
 
 def main(target: str, adapter: str) -> None:
     params = settings.checked()
-    arithmetic.begin(params.arithmetic, params.threads)
-    device.confine(params.device)
+    if conversion.computes(target, adapter, params):
+        arithmetic.begin(params.arithmetic, params.threads)
+        device.confine(params.device)
     output = paths.CONVERTED / target / adapter
     with files.building(output) as building, device.explained(quantization.KNOBS):
         files.publish(conversion.convert(target, adapter, params, building), output)

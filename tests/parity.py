@@ -13,9 +13,8 @@ import onnx
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from passes import adapter_file
 from press.core import files
-from press.model import checkpoints, graphs, olive_run
+from press.model import adapter_inputs, checkpoints, graphs, olive_run
 from press.params import schema
 
 TOLERANCE = 2e-5
@@ -54,13 +53,7 @@ def random_adapter(quantized: Path, folder: Path, rank: int, modules: list[str],
 
 def converted(adapter: Path, layout: Path, target: Path, base: Path | None = None) -> Path:
     """Convert an adapter to a file, as the pass does; an adapter by DoRA depends on its base."""
-    tensors = adapter_file.graph_inputs(
-        LoraConfig.from_pretrained(adapter),
-        adapter_file.load_file(adapter / "adapter_model.safetensors"),
-        files.read_json(layout),
-        base,
-    )
-    adapter_file.write(tensors, target)
+    adapter_inputs.convert(adapter, layout, target, base)
     return target
 
 

@@ -86,6 +86,27 @@ for report in sys.argv[1:]:
     for report in reports:
         config = files.read_json(copy.folder / report)
         assert (copy.folder / config["output_dir"] / "model_config.json").exists(), report
+    by_hand = copy.folder / config["output_dir"] / "adapter/adapter.onnx_adapter"
+    assert files.sha256(by_hand) == files.sha256(copy.folder / "models/converted/cpu/travel/adapter.onnx_adapter")
+
+
+def test_an_adapters_file_is_made_without_what_takes_seconds_to_import(copy):
+    script = """
+import sys
+from pathlib import Path
+
+from press.model import conversion
+from press.params import settings
+
+folder = Path("by-hand")
+folder.mkdir()
+assert not conversion.computes("cpu", "travel", settings.load())
+conversion.convert("cpu", "travel", settings.load(), folder)
+print(sorted({"olive", "peft", "torch", "transformers"} & set(sys.modules)))
+"""
+    copy.environment["PYTHONPATH"] = str(copy.folder)
+    assert copy.run(PYTHON, "-c", script).stdout == "[]\n"
+    assert files.digests(copy.folder / "by-hand/adapter") == files.digests(copy.folder / "models/converted/cpu/travel")
 
 
 def test_nothing_of_this_machine_is_in_the_outputs(built):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.model import graphs, olive_run, quantization
+from press.model import adapter_inputs, graphs, olive_run, quantization
 from press.params import settings
 from press.params.providers import MERGED
 
@@ -18,7 +18,7 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
     base = check_same_base(source, captured)
     about = files.read_json(paths.PREPARED / adapter / paths.ADAPTER_MANIFEST)
     model = {**olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code), "adapter_path": str(source)}
-    config = files.read_json(source / "adapter_config.json")
+    config = files.read_json(source / adapter_inputs.CONFIG)
     manifest = {
         "name": adapter,
         "base_sha256": base,
@@ -34,17 +34,21 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
         result = graphs.build(model, params.target(target), building, merging(params))
         manifest |= {"merged": True, "files": files.digests(result)}
     else:
-        layout = captured / paths.LAYOUT
-        passes = {"convert": {"type": "AdapterFile", "layout": str(layout)}}
-        result = olive_run.run(model, passes, building) / "adapter"
-        manifest |= {
-            "file_sha256": files.sha256(result / paths.ADAPTER_FILE),
-            "dtype": files.read_json(layout)["dtype"],
-            "inputs": files.read_json(result / "inputs.json"),
-        }
-        files.remove(result / "inputs.json")
+        layout, result = captured / paths.LAYOUT, building / "adapter"
+        # What the pass does, and not by it: importing Olive would take longer than all of this.
+        olive_run.configure(model, {"convert": {"type": "AdapterFile", "layout": str(layout)}}, building)
+        result.mkdir()
+        file, trust = result / paths.ADAPTER_FILE, params.base.trust_remote_code
+        inputs = adapter_inputs.convert(source, layout, file, paths.QUANTIZED, trust)
+        manifest |= {"file_sha256": files.sha256(file), "dtype": files.read_json(layout)["dtype"], "inputs": inputs}
     files.write_json(result / paths.ADAPTER_MANIFEST, manifest)
     return result
+
+
+def computes(target: str, adapter: str, params: settings.Settings) -> bool:
+    """Whether a conversion computes with PyTorch: to merge an adapter into weights, or to measure them for DoRA."""
+    config = files.read_json(paths.ADAPTERS / adapter / adapter_inputs.CONFIG)
+    return params.target(target).adapters == MERGED or bool(config.get("use_dora"))
 
 
 def merging(params: settings.Settings) -> dict[str, dict]:

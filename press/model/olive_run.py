@@ -2,10 +2,13 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from press.core import files, paths
 from press.core.errors import UserError
+
+if TYPE_CHECKING:
+    from olive.model import ModelConfig
 
 CONFIG = "run.json"
 MODEL_CONFIG = "model_config.json"
@@ -51,6 +54,20 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict
     :param target: Olive's accelerator block (device and execution_providers); None leaves it to Olive
     :raises UserError: if a pass refused its input
     """
+    config = configure(input_model, passes, building, target)
+    failure = _run(config)
+    if isinstance(failure, UserError):
+        raise failure
+    result = building / "olive"
+    if failure or not (result / MODEL_CONFIG).exists():
+        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}: {_reason(failure)}") from failure
+    for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
+        files.remove(result / leftover)
+    return result
+
+
+def configure(input_model: dict, passes: dict[str, dict], building: Path, target: dict | None = None) -> dict[str, Any]:
+    """Return the config of a run as `run` takes it, and leave it in `building` for keep_config."""
     config: dict[str, Any] = {"input_model": input_model}
     if target:
         config |= {
@@ -65,15 +82,12 @@ def run(input_model: dict, passes: dict[str, dict], building: Path, target: dict
         "log_severity_level": WARNING,
     }
     files.write_json(building / CONFIG, config)
-    failure = _run(config)
-    if isinstance(failure, UserError):
-        raise failure
-    result = building / "olive"
-    if failure or not (result / MODEL_CONFIG).exists():
-        raise RuntimeError(f"Olive gave no model by {', '.join(passes)}: {_reason(failure)}") from failure
-    for leftover in (MODEL_CONFIG, "footprint.json", "output_footprint.json", "run_history.txt"):
-        files.remove(result / leftover)
-    return result
+    return config
+
+
+def load() -> None:
+    """Import Olive, which takes seconds."""
+    import olive.workflows  # noqa: F401
 
 
 def keep_config(building: Path, name: str) -> None:
@@ -82,6 +96,21 @@ def keep_config(building: Path, name: str) -> None:
     It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
     """
     files.write_json(paths.OLIVE_RUNS / f"{name}.json", files.read_json(building / CONFIG))
+
+
+def _undigested(model: dict) -> "ModelConfig":
+    """Return an input model by whose bytes Olive does not name its results.
+
+    It would read all of them, for a cache that is empty.
+    """
+    from olive.common.constants import LOCAL_INPUT_MODEL_ID
+    from olive.model import ModelConfig
+
+    class Undigested(ModelConfig):
+        def get_model_id(self) -> str:
+            return LOCAL_INPUT_MODEL_ID
+
+    return Undigested(**model)
 
 
 def _reason(failure: BaseException | None) -> str:
@@ -103,7 +132,9 @@ def _run(config: dict) -> BaseException | None:
         handler.addFilter(failures.filter_out)
     logger.addHandler(failures)
     try:
-        run_workflow(config, package_config=str(paths.OLIVE_PACKAGE))
+        run_workflow(
+            config | {"input_model": _undigested(config["input_model"])}, package_config=str(paths.OLIVE_PACKAGE)
+        )
     except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
         return error
     finally:

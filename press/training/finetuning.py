@@ -41,6 +41,10 @@ def finetune(
     :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
     """
     check_target_modules(name, adapter.lora.target_modules, base)
+    with files.digesting(base) as digested:
+        if adapter.training.processes == 1:
+            olive_run.load()
+    digest = digested.result()
     prepared = paths.PREPARED / name
     training = adapter.training
     fused = where == "cuda" or arithmetic.is_portable(mode)
@@ -83,7 +87,6 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    digest = files.folder_digest(base)
     discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, digest, prepared))
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
     if training.processes > 1:

@@ -1,5 +1,6 @@
 """Outputs are whole or not there, and digests name content."""
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
@@ -104,6 +105,16 @@ def test_remove_takes_a_file_a_folder_a_link_or_nothing(tmp_path):
     for path in (link, folder, folder, kept / "a"):
         files.remove(path)
     assert list(tmp_path.rglob("*")) == [kept]
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 20])
+def test_a_digest_is_that_of_all_bytes_whatever_is_read_at_a_time(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(files, "BLOCK", 8)
+    (tmp_path / "file").write_bytes(bytes(range(size)))
+    assert files.sha256(tmp_path / "file") == hashlib.sha256(bytes(range(size))).hexdigest()
+    with files.digesting(tmp_path) as digest:
+        pass
+    assert digest.result() == files.folder_digest(tmp_path)
 
 
 def test_digests_are_the_sha256_of_files_in_all_depths_sorted_by_path(tmp_path):

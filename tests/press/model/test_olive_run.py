@@ -36,6 +36,16 @@ def test_the_result_is_the_model_alone_and_the_config_is_kept(tiny_base, in_root
     assert config["passes"] == {"quantize": RTN}
 
 
+def test_the_input_models_bytes_are_not_digested_for_a_cache_that_is_empty(tiny_base, in_root, monkeypatch):
+    from olive.model.config import model_config
+
+    def digested(*_: object, **__: object) -> str:
+        raise AssertionError("digested")
+
+    monkeypatch.setattr(model_config, "hash_file", digested)
+    olive_run.run(model(tiny_base), {"quantize": RTN}, in_root)
+
+
 def test_an_earlier_runs_result_is_never_taken(tiny_base, in_root):
     first, second = in_root / "first", in_root / "second"
     first.mkdir()

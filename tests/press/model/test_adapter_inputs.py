@@ -1,13 +1,13 @@
-"""What an adapter file refuses to hold. What it computes is tested on a graph, in test_adapter_graph.py."""
+"""What an adapter file refuses to hold. What it computes is asked of a graph, in tests/passes/test_adapter_graph.py."""
 
 import numpy as np
 import pytest
-from peft import LoraConfig
 
-from passes import adapter_file
 from press.core.errors import UserError
+from press.model import adapter_inputs
 
-pytestmark = pytest.mark.integration
+pytestmark = pytest.mark.unit
+CONFIG = {"r": 3, "lora_alpha": 6}
 MODULE = "model.layers.0.mlp.down_proj"
 LAYOUT = {
     "dtype": "float16",
@@ -28,7 +28,7 @@ def weights_of(module: str) -> dict[str, np.ndarray]:
 
 
 def test_inputs_have_the_graphs_type_and_b_holds_the_scaling():
-    inputs = adapter_file.graph_inputs(LoraConfig(r=3, lora_alpha=6), weights_of(MODULE), LAYOUT)
+    inputs = adapter_inputs.graph_inputs(CONFIG, weights_of(MODULE), LAYOUT)
     assert {name: (array.shape, array.dtype) for name, array in inputs.items()} == {
         "down.lora_A": ((4, 3), np.float16),
         "down.lora_B": ((3, 2), np.float16),
@@ -38,7 +38,7 @@ def test_inputs_have_the_graphs_type_and_b_holds_the_scaling():
 
 def test_a_module_that_the_graph_does_not_have_is_refused():
     with pytest.raises(UserError, match=r"changes base_model\.model\.lm_head\.lora_A\.weight"):
-        adapter_file.graph_inputs(LoraConfig(r=3), weights_of(MODULE) | weights_of("lm_head"), LAYOUT)
+        adapter_inputs.graph_inputs(CONFIG, weights_of(MODULE) | weights_of("lm_head"), LAYOUT)
 
 
 @pytest.mark.parametrize(
@@ -47,4 +47,4 @@ def test_a_module_that_the_graph_does_not_have_is_refused():
 )
 def test_what_a_plain_branch_cannot_express_is_refused(option, value):
     with pytest.raises(UserError, match=f"uses {option}, which"):
-        adapter_file.graph_inputs(LoraConfig(r=3, **{option: value}), weights_of(MODULE), LAYOUT)
+        adapter_inputs.graph_inputs({**CONFIG, option: value}, weights_of(MODULE), LAYOUT)
