@@ -16,6 +16,7 @@ import onnx_ir as ir
 import torch
 from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
+from onnxruntime_genai.models.builders.olmo import OLMoModel
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 
@@ -34,7 +35,8 @@ def applied() -> Iterator[None]:
         repack(model, *arguments, **options)
 
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(builder, "SmolLM3Model", SmolLM3))
+        for name, repaired in {"OLMoModel": Olmo, "SmolLM3Model": SmolLM3}.items():
+            patches.enter_context(mock.patch.object(builder, name, repaired))
         patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
         # The builder imports its own modules by two names.
         for model in {builder.LlamaModel.__base__, Model}:
@@ -60,6 +62,14 @@ def prepare(config: PretrainedConfig) -> None:
         rope.setdefault("type", rope["rope_type"])
     if getattr(config, "sliding_window", None) and getattr(config, "layer_types", None) is None:
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+
+
+class Olmo(OLMoModel):
+    """Norms that subtract the mean: the builder makes them root mean square norms, with an epsilon of its own."""
+
+    def make_layernorm(self, layer_id: int, layernorm: Any, skip: bool, simple: bool, location: str) -> None:
+        self.layernorm_attrs["epsilon"] = 1e-5
+        super().make_layernorm(layer_id, layernorm, skip, False, location)
 
 
 class SmolLM3(SmolLM3Model):

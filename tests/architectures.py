@@ -52,6 +52,10 @@ ARCHITECTURES = {
     "phi3": {"num_key_value_heads": 4, **LONG_ROPE},
     "phi3 with grouped queries": {"model_type": "phi3", **SHORT_ROPE},
     "stablelm": {"use_qkv_bias": True},  # its norms have biases
+    "gemma": {},
+    "ernie4_5": {"use_bias": True, "head_dim": 32},
+    "hunyuan_v1_dense": {},
+    "olmo": {},  # its norms have no weights
 }
 
 # What matters to the graph and not to a quantizer.
@@ -73,6 +77,10 @@ ROPES_AND_WINDOWS = {
         "use_sliding_window": True,
         "sliding_window": 16,
         "max_window_layers": 1,
+    },
+    "hunyuan_v1_dense with alpha": {
+        "model_type": "hunyuan_v1_dense",
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0, "alpha": 1000.0},
     },
     "qwen3 with wide heads": {"model_type": "qwen3", "head_dim": 32},
     "phi3 with a window": {"model_type": "phi3", "sliding_window": 16, **SHORT_ROPE},

@@ -3,7 +3,8 @@
 Scaling the input channels of linears by s is undone in the module that makes their input: a norm's weight, or
 the rows of v_proj and up_proj. Known are layers of llama's shape, with q, k, v and gate, up apart or fused
 (phi3), biases (qwen2), norms of queries and keys (qwen3), norms before and after a block, and norms whose
-weight counts from one (gemma2, gemma3).
+weight counts from one (gemma2, gemma3). What makes an input that cannot be scaled, such as a norm without weight
+(olmo), leaves the linears behind it to clipping and compensated rounding.
 """
 
 import copy
@@ -28,10 +29,6 @@ class Norm:
     offset: float = field(init=False)
 
     def __post_init__(self) -> None:
-        if getattr(self.module, "weight", None) is None:
-            raise UserError(
-                f"awq cannot quantize a layer whose {type(self.module).__name__} has no weight; use rtn or gptq"
-            )
         self.offset = _gain_offset(self.module)
 
     @property
@@ -71,6 +68,17 @@ class Rows:
 
 
 @dataclass
+class Fixed:
+    """What cannot undo a scaling: its channels stay as they are, all by one and the same scale, which is 1."""
+
+    channels: int = 1
+
+    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
+        """Leave everything as it is."""
+        return torch.ones_like(scales)
+
+
+@dataclass
 class Fold:
     """Linears that read one input, and what makes it.
 
@@ -82,7 +90,7 @@ class Fold:
 
     linears: dict[str, nn.Linear]
     fused: int
-    maker: Norm | Rows
+    maker: Norm | Rows | Fixed
     head_size: int = 1
 
     @property
@@ -144,9 +152,9 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
     values, ups = _linear(layer, name, attention_inputs[-1]), _linear(layer, name, mlp_inputs[-1])
     head_size = cast(int, attention.head_dim)
     return [
-        Fold(linears(attention_inputs), 3, Norm(_find(layer, name, "input_layernorm"))),
+        Fold(linears(attention_inputs), 3, _norm(layer, name, "input_layernorm")),
         Fold({"self_attn.o_proj": output}, 1, Rows(values, kept), head_size),
-        Fold(linears(mlp_inputs), 2, Norm(_find(layer, name, second_norm))),
+        Fold(linears(mlp_inputs), 2, _norm(layer, name, second_norm)),
         Fold({"mlp.down_proj": down}, 1, Rows(ups, half)),
     ]
 
@@ -205,6 +213,12 @@ def _find(layer: nn.Module, name: str, path: str) -> nn.Module:
 
 def _linear(layer: nn.Module, name: str, path: str) -> nn.Linear:
     return cast(nn.Linear, _find(layer, name, path))
+
+
+def _norm(layer: nn.Module, name: str, path: str) -> Norm | Fixed:
+    """Return a norm as what makes an input; one without a weight has nothing to fold scales into."""
+    norm = _find(layer, name, path)
+    return Fixed() if getattr(norm, "weight", None) is None else Norm(norm)
 
 
 def _weight(norm: nn.Module) -> nn.Parameter:

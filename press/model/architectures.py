@@ -3,7 +3,9 @@
 tests/test_architectures.py builds a small random model of each; docs/models.md has the table of what it found.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from press.core.errors import UserError
@@ -16,10 +18,13 @@ class Architecture:
 
     :param models: models that have it
     :param rope_types: how their rotary embeddings may be scaled; others come out of the model builder unscaled or wrong
+    :param values: keys of config.json that may have these values alone, None where they may be left out; the model
+        builder has no code for others, or passes over them
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
+    values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
 
 
 SUPPORTED = {
@@ -27,11 +32,20 @@ SUPPORTED = {
     "mistral": Architecture("Mistral 7B"),
     "qwen2": Architecture("Qwen2, Qwen2.5"),
     "qwen3": Architecture("Qwen3"),
+    "ernie4_5": Architecture("ERNIE 4.5 0.3B"),
+    "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
+    "olmo": Architecture("OLMo 1B and 7B", values={"clip_qkv": (None,)}),
+    "gemma": Architecture("Gemma", values={"use_bidirectional_attention": (None, False)}),
     "gemma2": Architecture("Gemma 2"),
     "gemma3_text": Architecture("Gemma 3 270M and 1B"),
     "granite": Architecture("Granite 3"),
     "smollm3": Architecture("SmolLM3"),
     "phi3": Architecture("Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini", ("default", "longrope")),
+}
+
+# Architectures that transformers has and the pipeline does not take, and why, as it was found by trying.
+REFUSED = {
+    "gemma4": "it is an image-text model; of those, no text part is taken",
 }
 
 
@@ -45,6 +59,8 @@ def read(path: Path) -> dict:
 def check(config: dict) -> None:
     """Refuse the configuration, as config.json has it, of a model that the pipeline does not take."""
     name = config.get("model_type")
+    if isinstance(name, str) and name in REFUSED:
+        raise UserError(f"the base model's architecture is {name}, which this pipeline does not take: {REFUSED[name]}")
     if not isinstance(name, str) or name not in SUPPORTED:
         raise UserError(
             f"the base model's architecture is {name or 'not named'}, but those that this pipeline supports are "
@@ -56,6 +72,14 @@ def check(config: dict) -> None:
             f"the base model's rotary embeddings are scaled by {rope_type}, but those of {name} that this pipeline "
             f"supports are {', '.join(supported)}"
         )
+    for key, values in SUPPORTED[name].values.items():
+        given = config.get(key)
+        for value in given if isinstance(given, list) else [given]:
+            if value not in values:
+                raise UserError(
+                    f"the base model's config.json has {key} {json.dumps(value)}, but of {name} this pipeline supports "
+                    f"only {' or '.join(map(json.dumps, values))}"
+                )
 
 
 def rope_types(config: dict) -> set[str]:
@@ -65,4 +89,10 @@ def rope_types(config: dict) -> set[str]:
     if not isinstance(parameters, dict):
         raise UserError(f"the base model's config.json scales rotary embeddings by {parameters!r}, which is no block")
     blocks = [block for block in parameters.values() if isinstance(block, dict)] or [parameters]
-    return {str(block.get("rope_type") or block.get("type") or "default") for block in blocks}
+    return {_rope_type(block) for block in blocks}
+
+
+def _rope_type(block: dict) -> str:
+    name = str(block.get("rope_type") or block.get("type") or "default")
+    # Hunyuan's, which by the same name is a fixed scaling of the frequencies.
+    return "dynamic by alpha" if name == "dynamic" and block.get("alpha") else name
