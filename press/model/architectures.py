@@ -34,6 +34,18 @@ SUPPORTED = {
     "qwen3": Architecture("Qwen3"),
     "ernie4_5": Architecture("ERNIE 4.5 0.3B"),
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
+    "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
+    "ministral": Architecture("Ministral 8B"),
+    "granitemoehybrid": Architecture(
+        "Granite 4 Micro (dense)",
+        values={
+            "num_local_experts": (0,),
+            "layer_types": ("attention", "full_attention"),
+            "position_embedding_type": ("rope",),
+        },
+    ),
+    "nemotron": Architecture("Minitron, Nemotron 4", values={"mlp_bias": (None, False)}),
+    "phi": Architecture("Phi-1.5, Phi-2", values={"qk_layernorm": (None, False)}),
     "olmo": Architecture("OLMo 1B and 7B", values={"clip_qkv": (None,)}),
     "gemma": Architecture("Gemma", values={"use_bidirectional_attention": (None, False)}),
     "gemma2": Architecture("Gemma 2"),
@@ -43,9 +55,23 @@ SUPPORTED = {
     "phi3": Architecture("Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini", ("default", "longrope")),
 }
 
-# Architectures that transformers has and the pipeline does not take, and why, as it was found by trying.
+PER_LAYER = "the model builder leaves out its per-layer inputs and shared key-value layers: logits would be wrong"
+LATE_POSITIONS = (
+    "the model builder leaves out how queries at late positions are scaled (llama_4_scaling_beta): logits of long "
+    "prompts would be wrong"
+)
+EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
+# Architectures that transformers and the model builder know and the pipeline does not take, and why.
 REFUSED = {
-    "gemma4": "it is an image-text model; of those, no text part is taken",
+    "gemma4": PER_LAYER,
+    "gemma4_text": PER_LAYER,
+    "gpt_oss": EXPERTS,
+    "lfm2_moe": EXPERTS,
+    "ministral3": LATE_POSITIONS,
+    "mistral3": LATE_POSITIONS,
+    "phimoe": EXPERTS,
+    "qwen3_5_moe": EXPERTS,
+    "qwen3_5_moe_text": EXPERTS,
 }
 
 

@@ -38,6 +38,9 @@ def test_each_architecture_s_own_defaults_are_taken(name):
     if name == "phi3":
         # Of a configuration without weights; the models' own have it.
         config.setdefault("rope_scaling", None)
+    if name == "granitemoehybrid":
+        # By default it is a mixture of experts.
+        config |= {"num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"]}
     architectures.check(config)
 
 
@@ -90,6 +93,14 @@ def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
         (
             {"model_type": "gemma", "use_bidirectional_attention": True},
             "use_bidirectional_attention true, but of gemma this pipeline supports only null or false",
+        ),
+        (
+            {"model_type": "granitemoehybrid", "num_local_experts": 8},
+            "num_local_experts 8, but of granitemoehybrid this pipeline supports only 0",
+        ),
+        (
+            {"model_type": "granitemoehybrid", "num_local_experts": 0, "layer_types": ["attention", "mamba"]},
+            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention"',
         ),
         ({"model_type": "olmo", "clip_qkv": 8.0}, "clip_qkv 8.0, but of olmo this pipeline supports only null"),
     ],
