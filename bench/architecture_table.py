@@ -1,5 +1,7 @@
 """Test every architecture and write what came out into docs/architectures.json and the table of docs/models.md.
 
+Below it stands which architectures were tried and are refused.
+
     python -m bench.architecture_table       about two minutes
 
 A test fails if the page differs from the report, or the report's libraries from requirements.lock.
@@ -15,6 +17,7 @@ from press.model import architectures
 PAGE = ROOT / "docs/models.md"
 REPORT = ROOT / "docs/architectures.json"
 MARK = "<!-- python -m bench.architecture_table writes this table -->\n"
+MARK_OF_REFUSED = "<!-- python -m bench.architecture_table writes this table, too -->\n"
 HEAD = ("`model_type`", "models, such as", "rope", "LoRA on", "quantizers", "bare", "adapters", "int8 table")
 
 
@@ -50,7 +53,9 @@ def table(report: dict) -> str:
 
 
 def inserted(text: str, report: dict) -> str:
-    """Return the page's text with the table between its marks."""
+    """Return the page's text with the tables between their marks."""
+    body = [[f"`{name}`", reason] for name, reason in architectures.REFUSED.items()]
+    text = tested_table.inserted(text, MARK_OF_REFUSED, tested_table.rows(("`model_type`", "why it is refused"), body))
     return tested_table.inserted(text, MARK, table(report))
 
 

@@ -8,16 +8,25 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partialmethod
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
 import torch
+from olive.common.quant.nn import QuantLinear
 from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
+from onnxruntime_genai.models.builders.granite import GraniteMoEHybridModel
+from onnxruntime_genai.models.builders.lfm2 import LFM2Model
+from onnxruntime_genai.models.builders.nemotron import NemotronModel
+from onnxruntime_genai.models.builders.olmo import OLMoModel
+from onnxruntime_genai.models.builders.phi import PhiModel
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
+
+from press.model import checkpoints
 
 PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
 TWO_SIGNS = 0x88  # takes 8 from each of the two codes of 4 bits in a byte, in two's complement
@@ -34,7 +43,8 @@ def applied() -> Iterator[None]:
         repack(model, *arguments, **options)
 
     with ExitStack() as patches:
-        patches.enter_context(mock.patch.object(builder, "SmolLM3Model", SmolLM3))
+        for name, repaired in REPAIRED.items():
+            patches.enter_context(mock.patch.object(builder, name, repaired))
         patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
         # The builder imports its own modules by two names.
         for model in {builder.LlamaModel.__base__, Model}:
@@ -50,8 +60,10 @@ def prepare(config: PretrainedConfig) -> None:
 
     transformers 5 renamed or moved rope parameters: Phi-3's `type` is `rope_type`, and Gemma 3 has a block of
     them for each kind of layer. And where a config has a window but no list of layers, as Mistral's and Phi-3's,
-    every layer has it; the builder takes it that none has.
+    every layer has it; the builder takes it that none has. Ministral is Mistral with such a list.
     """
+    if config.architectures == ["MinistralForCausalLM"]:
+        config.architectures = ["MistralForCausalLM"]
     rope = getattr(config, "rope_parameters", None) or {}
     if "full_attention" in rope:
         config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
@@ -62,6 +74,53 @@ def prepare(config: PretrainedConfig) -> None:
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
 
 
+class GraniteHybrid(GraniteMoEHybridModel):
+    """Layers whose names the builder's loader of quantized checkpoints does not know, with gate and up in one."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
+
+    def make_mlp_unpacked_regular(self, layer_id: int, mlp: Any, gate_up_linear: Any, root_input: str) -> None:
+        if hasattr(gate_up_linear, "qweight"):
+            mlp.gate_proj, mlp.up_proj = halves(gate_up_linear)
+        else:
+            super().make_mlp_unpacked_regular(layer_id, mlp, gate_up_linear, root_input)
+
+
+class Lfm2(LFM2Model):
+    """Layers whose names the builder's loader of quantized checkpoints does not know."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
+
+
+class Nemotron(NemotronModel):
+    """Norms with the epsilon of the config: the builder looks for it by another name."""
+
+    def __init__(self, config: PretrainedConfig, *arguments: Any) -> None:
+        super().__init__(config, *arguments)
+        self.layernorm_attrs["epsilon"] = config.norm_eps
+
+
+class Olmo(OLMoModel):
+    """Norms that subtract the mean: the builder makes them root mean square norms, with an epsilon of its own."""
+
+    def make_layernorm(self, layer_id: int, layernorm: Any, skip: bool, simple: bool, location: str) -> None:
+        self.layernorm_attrs["epsilon"] = 1e-5
+        super().make_layernorm(layer_id, layernorm, skip, False, location)
+
+
+class Phi(PhiModel):
+    """Norms with the epsilon of the config, and names that the builder's loader of quantized ones does not know."""
+
+    def __init__(self, config: PretrainedConfig, *arguments: Any) -> None:
+        super().__init__(config, *arguments)
+        self.layernorm_attrs["epsilon"] = config.layer_norm_eps
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
+
+
 class SmolLM3(SmolLM3Model):
     """Layers without a rotary embedding: the builder only moves the rotation from the attention to before it."""
 
@@ -70,6 +129,59 @@ class SmolLM3(SmolLM3Model):
         self.attention_attrs["rope"] = bool(self.no_rope_layers[layer_id])
         super().make_attention(layer_id, *arguments, **options)
         self.attention_attrs["rope"] = rotates
+
+
+REPAIRED = {
+    "GraniteMoEHybridModel": GraniteHybrid,
+    "LFM2Model": Lfm2,
+    "NemotronModel": Nemotron,
+    "OLMoModel": Olmo,
+    "PhiModel": Phi,
+    "SmolLM3Model": SmolLM3,
+}
+
+
+def load_modules(checkpoint: str) -> torch.nn.Module:
+    """Load a checkpoint as transformers' own modules, with quantized linears in the builder's form."""
+    model = checkpoints.load(Path(checkpoint))
+    for name, module in list(model.named_modules()):
+        if isinstance(module, QuantLinear):
+            model.set_submodule(name, packed(module))
+    return model
+
+
+def packed(linear: QuantLinear) -> torch.nn.Module:
+    """Return a quantized linear of Olive's as the builder's own loader has it: of MatMulNBits' shapes."""
+    size = linear.quantizer.group_size
+    return _module(
+        bits=linear.quantizer.bits,
+        group_size=size,
+        in_features=linear.cols,
+        out_features=linear.rows,
+        g_idx=None,
+        qweight=linear.qweight.reshape(linear.rows, linear.cols // size, -1),
+        scales=linear.scales.flatten(),
+        qzeros=None if linear.qzeros is None else linear.qzeros.flatten(),
+        bias=linear.bias,
+    )
+
+
+def halves(linear: Any) -> list[torch.nn.Module]:
+    """Return the first and the last half of the rows of what `packed` gave."""
+    same = {name: getattr(linear, name) for name in ("bits", "group_size", "in_features", "g_idx")}
+    rows = {name: getattr(linear, name) for name in ("qweight", "scales", "qzeros", "bias")}
+    split = {name: (None, None) if value is None else value.chunk(2) for name, value in rows.items()}
+    return [
+        _module(**same, out_features=linear.out_features // 2, **{name: parts[half] for name, parts in split.items()})
+        for half in (0, 1)
+    ]
+
+
+def _module(**fields: Any) -> torch.nn.Module:
+    module = torch.nn.Module()
+    for name, value in fields.items():
+        setattr(module, name, value)
+    return module
 
 
 def split_zeros(model: Any) -> None:

@@ -28,7 +28,15 @@ from press.core import files, paths
 from press.core.errors import UserError
 from press.model import checkpoints, node_names
 
-BLOCKS = {"attn": "self_attn", "mlp": "mlp"}
+# What checkpoints call the blocks and modules that the graph's names stand for; the first is the usual name.
+BLOCKS = {"attn": ("self_attn",), "mlp": ("mlp", "feed_forward", "shared_mlp"), "conv": ("conv",)}
+ALIASES = {
+    "o_proj": ("out_proj", "dense"),
+    "gate_proj": ("w1",),
+    "up_proj": ("w3",),
+    "down_proj": ("w2", "output_linear"),
+    "gate_up_proj": ("input_linear",),
+}
 PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 
 
@@ -138,12 +146,12 @@ def trace(
     layer, block, name = match.groups()
     attributes = {attribute.name: attribute.i for attribute in node.attribute}
     width_in, width_out = (attributes["K"], attributes["N"]) if "K" in attributes else shapes[node.input[1]]
-    prefix = f"model.layers.{layer}.{BLOCKS[block]}"
-    segments = _segments(prefix, name, width_out, module_rows)
+    prefixes = [f"model.layers.{layer}.{each}" for each in BLOCKS[block]]
+    segments = _segments(prefixes, name, width_out, module_rows)
     if sum(segment.rows for segment in segments) != width_out:
         raise UserError(
             f"the graph's projection {node.name} has {width_out} columns, which are not the rows of the checkpoint's "
-            f"modules below {prefix}: this architecture is not supported"
+            f"modules below {prefixes[0]}: this architecture is not supported"
         )
     return Projection(f"model.layers.{layer}.{block}.{name}", width_in, width_out, segments)
 
@@ -154,22 +162,28 @@ def activation_type(graph: onnx.GraphProto) -> int:
     return types.get("logits", TensorProto.FLOAT)
 
 
-def _segments(prefix: str, name: str, width_out: int, module_rows: dict[str, int]) -> tuple[Segment, ...]:
-    module = f"{prefix}.{name}"
-    if module in module_rows:
+def _segments(prefixes: list[str], name: str, width_out: int, module_rows: dict[str, int]) -> tuple[Segment, ...]:
+    module = _module(prefixes, name, module_rows)
+    if module:
         return (Segment(module, 0, module_rows[module], 0),)
-    if name in PACKED:
-        segments, column = [], 0
-        for part in PACKED[name]:
-            rows = module_rows.get(f"{prefix}.{part}", 0)
-            segments.append(Segment(f"{prefix}.{part}", 0, rows, column))
-            column += rows
-        return tuple(segments)
+    segments, column = [], 0
+    for part in PACKED.get(name, ()):
+        module = _module(prefixes, part, module_rows)
+        if module:
+            segments.append(Segment(module, 0, module_rows[module], column))
+            column += module_rows[module]
     for packed, parts in PACKED.items():
         # Only halves can be told apart by their width: gate and up, which the builder unpacks.
-        if name in parts and module_rows.get(f"{prefix}.{packed}") == len(parts) * width_out:
-            return (Segment(f"{prefix}.{packed}", parts.index(name) * width_out, width_out, 0),)
-    return ()
+        module = _module(prefixes, packed, module_rows) if name in parts else None
+        if module and module_rows[module] == len(parts) * width_out:
+            return (Segment(module, parts.index(name) * width_out, width_out, 0),)
+    return tuple(segments)
+
+
+def _module(prefixes: list[str], name: str, module_rows: dict[str, int]) -> str | None:
+    """Return the checkpoint's name of a module, if it has it."""
+    candidates = [f"{prefix}.{each}" for prefix in prefixes for each in (name, *ALIASES.get(name, ()))]
+    return next((candidate for candidate in candidates if candidate in module_rows), None)
 
 
 def _branch(node: onnx.NodeProto, projection: Projection, row_scales: bool) -> list[onnx.NodeProto]:

@@ -52,6 +52,25 @@ ARCHITECTURES = {
     "phi3": {"num_key_value_heads": 4, **LONG_ROPE},
     "phi3 with grouped queries": {"model_type": "phi3", **SHORT_ROPE},
     "stablelm": {"use_qkv_bias": True},  # its norms have biases
+    "gemma": {},
+    "ernie4_5": {"use_bias": True, "head_dim": 32},
+    "hunyuan_v1_dense": {},
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
+    "ministral": LOCAL_AND_GLOBAL,
+    "granitemoehybrid": {
+        "layer_types": ["attention", "attention"],
+        "num_local_experts": 0,
+        "shared_intermediate_size": 128,
+        "position_embedding_type": "rope",
+        "mamba_n_heads": 8,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.2,
+        "embedding_multiplier": 2.0,
+        "logits_scaling": 3.0,
+    },
+    "nemotron": {"hidden_size": 128, "head_dim": 32, "attention_bias": True},
+    "phi": {"hidden_size": 128, "head_dim": 32},
+    "olmo": {},  # its norms have no weights
 }
 
 # What matters to the graph and not to a quantizer.
@@ -74,6 +93,10 @@ ROPES_AND_WINDOWS = {
         "sliding_window": 16,
         "max_window_layers": 1,
     },
+    "hunyuan_v1_dense with alpha": {
+        "model_type": "hunyuan_v1_dense",
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0, "alpha": 1000.0},
+    },
     "qwen3 with wide heads": {"model_type": "qwen3", "head_dim": 32},
     "phi3 with a window": {"model_type": "phi3", "sliding_window": 16, **SHORT_ROPE},
     "phi3 with partial rotation": {
@@ -95,7 +118,7 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
-    offset = 1 if config["model_type"].startswith("gemma") else 0
+    offset = 1 if config["model_type"].startswith(("gemma", "nemotron")) else 0
     for path, parameter in model.named_parameters():
         if path.endswith("norm.weight"):
             parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - offset)

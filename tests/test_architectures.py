@@ -7,7 +7,9 @@ longer than a window (16 tokens) and than the switch of a long rope (48).
 
 from pathlib import Path
 
+import numpy as np
 import onnx
+import onnxruntime_genai as og
 import pytest
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml")
 ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
 PROMPTS = (list(range(40, 52)), (list(range(32, 122)) * 2)[:100])
+STATES = ("lfm2",)  # whose layers remember more than keys and values
 MODELS = {
     name: options.get("model_type", name)
     for name, options in (ARCHITECTURES | ROPES_AND_WINDOWS).items()
@@ -161,6 +164,21 @@ def test_layers_of_4_and_of_8_bits_are_in_one_graph(in_root, name, mixed):
 
 def node_bits(node: onnx.NodeProto) -> int:
     return next(attribute.i for attribute in node.attribute if attribute.name == "bits")
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_what_a_layer_remembers_of_a_text_is_kept_from_one_piece_of_it_to_the_next(in_root, name):
+    checkpoint = quantized(in_root, name, "rtn")
+    model = og.Model(str(captured_to(in_root, checkpoint)))
+    params = og.GeneratorParams(model)
+    params.set_search_options(max_length=100)
+    generator, ids = og.Generator(model, params), []
+    for length in (12, 1, 1, 3, 30, 1):
+        piece = PROMPTS[1][len(ids) : len(ids) + length]
+        ids += piece
+        generator.append_tokens(np.array([piece], dtype=np.int32))
+        last = np.array(generator.get_output("logits"))[0, -1]
+        assert distance(last, pytorch_logits(checkpoint, None, ids)[-1]) < TOLERANCE
 
 
 @pytest.mark.parametrize("name", architectures.SUPPORTED)

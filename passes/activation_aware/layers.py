@@ -3,7 +3,8 @@
 Scaling the input channels of linears by s is undone in the module that makes their input: a norm's weight, or
 the rows of v_proj and up_proj. Known are layers of llama's shape, with q, k, v and gate, up apart or fused
 (phi3), biases (qwen2), norms of queries and keys (qwen3), norms before and after a block, and norms whose
-weight counts from one (gemma2, gemma3).
+weight counts from one (gemma2, gemma3). What makes an input that cannot be scaled, such as a norm without weight
+(olmo), leaves the linears behind it to clipping and compensated rounding.
 """
 
 import copy
@@ -28,10 +29,6 @@ class Norm:
     offset: float = field(init=False)
 
     def __post_init__(self) -> None:
-        if getattr(self.module, "weight", None) is None:
-            raise UserError(
-                f"awq cannot quantize a layer whose {type(self.module).__name__} has no weight; use rtn or gptq"
-            )
         self.offset = _gain_offset(self.module)
 
     @property
@@ -71,6 +68,17 @@ class Rows:
 
 
 @dataclass
+class Fixed:
+    """What cannot undo a scaling: its channels stay as they are, all by one and the same scale, which is 1."""
+
+    channels: int = 1
+
+    def divide(self, scales: torch.Tensor, weights: dict[nn.Module, torch.Tensor]) -> torch.Tensor:
+        """Leave everything as it is."""
+        return torch.ones_like(scales)
+
+
+@dataclass
 class Fold:
     """Linears that read one input, and what makes it.
 
@@ -82,7 +90,7 @@ class Fold:
 
     linears: dict[str, nn.Linear]
     fused: int
-    maker: Norm | Rows
+    maker: Norm | Rows | Fixed
     head_size: int = 1
 
     @property
@@ -121,33 +129,101 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
 
     :raises UserError: if the layer is not of a shape that is known
     """
-    attention = _find(layer, name, "self_attn")
-    mlp = _find(layer, name, "mlp")
-    output, down = _linear(layer, name, "self_attn.o_proj"), _linear(layer, name, "mlp.down_proj")
-    if hasattr(attention, "qkv_proj"):
-        attention_inputs = ["self_attn.qkv_proj"]
-        kept = (_linear(layer, name, "self_attn.qkv_proj").out_features + output.in_features) // 2
+    parts = Parts(layer, name)
+    if parts.has("mlp.fc1"):
+        return _side_by_side(parts)
+    mixing = _convolution(parts) if parts.has("conv") else _attention(parts)
+    return mixing + _mlp(parts)
+
+
+@dataclass
+class Parts:
+    """A decoder layer's modules, by the names that architectures give them."""
+
+    layer: nn.Module
+    name: str
+
+    def find(self, *paths: str) -> str:
+        """Return the first of the paths at which the layer has a module."""
+        for path in paths:
+            if self.has(path):
+                return path
+        raise UserError(
+            f"awq cannot quantize {self.name} ({type(self.layer).__name__}): it has no {paths[0]}, so that it is not "
+            "of a shape that awq knows; use rtn or gptq"
+        )
+
+    def has(self, path: str) -> bool:
+        try:
+            self.layer.get_submodule(path)
+        except AttributeError:
+            return False
+        return True
+
+    def linear(self, *paths: str) -> nn.Linear:
+        return cast(nn.Linear, self.layer.get_submodule(self.find(*paths)))
+
+    def linears(self, paths: list[str]) -> dict[str, nn.Linear]:
+        return {path: self.linear(path) for path in paths}
+
+    def norm(self, *paths: str) -> Norm | Fixed:
+        """Return a norm as what makes an input; one without a weight has nothing to fold scales into."""
+        norm = self.layer.get_submodule(self.find(*paths))
+        return Fixed() if getattr(norm, "weight", None) is None else Norm(norm)
+
+
+FIRST_NORM = ("input_layernorm", "operator_norm")
+SECOND_NORM = ("pre_feedforward_layernorm", "post_attention_layernorm", "ffn_norm")
+
+
+def _side_by_side(parts: Parts) -> list[Fold]:
+    """phi: one norm before attention and MLP, and no gate in the MLP, whose activation does not let scales through."""
+    attention = _attention(parts)
+    inputs = attention[0].linears | parts.linears(["mlp.fc1"])
+    return [Fold(inputs, 4, attention[0].maker), attention[1], Fold(parts.linears(["mlp.fc2"]), 1, Fixed())]
+
+
+def _attention(parts: Parts) -> list[Fold]:
+    attention = parts.layer.get_submodule(parts.find("self_attn"))
+    out = parts.find("self_attn.o_proj", "self_attn.out_proj", "self_attn.dense")
+    output = parts.linear(out)
+    if parts.has("self_attn.qkv_proj"):
+        inputs = ["self_attn.qkv_proj"]
+        kept = (parts.linear(*inputs).out_features + output.in_features) // 2
     else:
-        attention_inputs = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]
+        inputs = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
         kept = 0
-    if hasattr(mlp, "gate_up_proj"):
-        mlp_inputs, half = ["mlp.gate_up_proj"], _linear(layer, name, "mlp.gate_up_proj").out_features // 2
-    else:
-        mlp_inputs, half = ["mlp.gate_proj", "mlp.up_proj"], 0
-    second_norm = "pre_feedforward_layernorm"
-    if not hasattr(layer, second_norm):
-        second_norm = "post_attention_layernorm"
-
-    def linears(names: list[str]) -> dict[str, nn.Linear]:
-        return {linear: _linear(layer, name, linear) for linear in names}
-
-    values, ups = _linear(layer, name, attention_inputs[-1]), _linear(layer, name, mlp_inputs[-1])
-    head_size = cast(int, attention.head_dim)
     return [
-        Fold(linears(attention_inputs), 3, Norm(_find(layer, name, "input_layernorm"))),
-        Fold({"self_attn.o_proj": output}, 1, Rows(values, kept), head_size),
-        Fold(linears(mlp_inputs), 2, Norm(_find(layer, name, second_norm))),
-        Fold({"mlp.down_proj": down}, 1, Rows(ups, half)),
+        Fold(parts.linears(inputs), 3, parts.norm(*FIRST_NORM)),
+        Fold({out: output}, 1, Rows(parts.linear(inputs[-1]), kept), cast(int, attention.head_dim)),
+    ]
+
+
+def _convolution(parts: Parts) -> list[Fold]:
+    """lfm2: a projection to gates, gates and values, which a convolution of each channel mixes over the tokens."""
+    inputs, out = "conv.in_proj", "conv.out_proj"
+    output = parts.linear(out)
+    return [
+        Fold(parts.linears([inputs]), 3, parts.norm(*FIRST_NORM)),
+        Fold({out: output}, 1, Rows(parts.linear(inputs), 2 * output.in_features)),
+    ]
+
+
+def _mlp(parts: Parts) -> list[Fold]:
+    mlp = parts.find("mlp", "feed_forward", "shared_mlp")
+    down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
+    output = parts.linear(down)
+    if parts.has(f"{mlp}.up_proj") and not parts.has(f"{mlp}.gate_proj"):
+        # nemotron: the activation does not let scales through.
+        inputs = parts.linears([f"{mlp}.up_proj"])
+        return [Fold(inputs, 1, parts.norm(*SECOND_NORM)), Fold({down: output}, 1, Fixed())]
+    if parts.has(f"{mlp}.gate_up_proj") or parts.has(f"{mlp}.input_linear"):
+        inputs, half = [parts.find(f"{mlp}.gate_up_proj", f"{mlp}.input_linear")], output.in_features
+    else:
+        inputs, half = [parts.find(f"{mlp}.gate_proj", f"{mlp}.w1"), parts.find(f"{mlp}.up_proj", f"{mlp}.w3")], 0
+    return [
+        Fold(parts.linears(inputs), 2, parts.norm(*SECOND_NORM)),
+        Fold({down: output}, 1, Rows(parts.linear(inputs[-1]), half)),
     ]
 
 
@@ -191,20 +267,6 @@ def map_tensors(value: Any, function: Callable[[torch.Tensor], torch.Tensor]) ->
 
 def _in_fp32(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
-
-
-def _find(layer: nn.Module, name: str, path: str) -> nn.Module:
-    try:
-        return layer.get_submodule(path)
-    except AttributeError as error:
-        raise UserError(
-            f"awq cannot quantize {name} ({type(layer).__name__}): it has no {path}, so that it is not of a shape "
-            "that awq knows; use rtn or gptq"
-        ) from error
-
-
-def _linear(layer: nn.Module, name: str, path: str) -> nn.Linear:
-    return cast(nn.Linear, _find(layer, name, path))
 
 
 def _weight(norm: nn.Module) -> nn.Parameter:

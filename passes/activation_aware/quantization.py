@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from passes.activation_aware import search
 from passes.activation_aware.calibration import LayerInputs, Moments, collected
 from passes.activation_aware.grid import Grid
-from passes.activation_aware.layers import Fold, check_folds, folds
+from passes.activation_aware.layers import Fixed, Fold, check_folds, folds
 from passes.activation_aware.rounding import compensated_codes
 from press.core.errors import UserError
 
@@ -121,6 +121,8 @@ class LayerJob:
         candidates = search.candidate_scales(
             group.shared(magnitude), group.shared(search.weight_magnitude(weights, grids)), self.config.grid_points
         )
+        if isinstance(group.maker, Fixed):
+            candidates = candidates[:1]
         judged = [self.weights[linear][self.judged[linear]] for linear in group.linears.values()]
         losses = search.scale_losses(judged, grids, gram, group.repeated(candidates))
         return candidates[losses.argmin()], losses[0]

@@ -123,8 +123,11 @@ def _reason(failure: BaseException | None) -> str:
 def _run(config: dict) -> BaseException | None:
     """Run Olive and return the exception that it raised or swallowed, if any."""
     import olive.logging  # noqa: F401 - sets up the handlers that are filtered here
+    from olive.common.hf.wrapper import LayerWrapper
     from olive.workflows import run as run_workflow
 
+    # What the layers of an architecture call their MLP, which Olive does not know.
+    LayerWrapper.MLP.setdefault("granitemoehybrid", "shared_mlp")
     failures = _Failures()
     logger = logging.getLogger("olive")
     shown = list(logger.handlers)

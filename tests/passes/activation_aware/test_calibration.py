@@ -3,6 +3,7 @@
 import pytest
 import torch
 from architectures import ARCHITECTURES, random_model
+from torch import nn
 
 from passes.activation_aware import layers
 from passes.activation_aware.calibration import LayerInputs, Moments, choose_rows, collected
@@ -50,6 +51,12 @@ def test_too_few_tokens_are_refused_with_the_figures(batches, tokens):
         choose_rows(batches, rows=2, row_tokens=4, seed=0)
 
 
+def last_norm(model: nn.Module) -> nn.Module:
+    """The norm behind the layers, by the names that architectures give it."""
+    names = ("norm", "embedding_norm", "final_layernorm")
+    return next(module for name in names if (module := getattr(model.model, name, None)) is not None)
+
+
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_layers_are_called_as_the_model_calls_them(name):
     model = random_model(name)
@@ -57,7 +64,7 @@ def test_layers_are_called_as_the_model_calls_them(name):
     for index, layer in enumerate(model.model.layers):
         inputs.advance(layer, index)
     for ids, states in zip(BATCHES, inputs.hidden, strict=True):
-        assert torch.equal(model.model.norm(states), model.model(ids).last_hidden_state)
+        assert torch.equal(last_norm(model)(states), model.model(ids).last_hidden_state)
 
 
 def test_recording_leaves_the_model_as_it_was():

@@ -11,7 +11,7 @@ from press.model import architectures
 from press.params import schema
 from press.sources import folder, random_model
 
-NAMES = "gemma2, gemma3_text, granite, llama, mistral, phi3, qwen2, qwen3, smollm3"
+NAMES = ", ".join(sorted(architectures.SUPPORTED))
 THAT = "that this pipeline supports are"
 LONG = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
 
@@ -24,6 +24,7 @@ LONG = {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}
         {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 32.0}},
         {"model_type": "phi3", "rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [2.0]}},
         {"model_type": "phi3", "rope_parameters": LONG},
+        {"model_type": "hunyuan_v1_dense", "rope_scaling": {"type": "dynamic", "alpha": 1000.0}},
         {"model_type": "gemma3_text", "rope_parameters": {"full_attention": {"rope_type": "default"}}},
     ],
 )
@@ -37,6 +38,9 @@ def test_each_architecture_s_own_defaults_are_taken(name):
     if name == "phi3":
         # Of a configuration without weights; the models' own have it.
         config.setdefault("rope_scaling", None)
+    if name == "granitemoehybrid":
+        # By default it is a mixture of experts.
+        config |= {"num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"]}
     architectures.check(config)
 
 
@@ -48,6 +52,10 @@ def test_each_architecture_s_own_defaults_are_taken(name):
         (
             {"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}},
             f"rotary embeddings are scaled by dynamic, but those of llama {THAT} default, llama3",
+        ),
+        (
+            {"model_type": "hunyuan_v1_dense", "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+            f"rotary embeddings are scaled by dynamic, but those of hunyuan_v1_dense {THAT} default, dynamic by alpha",
         ),
         (
             {"model_type": "qwen2", "rope_parameters": LONG},
@@ -69,6 +77,38 @@ def test_another_is_refused_in_a_sentence_that_lists_what_is_supported(config, s
     with pytest.raises(UserError) as caught:
         architectures.check(config)
     assert str(caught.value) == f"the base model's {sentence}"
+
+
+@pytest.mark.parametrize("name", architectures.REFUSED)
+def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
+    with pytest.raises(UserError, match=f"architecture is {name}, which this pipeline does not take: ") as caught:
+        architectures.check({"model_type": name})
+    assert str(caught.value).endswith(architectures.REFUSED[name])
+    assert name not in architectures.SUPPORTED
+
+
+@pytest.mark.parametrize(
+    ("config", "sentence"),
+    [
+        (
+            {"model_type": "gemma", "use_bidirectional_attention": True},
+            "use_bidirectional_attention true, but of gemma this pipeline supports only null or false",
+        ),
+        (
+            {"model_type": "granitemoehybrid", "num_local_experts": 8},
+            "num_local_experts 8, but of granitemoehybrid this pipeline supports only 0",
+        ),
+        (
+            {"model_type": "granitemoehybrid", "num_local_experts": 0, "layer_types": ["attention", "mamba"]},
+            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention"',
+        ),
+        ({"model_type": "olmo", "clip_qkv": 8.0}, "clip_qkv 8.0, but of olmo this pipeline supports only null"),
+    ],
+)
+def test_a_setting_that_the_graph_would_not_have_is_refused_by_name(config, sentence):
+    with pytest.raises(UserError) as caught:
+        architectures.check(config)
+    assert str(caught.value) == f"the base model's config.json has {sentence}"
 
 
 def test_a_random_model_is_refused_before_it_is_built(tmp_path):
