@@ -20,7 +20,6 @@ What takes long to make is made once for all workers: see `once`. What a test as
 process (`in_process`, `module`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once.
 """
 
-import ast
 import os
 import shutil
 import signal
@@ -32,9 +31,9 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from projects import ROOT, Project, checkout, once
+from projects import ROOT, Project, checkout, once, without_arithmetic
 
-from press.core import arithmetic, environment, files
+from press.core import arithmetic, cli, environment, files
 from press.model import quantization
 from press.params import schema, settings
 from press.sources import random_model, tokenizers
@@ -47,6 +46,7 @@ pytest_plugins = ["tiers"]
 os.environ.update(environment.STAGE | arithmetic.VARIABLES)
 # Before the first product on a GPU, which may be that of another test than of the training that asks for it.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+cli.collect_rarely()
 # A busy machine is no failure.
 hypothesis.settings.register_profile("project", deadline=None)
 hypothesis.settings.load_profile("project")
@@ -191,22 +191,12 @@ def hollow(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
         shutil.copyfile(ROOT / "tests/stand_in.py", result.folder / "press/stand_in.py")
         for path in (result.folder / "stages").glob("[a-z]*.py"):
             if path.stem != "check":
-                path.write_text(standing_in_for(path), encoding="utf-8")
+                path.write_text(f'from press import stand_in\n\nstand_in.work("{path.stem}")\n', encoding="utf-8")
+        without_arithmetic(result)
         result.run("dvc", "repro")
         result.commit()
 
     return Project(once(tmp_path_factory, "hollow", build) / "olive-press")
-
-
-def standing_in_for(path: Path) -> str:
-    """Return the text of a stage's stand-in, which takes the same words."""
-    nodes = ast.parse(path.read_text(encoding="utf-8")).body
-    (main,) = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == "main"]
-    words = ", ".join(argument.arg for argument in main.args.args)
-    return (
-        f'"""A stand-in."""\n\nfrom press import stand_in\nfrom press.core import cli\n\n\ndef main({words}):\n'
-        f'    stand_in.work("{path.stem}", {words})\n\n\nif __name__ == "__main__":\n    cli.run(main)\n'
-    )
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Copies of the project to run commands in, and what is asked of them."""
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -11,9 +9,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
 import filelock
+import one_process
 import pytest
 
 from press.core import files, paths
@@ -48,10 +46,12 @@ class Project:
         # The tests' own interpreter first, and the copy's modules, not those installed from the original.
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
         self.environment = {**os.environ, "PATH": path, "PYTHONPATH": "", "COLUMNS": "200"}
+        # A program that DVC would start after each of its commands.
+        self.environment["DVC_NO_ANALYTICS"] = "1"
 
     def run(self, *command: str, check: bool = True, **options) -> subprocess.CompletedProcess:
-        """Run a command to its end; by default, it has to succeed."""
-        result = subprocess.run(
+        """Run a command to its end, DVC in this process where it runs no stage; by default, it has to succeed."""
+        result = one_process.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
         )
         assert not check or result.returncode == 0, (
@@ -76,17 +76,17 @@ class Project:
 
         What the processes that it starts print is not in there.
         """
-        out, err, code = io.StringIO(), io.StringIO(), None
-        with pytest.MonkeyPatch.context() as patch, mock.patch.dict(os.environ, self.environment, clear=True):
-            patch.chdir(self.folder)
+        code = None
+        with one_process.as_a_process(self.folder, self.environment) as said, pytest.MonkeyPatch.context() as patch:
+            one_process.patch(patch)
             patch.setattr(sys, "argv", [name, *words])
-            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-                try:
-                    runpy.run_module(name, run_name="__main__", alter_sys=True)
-                except SystemExit as stop:
-                    code = stop.code
-        said = f"{code}\n" if isinstance(code, str) else ""
-        return subprocess.CompletedProcess(name, 1 if said else code or 0, out.getvalue(), err.getvalue() + said)
+            try:
+                runpy.run_module(name, run_name="__main__", alter_sys=True)
+            except SystemExit as stop:
+                code = stop.code
+        out, err = (each.getvalue() for each in said.values())
+        last = f"{code}\n" if isinstance(code, str) else ""
+        return subprocess.CompletedProcess(name, 1 if last else code or 0, out, err + last)
 
     def resolve(self) -> None:
         """Write reports/params.json as `check` does, without its other work."""
@@ -128,6 +128,11 @@ def checkout(folder: Path) -> None:
     (folder / "dvc.lock").unlink(missing_ok=True)
     result.run("git", "init", "--quiet")
     result.commit()
+
+
+def without_arithmetic(project: Project) -> None:
+    """Let `check` ask no library for a known product: importing PyTorch is half of its time."""
+    project.edit("stages/check.py", "    arithmetic.begin(params.arithmetic, params.threads)\n", "")
 
 
 def stages_run(project: Project, *words: str) -> set[str]:

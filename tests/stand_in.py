@@ -6,6 +6,7 @@ copy of the project, as press/stand_in.py.
 
 import hashlib
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,9 +17,10 @@ MACHINES = "reports/machine"
 PARAMS = "reports/params.json"
 
 
-def work(stage: str, *words: str) -> None:
-    """Do what the instance of a stage with these words would."""
-    params, stages = (yaml.safe_load(Path(name).read_text(encoding="utf-8")) for name in (PARAMS, "dvc.yaml"))
+def work(stage: str) -> None:
+    """Do what the instance of a stage with the command line's words would."""
+    words = sys.argv[1:]
+    params, stages = (yaml.load(Path(name).read_bytes(), yaml.CSafeLoader) for name in (PARAMS, "dvc.yaml"))
     body, context = stages["stages"][stage], dict(params)
     if "foreach" in body:
         context |= {"key": words[0], "item": _at(params, body["foreach"][2:-1])[words[0]]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, Project, assert_sentence, once, stages_run
+from projects import ROOT, Project, assert_sentence, once, stages_run, without_arithmetic
 
 from press.core import paths
 
@@ -80,6 +80,7 @@ def build(default_project: Project, folder: Path) -> None:
         text = STAGE.format(name=name, module=spec["module"])
         (project.folder / f"stages/{name}.py").write_text(text, encoding="utf-8")
     write_pipeline(project.folder)
+    without_arithmetic(project)
     project.run("dvc", "repro")
     project.commit()
 

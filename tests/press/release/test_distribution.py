@@ -1,4 +1,4 @@
-"""Logins, answers and limits of a registry of OCI artifacts; test_oci.py asks a real one."""
+"""Logins, answers and limits of a registry of OCI artifacts (press/release/connection.py too); test_oci.py asks one."""
 
 import base64
 import json
@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from press.core.errors import UserError
-from press.release import distribution, docker_login
+from press.release import connection, distribution, docker_login
 from press.release.distribution import Repository
 
 HOST, NAME = "registry.example.com", "owner/press"
@@ -25,7 +25,7 @@ def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     monkeypatch.setenv("OCI_USERNAME", "somebody")
     monkeypatch.setenv("OCI_PASSWORD", SECRET)
-    monkeypatch.setattr(distribution, "PAUSE", 0)
+    monkeypatch.setattr(connection, "PAUSE", 0)
 
 
 def asking(answer: Answer, seconds: float = 60) -> Repository:
@@ -138,7 +138,7 @@ def refusal(status: int) -> Answer:
         (refusal(500), r"answered GET /v2/owner/press/tags/list with 500 \(not today\): run this again"),
         (refusal(503), r"with 503 \(not today\)"),
         (lambda _: httpx2.Response(200, text="<html>"), "with what is no JSON object: is it a registry"),
-        (lambda _: httpx2.Response(200, content=b" " * (distribution.LARGEST + 1)), "with more than 4194304 bytes"),
+        (lambda _: httpx2.Response(200, content=b" " * (connection.LARGEST + 1)), "with more than 4194304 bytes"),
         (lambda _: httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="x"'}), "log in as somebody who may"),
     ],
 )

@@ -1,0 +1,98 @@
+"""What would run in a process of its own, run in the tests' process, whose imports are done.
+
+To load, DVC takes half a second of processor time, and Azure's SDK three; what the tests ask of them takes hundredths.
+What only a process can show is asked of real ones: a stage of a pipeline, a kill, a time limit that a test sets.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from press.release import bounded
+
+# DVC's commands that run no stage.
+QUICK = frozenset(
+    ("add", "artifacts", "cache", "checkout", "commit", "config", "fetch", "init", "pull", "push", "remote", "status")
+)
+# A shorter time limit is there to be reached.
+SECONDS = 60
+# Its way of printing is that of its own tests, which does without colorama, and it asks for no newer version.
+DVC = {"DVC_TEST": "1"}
+
+_run, _call = subprocess.run, bounded.Process.call
+
+
+def run(command: Sequence[str], **options) -> subprocess.CompletedProcess:
+    """Do as `subprocess.run` does, in this process if it is one of DVC's quick commands."""
+    words = _dvc_words(command)
+    if not words or words[0] not in QUICK or (options.get("timeout") or SECONDS) < SECONDS:
+        return _run(command, **options)
+    with as_a_process(options.get("cwd"), options.get("env")) as said:
+        os.environ.update(DVC)
+        code = _dvc(words)
+    kept = [said[name] if _is_kept(name, options) else None for name in ("stdout", "stderr")]
+    return subprocess.CompletedProcess(command, code, *(each and each.getvalue() for each in kept))
+
+
+def call(process: bounded.Process, function: Callable, *arguments: object, seconds: float) -> object:
+    """Do as `bounded.Process.call` does, in this process."""
+    if seconds < SECONDS:
+        return _call(process, function, *arguments, seconds=seconds)
+    reason, answer = bounded._outcome(function, arguments, process._whom)
+    if reason:
+        raise bounded.UserError(reason)
+    return answer
+
+
+def patch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the code under test start no process where it need not."""
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(bounded.Process, "call", call)
+
+
+@contextlib.contextmanager
+def as_a_process(
+    folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, io.StringIO]]:
+    """Give this process another folder and other variables for a while, and yield what it prints."""
+    said = {"stdout": io.StringIO(), "stderr": io.StringIO()}
+    with (
+        contextlib.chdir(folder or Path.cwd()),
+        mock.patch.dict(os.environ, environment or {}, clear=environment is not None),
+        contextlib.redirect_stdout(said["stdout"]),
+        contextlib.redirect_stderr(said["stderr"]),
+    ):
+        yield said
+
+
+def _dvc_words(command: Sequence[str]) -> list[str]:
+    """Return the words after `dvc` or `python -m dvc`; none of any other command."""
+    if command[0] == "dvc":
+        return list(command[1:])
+    return list(command[3:]) if list(command[:3]) == [sys.executable, "-m", "dvc"] else []
+
+
+def _dvc(words: list[str]) -> int:
+    from dvc import cli
+
+    handlers = logging.getLogger("dvc").handlers
+    before = [handler.stream for handler in handlers]
+    for handler in handlers:
+        handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)
+    try:
+        return cli.main(words)
+    finally:
+        for handler, stream in zip(handlers, before, strict=True):
+            handler.setStream(stream)
+
+
+def _is_kept(name: str, options: Mapping[str, object]) -> bool:
+    return bool(options.get("capture_output")) or options.get(name) == subprocess.PIPE
