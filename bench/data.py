@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench.memory import peak_bytes
-from press.core import files, paths
+from press.core import cli, files, paths
 from press.data import jsonl
 from press.model import checkpoints, device_tokenizer
 from press.params import settings
@@ -54,6 +54,8 @@ def main() -> None:
 def measure(words: argparse.Namespace) -> None:
     """Print what one size takes."""
     (lines,) = words.lines
+    # As the stage does.
+    cli.collect_rarely()
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

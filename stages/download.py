@@ -15,7 +15,7 @@ def main(name: str) -> None:
     if name not in sources:
         raise UserError(f"{paths.PARAMS}: data_sets has no {name}; it has {', '.join(sources) or 'nothing'}")
     with files.replaced(paths.DOWNLOADS / name) as building:
-        data_set.bring(sources[name], building)
+        data_set.bring(name, sources[name], building)
     print(f"{paths.DOWNLOADS / name}: {files.size(paths.DOWNLOADS / name) / 1e6:.1f} MB from {sources[name].id}")
 
 

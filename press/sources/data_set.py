@@ -20,12 +20,13 @@ KEPT = tuple(f"*{kind}{packed}" for kind in (*records.KINDS, ".arrow", ".txt") f
 PARQUET = "data.parquet"
 
 
-def bring(source: schema.DataSet, folder: Path) -> None:
+def bring(name: str, source: schema.DataSet, folder: Path) -> None:
     """Write a data set's rows into an empty folder.
 
+    :param name: in params.yaml
     :raises UserError: if it does not exist, cannot be read or reached, or has no such rows
     """
-    with hub.sentences(source, "data set", "the data set's"):
+    with hub.sentences(source, "data set", f"data_sets.{name}"):
         repository = _files(source)
     check_card(repository / CARD, source.id)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".", suffix=".download") as cache:

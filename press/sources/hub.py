@@ -101,12 +101,12 @@ def _append(source: schema.HubSource, name: str, size: int, file: BinaryIO, offs
 
 @contextmanager
 def sentences(
-    source: schema.HubSource | schema.DataSet, kind: str = "model", whose: str = "base.hub's"
+    source: schema.HubSource | schema.DataSet, kind: str = "model", block: str = "base.hub"
 ) -> Iterator[None]:
     """Turn the hub client's errors into sentences.
 
     :param kind: of repository
-    :param whose: the block of params.yaml that names it
+    :param block: of params.yaml, that names it
     """
     import httpx2
     from huggingface_hub import errors
@@ -117,11 +117,9 @@ def sentences(
     except errors.GatedRepoError as error:
         raise UserError(f"{source.id} is gated: accept its terms on the hub and log in with `hf auth login`") from error
     except errors.RevisionNotFoundError as error:
-        raise UserError(f"the hub has no {where}: mend {whose} revision in params.yaml") from error
+        raise UserError(f"the hub has no {where}: mend {block}.revision in params.yaml") from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise UserError(
-            f"the hub has no {kind} {source.id} that you can read: mend {whose} id in params.yaml or log in"
-        ) from error
+        raise UserError(f"the hub has no {kind} {source.id} that you can read: mend {block}.id or log in") from error
     except (OSError, httpx2.HTTPError) as error:
         # The system's errors, a full disk's among them, have a number; the client's have none.
         if getattr(error, "errno", None) is not None:

@@ -113,11 +113,11 @@ def test_a_data_set_comes_once_and_then_out_of_the_client_s_cache(download, repo
     [
         (
             {"id": "press/none"},
-            "the hub has no data set press/none that you can read: mend the data set's id in params",
+            "the hub has no data set press/none that you can read: mend data_sets.questions.id or log in",
         ),
         (
             {"revision": "6" * 40},
-            f"the hub has no {NAME} at revision {'6' * 40}: mend the data set's revision in params",
+            f"the hub has no {NAME} at revision {'6' * 40}: mend data_sets.questions.revision in params",
         ),
         (
             {"config": "none"},
@@ -155,6 +155,6 @@ def test_files_may_be_named_in_place_of_a_configuration(tmp_path, repository, mo
     monkeypatch.setattr(data_set, "_files", lambda source: repository)
     source = schema.DataSet(id=NAME, revision=REVISION, config=None, split="train", data_files=["chats/*.jsonl.gz"])
     (tmp_path / "out").mkdir()
-    data_set.bring(source, tmp_path / "out")
+    data_set.bring("a", source, tmp_path / "out")
     ((_, _, found),) = records.read(tmp_path / "out" / data_set.PARQUET)
     assert [record.fields for record in found] == ROWS
