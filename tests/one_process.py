@@ -88,7 +88,9 @@ def _dvc(words: list[str]) -> int:
     for handler in handlers:
         handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)
     try:
-        return cli.main(words)
+        # In which it looks for options for its developers.
+        with mock.patch.object(sys, "argv", ["dvc", *words]):
+            return cli.main(words)
     finally:
         for handler, stream in zip(handlers, before, strict=True):
             handler.setStream(stream)
