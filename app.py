@@ -486,8 +486,17 @@ DECODER: dict[str, Allowed] = {
         "slide_key_value_cache": _number,
         "window_size": _number,
     },
+    "layer_types": _text,
     **dict.fromkeys(
-        ("head_size", "hidden_size", "num_attention_heads", "num_hidden_layers", "num_key_value_heads"), _number
+        (
+            "conv_cache_size",
+            "head_size",
+            "hidden_size",
+            "num_attention_heads",
+            "num_hidden_layers",
+            "num_key_value_heads",
+        ),
+        _number,
     ),
 }
 TOKENS = ("bos", "eos", "pad", "sep", "bot", "eot", "bor", "eor")

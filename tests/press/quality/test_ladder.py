@@ -47,7 +47,8 @@ def built(folder: Path, rungs: list[tuple[str, str]] = RUNGS) -> ladder.Ladder:
     folder.mkdir()
     steps = ladder.Ladder(texts, folder)
     for name, text in rungs:
-        steps.add(name, text, [rng.normal(size=(size, VOCABULARY)).astype(np.float32) for size in lengths[text]])
+        # The first token is the prompt's: each other one is predicted by a row.
+        steps.add(name, text, [rng.normal(size=(size - 1, VOCABULARY)).astype(np.float32) for size in lengths[text]])
     return steps
 
 
