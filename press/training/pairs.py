@@ -1,0 +1,89 @@
+"""Pairs of a chosen and a rejected answer become examples: each side as the renderer of single answers makes it."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from press.data import examples
+from press.data.examples import Example
+from press.data.preferences import SAME, Pair
+from press.training.rendering import Renderer
+
+if TYPE_CHECKING:
+    import onnxruntime_genai as og
+
+SIDES = Pair._fields
+
+
+class PairRenderer:
+    """What makes examples of pairs, or says what is wrong with one.
+
+    :param inner: makes those of single answers, of which the last alone is learned
+    """
+
+    no_room = "and what is left of its answers is the same, or nothing"
+
+    def __init__(self, inner: Renderer) -> None:
+        self._inner = inner
+        self.question_template = inner.question_template
+
+    def examples(self, said: Sequence[Pair]) -> list[Example | ValueError]:
+        """Tokenize pairs; of one that does not fit, return what is wrong.
+
+        :raises UserError: if the template fits no pair
+        """
+        made = self._inner.examples([side for pair in said for side in pair])
+        return [_joined(made[place], made[place + 1]) for place in range(0, len(made), 2)]
+
+    def complaint(self, said: Pair) -> str | None:
+        """Return what keeps the texts of a pair from being read as they stand, or None."""
+        for name, side in zip(SIDES, said, strict=True):
+            if wrong := self._inner.complaint(side):
+                return f"{name}: {wrong}"
+        return None
+
+    def is_rendered_by(self, device: "og.Tokenizer", said: Pair, example: Example) -> bool:
+        """Return whether the device's tokenizer would render the prompt as it was trained on."""
+        return self._inner.is_rendered_by(device, said.chosen, example)
+
+    def excess(self, example: Example) -> str | None:
+        """Return in words by how much a side is too long, or None."""
+        for name, side in zip(SIDES, examples.sides(example), strict=True):
+            if excess := self._inner.excess(side):
+                return f"{name}: {excess}"
+        return None
+
+    def has_room(self, example: Example) -> bool:
+        """Return whether two different answers are left where those that are too long are cut."""
+        if not self._inner.has_room(example):
+            return False
+        chosen, rejected = (
+            side["input_ids"] for side in examples.sides(self._cut(example, self.excess(example) or ""))
+        )
+        return chosen != rejected
+
+    def truncate(self, example: Example, excess: str) -> None:
+        """Cut those answers that are too long, and end them as the whole ones end."""
+        example.update(self._cut(example, excess))
+
+    def _cut(self, example: Example, excess: str) -> Example:
+        sides = examples.sides(example)
+        for side in sides:
+            if self._inner.excess(side):
+                self._inner.truncate(side, excess)
+        return _pair(*sides)
+
+
+def _joined(chosen: Example | ValueError, rejected: Example | ValueError) -> Example | ValueError:
+    for name, side in zip(SIDES, (chosen, rejected), strict=True):
+        if isinstance(side, ValueError):
+            return ValueError(f"{name}: {side}")
+    assert not isinstance(chosen, ValueError)
+    assert not isinstance(rejected, ValueError)
+    # Such as answers that differ in blanks which the template takes away.
+    return ValueError(SAME) if chosen["input_ids"] == rejected["input_ids"] else _pair(chosen, rejected)
+
+
+def _pair(chosen: Example, rejected: Example) -> Example:
+    pair = chosen.copy()
+    pair["rejected"], pair["rejected_ids"] = rejected["completion"], rejected["input_ids"]
+    return pair
