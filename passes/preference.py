@@ -29,6 +29,8 @@ def trainer(
     :param heldout: pairs of the held-out loss
     :param beta: how dear it is to part from the reference
     """
+    # Bars about the stand-in would say nothing of the data.
+    datasets.disable_progress_bars()
     text = datasets.Dataset.from_list([STAND_IN])
     made = trl.DPOTrainer(
         model=model,

@@ -58,7 +58,7 @@ def _against_objective(adapter: Adapter) -> str | None:
             f"format is {adapter.format}, but training.objective is {own}, which learns from pairs of answers: choose "
             f"{formats.PREFERENCE} or null"
         )
-    known = formats.known(formats.PREFERENCE, templates.names(adapter.template))
+    known = set(formats.known(formats.PREFERENCE, templates.names(adapter.template)))
     for name in adapter.fields:
         if name not in known:
             return f"fields names {name!r}, but the format {formats.PREFERENCE} has only {', '.join(sorted(known))}"

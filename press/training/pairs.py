@@ -54,8 +54,6 @@ class PairRenderer:
 
     def has_room(self, example: Example) -> bool:
         """Return whether two different answers are left where those that are too long are cut."""
-        if not self._inner.has_room(example):
-            return False
         chosen, rejected = (
             side["input_ids"] for side in examples.sides(self._cut(example, self.excess(example) or ""))
         )

@@ -221,3 +221,15 @@ def test_nothing_of_the_reference_s_copy_is_left(trained):
     trainable = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert trainable
     assert all("lora_" in name and ".default." in name for name in trainable)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_what_is_preferred_with_the_same_bytes_each_time(prepared, tiny_quantized):
+    changes = {"max_steps": 30, "checkpoint_every": 30, "learning_rate": 0.01, "gradient_checkpointing": True}
+    first = train(prepared, tiny_quantized, "first", "cuda", **changes)
+    curve = losses(first)["train"]
+    assert curve[-1] < 0.5 * curve[0]
+    files.remove(prepared / "checkpoints")
+    assert files.folder_digest(train(prepared, tiny_quantized, "again", "cuda", **changes)) == files.folder_digest(
+        first
+    )

@@ -64,25 +64,27 @@ def test_the_objective_leaves_nothing_to_guess(write):
         assert prepared(write(lines(9), template="chat", format=chosen)).guessed == ""
 
 
-def test_what_a_prompt_is_compared_by_lies_on_one_side_of_the_split(write):
-    """All pairs of a prompt, and of those that are nearly the same, whatever the order of the lines."""
-    some = [
-        line(f"{prompt} {index}", f"yes {turn}")
-        for index in range(20)
-        for turn in range(3)
-        for prompt in ("Cold?", "cold")
-    ]
-    sides = []
-    for order in (some, some[::-1]):
-        result = prepared(write(order))
-        found = {
-            name: {"".join(each["prompt"].lower().split("?")) for each in split}
-            for name, split in (("train", result.train), ("heldout", result.heldout))
-        }
-        assert len(made(result)) == len(some)
-        assert not found["train"] & found["heldout"]
-        sides.append(found)
-    assert all(sides[0].values())
+def prompts(split: preparation.Sink) -> set[str]:
+    assert isinstance(split, list)
+    return {each["prompt"] for each in split}
+
+
+def test_all_pairs_of_a_prompt_and_of_those_nearly_the_same_lie_on_one_side_of_the_split(write):
+    some = [line(f"{prompt} {index}", f"yes {turn}") for index in range(20) for turn in "abc" for prompt in ("I?", "i")]
+    result = prepared(write(some))
+    train, heldout = (
+        {each.lower().replace("?", "") for each in prompts(split)} for split in (result.train, result.heldout)
+    )
+    assert len(made(result)) == len(some)
+    assert train
+    assert heldout
+    assert not train & heldout
+
+
+def test_the_prompt_alone_decides_on_the_side(write):
+    some = [line(f"question {index}", f"yes {turn}") for index in range(20) for turn in range(3)]
+    sides = [prompts(prepared(write(order)).heldout) for order in (some, some[::-1])]
+    assert sides[0] == sides[1]
 
 
 def test_lines_that_are_added_move_none(write):
