@@ -3,9 +3,9 @@
 Named as `user_script` in a data config, which registers them with Olive.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, cast, overload
 
 import torch
 from olive.data.constants import IGNORE_INDEX
@@ -13,7 +13,10 @@ from olive.data.registry import Registry
 
 from press.data import jsonl
 from press.data import rows as text_rows
+from press.data.examples import Example
 from press.model import checkpoints
+
+T = TypeVar("T")
 
 
 @Registry.register_dataset()
@@ -38,33 +41,53 @@ def prepared_examples(path: str, response_only: bool = True, **_) -> Sequence[di
     :param response_only: whether the prompt's tokens are left out of the loss, but for the answers in it
     :return: dicts of input_ids, attention_mask and labels, each int64 of shape (tokens,)
     """
-    return PreparedExamples(Path(path), response_only)
+
+    def labelled(example: Example) -> dict[str, torch.Tensor]:
+        ids = torch.tensor(example["input_ids"])
+        labels = ids.clone()
+        if response_only:
+            labels[: example["prompt_tokens"]] = IGNORE_INDEX
+            for start, end in example.get("learned", ()):
+                labels[start:end] = ids[start:end]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+    return Prepared(Path(path), labelled)
 
 
-class PreparedExamples(Sequence[dict[str, torch.Tensor]]):
-    """Examples in a file that may be larger than the memory."""
+@Registry.register_dataset()
+def prepared_pairs(path: str, **_) -> Sequence[dict[str, list[int]]]:
+    """Return prepared pairs of answers, each read from the file when it is asked for.
 
-    def __init__(self, path: Path, response_only: bool) -> None:
+    :return: dicts of prompt_ids, chosen_ids and rejected_ids, as TRL's trainers take them
+    """
+
+    def parted(example: Example) -> dict[str, list[int]]:
+        chosen, rejected, given = example["input_ids"], example["rejected_ids"], example["prompt_tokens"]
+        return {"prompt_ids": chosen[:given], "chosen_ids": chosen[given:], "rejected_ids": rejected[given:]}
+
+    return Prepared(Path(path), parted)
+
+
+class Prepared(Sequence[T]):
+    """Examples in a file that may be larger than the memory.
+
+    :param make: gives what a training takes for what the file has
+    """
+
+    def __init__(self, path: Path, make: Callable[[Example], T]) -> None:
         self._rows = jsonl.Rows(path)
-        self._response_only = response_only
+        self._make = make
 
     def __len__(self) -> int:
         return len(self._rows)
 
     @overload
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]: ...
+    def __getitem__(self, index: int) -> T: ...
 
     @overload
-    def __getitem__(self, index: slice) -> list[dict[str, torch.Tensor]]: ...
+    def __getitem__(self, index: slice) -> list[T]: ...
 
-    def __getitem__(self, index: int | slice) -> dict[str, torch.Tensor] | list[dict[str, torch.Tensor]]:
+    def __getitem__(self, index: int | slice) -> T | list[T]:
         if isinstance(index, slice):
             return [self[each] for each in range(*index.indices(len(self)))]
-        example = self._rows[index]
-        ids = torch.tensor(example["input_ids"])
-        labels = ids.clone()
-        if self._response_only:
-            labels[: example["prompt_tokens"]] = IGNORE_INDEX
-            for start, end in example.get("learned", ()):
-                labels[start:end] = ids[start:end]
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        return self._make(cast(Example, self._rows[index]))

@@ -59,6 +59,14 @@ class LoRAOnQuantized(LoRA):
             "seed": PassConfigParam(
                 type_=int, default_value=42, description="Seed of the initialisation, the data order and the dropout."
             ),
+            "beta": PassConfigParam(
+                type_=float | None,
+                default_value=None,
+                description=(
+                    "Of direct preference optimization (arXiv 2305.18290), on data of pairs: how dear it is to part"
+                    " from the base. None learns the answers that the data has."
+                ),
+            ),
             "row_tokens": PassConfigParam(
                 type_=int | None,
                 default_value=None,
@@ -119,20 +127,10 @@ class LoRAOnQuantized(LoRA):
             rows = packed_rows(train, config.row_tokens, count, config.seed)
         else:
             rows = training_order(train, count, config.seed)
-        way = chosen_way(model, rows, arguments, config)
-        if way.lengths:
-            # The compiler computes activations anew in its own way.
-            arguments.gradient_checkpointing = False
-        trainer = TokenMeanTrainer(
-            model=model,
-            args=arguments,
-            # A sequence has what a data set of PyTorch has: a length, and members by their index.
-            train_dataset=cast(Dataset, rows),
-            eval_dataset=cast(Dataset | None, heldout),
-            data_collator=Collator(tokenizer.pad_token_id, way.lengths, way.labelled_only),
-            labelled_only=way.labelled_only,
-            compiled=bool(way.lengths),
-        )
+        if config.beta is None:
+            trainer, way = answer_trainer(model, tokenizer, arguments, rows, heldout, config)
+        else:
+            trainer, way = pair_trainer(model, tokenizer, arguments, rows, heldout, config)
         # Each process drops out something else.
         transformers.set_seed(config.seed + arguments.process_index)
         with arguments.main_process_first(local=False):
@@ -175,6 +173,48 @@ def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArg
             f"training_args.max_steps is {arguments.max_steps}, but must be at least 1: the length of the run"
         )
     return arguments
+
+
+def answer_trainer(
+    model: PeftModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    arguments: transformers.TrainingArguments,
+    rows: Sequence[dict],
+    heldout: Sequence[dict] | None,
+    config: type[BasePassConfig],
+) -> tuple[transformers.Trainer, gpu.Way]:
+    """Return what trains on right answers, and the way in which it does."""
+    way = chosen_way(model, rows, arguments, config)
+    if way.lengths:
+        # The compiler computes activations anew in its own way.
+        arguments.gradient_checkpointing = False
+    trainer = TokenMeanTrainer(
+        model=model,
+        args=arguments,
+        # A sequence has what a data set of PyTorch has: a length, and members by their index.
+        train_dataset=cast(Dataset, rows),
+        eval_dataset=cast(Dataset | None, heldout),
+        data_collator=Collator(cast(int, tokenizer.pad_token_id), way.lengths, way.labelled_only),
+        labelled_only=way.labelled_only,
+        compiled=bool(way.lengths),
+    )
+    return trainer, way
+
+
+def pair_trainer(
+    model: PeftModel,
+    tokenizer: transformers.PreTrainedTokenizerBase,
+    arguments: transformers.TrainingArguments,
+    rows: Sequence[dict],
+    heldout: Sequence[dict] | None,
+    config: type[BasePassConfig],
+) -> tuple[transformers.Trainer, gpu.Way]:
+    """Return what trains on pairs of answers, and the way in which it does: uncompiled."""
+    # Imported where it is used, since it takes seconds.
+    from passes import preference
+
+    trainer = preference.trainer(model, tokenizer, arguments, rows, heldout, config.beta)
+    return trainer, gpu.Way(on_gpu=device.resolve("auto") == "cuda")
 
 
 def chosen_way(

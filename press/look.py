@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from press.core import cli, paths
 from press.core.errors import UserError
+from press.data import examples as prepared
 from press.data.examples import Example
 from press.model import checkpoints
 from press.params import reading, settings
@@ -57,9 +58,12 @@ def shown(name: str, colour: bool) -> Iterator[str]:
     for split, examples in (("to train", result.train), ("held out", result.heldout)):
         assert isinstance(examples, list)
         for example in examples[:SHOWN]:
-            learned = looking.flags(example, adapter.training.response_only)
-            yield f"── {split}: {len(learned)} tokens, {sum(learned)} of them learned"
-            yield text(tokenizer, example, learned, colour)
+            sides = prepared.sides(example)
+            for side, which in zip(sides, [", chosen", ", rejected"] if len(sides) > 1 else [""], strict=True):
+                learned = looking.flags(side, adapter.training.response_only)
+                what = "compared" if which else "learned"
+                yield f"── {split}{which}: {len(learned)} tokens, {sum(learned)} of them {what}"
+                yield text(tokenizer, side, learned, colour)
     rejects = result.rejects
     for reject in rejects[:REJECTS]:
         yield f"── line {reject.line}{f' of {reject.file}' if reject.file else ''}: {reject.reason}"

@@ -45,6 +45,7 @@ def main() -> None:
     cache.check_links()
     checks.check_files(params)
     checks.check_gates(params)
+    checks.check_objectives(params)
     grammar.check(params)
     tasks.check(params.evaluate.tasks)
     optional = packages.read(packages.TASKS)

@@ -7,6 +7,7 @@
 | `alpaca`   | `instruction`, `input`, `output`; `system`                                           |
 | `sharegpt` | `conversations` with `from` and `value`; `system`, `tools`                           |
 | `text`     | `text`                                                                               |
+| `preference` | `chosen` and `rejected`, and `prompt`, `system`, `tools` (press/data/preferences.py) |
 """
 
 import json
@@ -18,6 +19,9 @@ from press.data import strict_json
 from press.data.templates import RESPONSE
 
 NAMES = ("messages", "prompt", "alpaca", "sharegpt", "text")
+# The one with two answers, for the objectives that learn from such pairs.
+PREFERENCE = "preference"
+CHOSEN, REJECTED = "chosen", "rejected"
 ROLES = ("system", "user", "assistant", "tool")
 ASSISTANT = ROLES[2]
 # A format's fields: those that a record must have, and those that it may have.
@@ -27,12 +31,14 @@ NEEDED = {
     "alpaca": ("instruction", "output"),
     "sharegpt": ("conversations", "from", "value"),
     "text": ("text",),
+    PREFERENCE: (CHOSEN, REJECTED),
 }
 OPTIONAL = {
     "messages": ("tools",),
     "prompt": ("system",),
     "alpaca": ("input", "system"),
     "sharegpt": ("system", "tools"),
+    PREFERENCE: ("prompt", "system", "tools"),
 }
 # Those that are in each message.
 INNER = ("from", "value")
@@ -185,6 +191,10 @@ def guess(record: Mapping[str, Any], template: tuple[str, ...], fields: Mapping[
         outer = [fields.get(each, each) for each in reading.needed if each not in INNER]
         if all(each in record for each in outer):
             return reading
+    if {fields.get(each, each) for each in NEEDED[PREFERENCE]} <= record.keys():
+        raise ValueError(
+            f"pairs of answers, {CHOSEN} and {REJECTED}, from which an adapter learns by training.objective dpo"
+        )
     if template:
         # Then the lines are told what the template names.
         return Reading("prompt", template, fields)

@@ -7,11 +7,13 @@ from press.model import decoding
 from press.package import front_matter, markup, origin
 from press.params import gates, schema, settings
 from press.params.mixed_precision import HIGH_BITS
+from press.params.objectives import SFT
 from press.params.providers import MERGED
 from press.quality import vocabulary
-from press.quality.vocabulary import FIELDS, FIGURES, GENERAL, JUDGED, SHARES, STEPS
+from press.quality.vocabulary import FIELDS, FIGURES, GENERAL, JUDGED, PAIRED, SHARES, STEPS
 
 TEMPLATE = "card.md.j2"
+ENGINES = {"onnx": "ONNX", "pytorch": "PyTorch"}
 METHODS = {"lora": "LoRA", "rslora": "rsLoRA", "dora": "DoRA", "qlora": "QLoRA"}
 
 
@@ -46,10 +48,13 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         sizes=vocabulary.sizes,
         forgotten=_forgotten,
         flat=nested.flat,
+        ENGINES=ENGINES,
         FIELDS=FIELDS,
         FIGURES=FIGURES,
         JUDGED=JUDGED,
+        PAIRED=PAIRED,
         STEPS=STEPS,
+        SFT=SFT,
         SHARES=SHARES,
         results=results,
         METHODS=METHODS,

@@ -12,7 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from press.package import origin
 from press.params import settings
 from press.quality import vocabulary
-from press.quality.vocabulary import FIGURES, GENERAL
+from press.quality.vocabulary import FIGURES, GENERAL, PAIRED
 
 TASK = "text-generation"
 # The loader of the library `datasets` that reads the texts: they are files of the project, not data sets of the hub.
@@ -47,7 +47,7 @@ def _results(params: settings.Settings, metrics: dict) -> Iterator[EvalResult]:
         for rung, label, score in vocabulary.ladder(metrics, text, params.adapters):
             if rung.engine != "onnx":
                 continue
-            for figure, term in FIGURES.items():
+            for figure, term in (FIGURES | PAIRED).items():
                 # YAML's infinity is no value to the hub.
                 if math.isfinite(score.get(figure, math.nan)):
                     yield EvalResult(

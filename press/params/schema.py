@@ -181,6 +181,8 @@ class Lora(Block):
 
 
 class Training(Block):
+    objective: Literal["sft", "dpo"]
+    beta: Annotated[float, Field(gt=0)]
     max_steps: Positive
     batch_size: Positive
     processes: Positive
@@ -224,7 +226,7 @@ class Generation(Block):
 
 class Adapter(Block):
     data: str
-    format: Literal["messages", "prompt", "alpaca", "sharegpt", "text"] | None
+    format: Literal["messages", "prompt", "alpaca", "sharegpt", "text", "preference"] | None
     fields: dict[str, str]
     template: str
     turns: Literal["all", "last"]
@@ -255,9 +257,8 @@ class Adapter(Block):
     @model_validator(mode="after")
     def fields_are_the_format_s(self) -> "Adapter":
         names = templates.names(self.template)
-        known = {
-            name for each in ([self.format] if self.format else formats.NAMES) for name in formats.known(each, names)
-        }
+        some = [self.format] if self.format else [*formats.NAMES, formats.PREFERENCE]
+        known = {name for each in some for name in formats.known(each, names)}
         for name in self.fields:
             if name not in known:
                 of = f"the format {self.format} has" if self.format else "the formats have"

@@ -1,10 +1,14 @@
 """Score each rung of the quality ladder, in PyTorch and in the captured model's runtime."""
 
 import gc
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from press.core import paths
+from press.data.examples import Example
 from press.model import checkpoints, head_tables
 from press.params.schema import Evaluate
 from press.quality import generation, heldout, scoring
@@ -35,6 +39,9 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, trust: 
     def add(model: "PreTrainedModel | PeftModel", rung: str, name: str, text: str) -> None:
         print(f"scoring {rung} in PyTorch on {text}", flush=True)
         steps.add(f"{name}.pytorch.{rung}", text, scoring.torch_logits(model, steps.texts[text], tokens))
+        pairs = steps.rejected(text)
+        if pairs and rung in ("quantized", "adapter"):
+            steps.add_rejected(f"{name}.pytorch.{rung}", scoring.torch_logits(model, pairs, tokens))
 
     def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         about = abouts.get(text)
@@ -78,8 +85,13 @@ def in_runtime(steps: Ladder, runtime: "Runtime") -> None:
 
     def add(rung: str, name: str, text: str, adapter: str | None) -> None:
         print(f"scoring {rung} in ONNX on {text}", flush=True)
-        logits = scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), steps.texts[text])
-        steps.add(f"{name}.onnx.{rung}", text, logits)
+
+        def logits(some: list[Example]) -> Iterator[np.ndarray]:
+            return scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), some)
+
+        steps.add(f"{name}.onnx.{rung}", text, logits(steps.texts[text]))
+        if pairs := steps.rejected(text):
+            steps.add_rejected(f"{name}.onnx.{rung}", logits(pairs))
 
     add("bare", GENERAL, GENERAL, None)
     for name in heldout.adapters(steps.texts):

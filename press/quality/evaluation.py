@@ -7,6 +7,7 @@ from pathlib import Path
 from press.core import files, paths
 from press.data import jsonl, tokens
 from press.model import checkpoints, device
+from press.params import objectives
 from press.params.settings import Settings
 from press.quality import answering, climbing, heldout, ladder, tasks
 from press.quality.ladder import Ladder
@@ -59,6 +60,9 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))
         else:
             print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")
+    for name, adapter in params.adapters.items():
+        if objectives.learns_from_pairs(adapter.training):
+            steps.prefer(name, adapter.training.beta)
     metrics = steps.metrics()
     metrics |= {name: metrics.get(name, {}) | figures for name, figures in asked.items()}
     metrics["bytes"] = {

@@ -13,11 +13,11 @@ import numpy as np
 
 from press.core import files, nested
 from press.core.errors import UserError
-from press.data import jsonl, templates
+from press.data import examples, jsonl, templates
 from press.data.examples import Example
 from press.quality import scorecard, scoring, vocabulary
 from press.quality.scoring import Scored
-from press.quality.vocabulary import FIGURES, GENERAL, RUNGS, STEPS, Difference
+from press.quality.vocabulary import FIGURES, GENERAL, PAIRED, RUNGS, STEPS, Difference
 
 # Of a text's examples, those kept with their own figures.
 KEPT = 500
@@ -55,6 +55,25 @@ class Ladder:
         reference, some = self._references / text, self.texts[text]
         score = scoring.score if reference.exists() else scoring.record
         self.rungs[name] = (text, score(logits, some, reference))
+
+    def rejected(self, text: str) -> list[Example]:
+        """Return the rejected answers of a text of pairs, none of another."""
+        return [side for each in self.texts[text] for side in examples.sides(each)[1:]]
+
+    def add_rejected(self, name: str, logits: Iterable[np.ndarray]) -> None:
+        """Score a rung, which is scored on its text, on the text's rejected answers as well."""
+        text, scored = self.rungs[name]
+        scored.rejected = scoring.losses(logits, self.rejected(text))
+
+    def prefer(self, text: str, beta: float) -> None:
+        """Tell of an adapter that learned from pairs which of the held-out answers it prefers.
+
+        :param text: of the adapter
+        :param beta: by which it learned
+        """
+        for adapted, reference in vocabulary.REFERENCES.items():
+            if f"{text}.{adapted}" in self.rungs:
+                self.rungs[f"{text}.{adapted}"][1].compare(self.rungs[f"{text}.{reference}"][1], beta)
 
     def judge(self, name: str, given: Mapping[int, str], about: Mapping) -> None:
         """Judge a scored rung's own answers by the response schema and the right ones.
@@ -129,18 +148,20 @@ def attribution(scores: Mapping) -> dict[str, float]:
 def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
     """Write the ladder of each text as CSV, for a plot: text, rung, and the figures, empty where there is none.
 
+    The figures of pairs have columns where an adapter learned from pairs.
     An adapter's ladder on the general text, ADAPTER.general, begins with the rungs that have no adapter.
     """
     ladders = {text: metrics[text] for text in texts}
     for name, scores in list(ladders.items()):
         if GENERAL in scores:
             ladders[f"{name}.{GENERAL}"] = {of: metrics[GENERAL][of] | own for of, own in scores[GENERAL].items()}
+    found = [(text, rung, score) for text, scores in ladders.items() for rung, score in vocabulary.scored(scores)]
+    figures = [*FIGURES, *(figure for figure in PAIRED if any(figure in score for *_, score in found))]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
-        table.writerow(["text", "rung", *FIGURES])
-        for text, scores in ladders.items():
-            for rung, score in vocabulary.scored(scores):
-                table.writerow([text, rung.short, *(score.get(figure, "") for figure in FIGURES)])
+        table.writerow(["text", "rung", *figures])
+        for text, rung, score in found:
+            table.writerow([text, rung.short, *(score.get(figure, "") for figure in figures)])
 
 
 def read_cases(path: Path) -> list[dict]:

@@ -31,12 +31,27 @@ class Scored:
     :param agreements: 1 where both have the same likeliest token, else 0; none of the reference
     :param judged: what its own answer to an example's prompt is worth, as scorecard.judge has it, by the example's
         index; perhaps not of all examples
+    :param rejected: of pairs, -log p of the tokens of the rejected answers
+    :param margins: of pairs, by how much the chosen answer's reward is above the rejected one's
     """
 
     losses: list[np.ndarray] = field(default_factory=list)
     divergences: list[np.ndarray] = field(default_factory=list)
     agreements: list[np.ndarray] = field(default_factory=list)
     judged: dict[int, dict[str, bool | float]] = field(default_factory=dict)
+    rejected: list[np.ndarray] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+
+    def compare(self, reference: "Scored", beta: float) -> None:
+        """Compare a model that learned from pairs with its reference, by DPO's rewards (arXiv 2305.18290).
+
+        :param beta: by which the model learned: a reward is beta times what an answer's log-probability has gained
+        """
+        rewards = [
+            [beta * float((before - after).sum(dtype=np.float64)) for before, after in zip(one, other, strict=True)]
+            for one, other in ((reference.losses, self.losses), (reference.rejected, self.rejected))
+        ]
+        self.margins = [chosen - rejected for chosen, rejected in zip(*rewards, strict=True)]
 
     def score(self) -> dict[str, float]:
         """Return mean loss, perplexity, KL divergence and agreement over all tokens, and means over own answers."""
@@ -47,6 +62,9 @@ class Scored:
             score["agreement"] = _mean(np.concatenate(self.agreements))
         for figure in next(iter(self.judged.values()), ()):
             score[figure] = sum(own[figure] for own in self.judged.values()) / len(self.judged)
+        if self.margins:
+            score["reward_accuracy"] = sum(margin > 0 for margin in self.margins) / len(self.margins)
+            score["reward_margin"] = sum(self.margins) / len(self.margins)
         return {name: round(value, DIGITS) for name, value in score.items()}
 
     def example(self, index: int) -> dict[str, float | bool]:
@@ -54,7 +72,9 @@ class Scored:
         figures = {"loss": self.losses[index]}
         if self.divergences:
             figures |= {"kl": self.divergences[index], "agreement": self.agreements[index]}
-        own = self.judged.get(index, {})
+        own = dict(self.judged.get(index, {}))
+        if self.margins:
+            own |= {"reward_accuracy": self.margins[index] > 0, "reward_margin": self.margins[index]}
         return {name: round(_mean(values), DIGITS) for name, values in figures.items()} | {
             name: value if isinstance(value, bool) else round(value, DIGITS) for name, value in own.items()
         }
@@ -98,6 +118,14 @@ def score(logits: Iterable[np.ndarray], examples: Sequence[Example], reference: 
             scored.divergences.append(np.concatenate(divergences))
             scored.agreements.append(np.concatenate(agreements))
     return scored
+
+
+def losses(logits: Iterable[np.ndarray], examples: Sequence[Example]) -> list[np.ndarray]:
+    """Return -log p of each scored token, one fp32 array an example."""
+    return [
+        np.concatenate([_losses(own, tokens) for own, tokens in _blocks(rows, example)])
+        for rows, example in zip(logits, examples, strict=True)
+    ]
 
 
 def reference_bytes(examples: Sequence[Example], vocabulary: int) -> int:

@@ -62,8 +62,18 @@ FIGURES = {
     "chrf": Figure("chrF", "chrF of answers"),
 }
 
+# Of an adapter that learned from pairs of answers, on held-out ones.
+PAIRED = {
+    "reward_accuracy": Figure("preferred", "reward accuracy"),
+    "reward_margin": Figure("margin", "reward margin"),
+}
+
 # Those of a model's own answers to held-out prompts: the last one of text, the others where there is a response schema.
 JUDGED = ("valid", "exact", "fields", "chrf")
+
+
+# What an adapter's rung is compared with for its rewards: the same without the adapter.
+REFERENCES = {"pytorch.adapter": "pytorch.quantized", "onnx.adapter": "onnx.bare"}
 
 
 class Difference(NamedTuple):

@@ -199,7 +199,7 @@ def _model_card(release: Package, data: list[str]) -> dict:
         {"type": figure, "value": json.dumps(score[figure]), "slice": f"{text}: {label}"}
         for text in texts
         for _, label, score in vocabulary.ladder(metrics, text, adapters)
-        for figure in vocabulary.FIGURES
+        for figure in (*vocabulary.FIGURES, *vocabulary.PAIRED)
         if score.get(figure) is not None
     ]
     costs = [

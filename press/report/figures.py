@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from press.core import nested
 from press.data import answers, templates
 from press.quality import vocabulary
-from press.quality.vocabulary import FIGURES, GENERAL, JUDGED
+from press.quality.vocabulary import FIGURES, GENERAL, JUDGED, PAIRED
 from press.report.inputs import Inputs
 
 ADAPTER = "adapter"
@@ -171,6 +171,7 @@ def tiles(inputs: Inputs) -> list[Tile]:
                     label = FIGURES[figure].label.capitalize()
                     note = f"bare {share(onnx['bare'][figure])}"
                     found.append(Tile(f"{label} of {name}", share(onnx["adapter"][figure]), note))
+    found += [tile for name in inputs.adapters for tile in _preferences(name, metrics[name])]
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
         label, agreement = FIGURES["kl"].label, FIGURES["agreement"].label
@@ -180,6 +181,16 @@ def tiles(inputs: Inputs) -> list[Tile]:
         name = SHIPPED if SHIPPED in speeds else next(iter(speeds))
         found.append(Tile("tokens a second, decoding", f"{max(speeds[name].values()):.1f}", f"{name}, at best"))
     return found
+
+
+def _preferences(name: str, scores: Mapping) -> list[Tile]:
+    """Return what an adapter that learned from pairs prefers, of ONNX where it was evaluated."""
+    score = scores.get("onnx", scores["pytorch"])["adapter"]
+    if "reward_accuracy" not in score:
+        return []
+    note = f"held-out pairs; mean {PAIRED['reward_margin'].label} {score['reward_margin']:+.2f}"
+    label = PAIRED["reward_accuracy"].label.capitalize()
+    return [Tile(f"{label} of {name}", share(score["reward_accuracy"]), note)]
 
 
 def lengths(bench: Mapping) -> list[str]:

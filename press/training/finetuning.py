@@ -8,7 +8,7 @@ from typing import Literal
 from press.core import arithmetic, files, paths
 from press.core.errors import UserError
 from press.model import checkpoints, device, olive_run
-from press.params import schema
+from press.params import objectives, schema
 from press.training import launcher
 
 # What `check` writes about the libraries and the code of this stage.
@@ -56,10 +56,11 @@ def finetune(
         "alpha": adapter.lora.alpha,
         "lora_dropout": adapter.lora.dropout,
         "target_modules": adapter.lora.target_modules,
+        "beta": training.beta if objectives.learns_from_pairs(training) else None,
         "row_tokens": adapter.max_seq_len if training.packing else None,
         "torch_dtype": "bfloat16" if where == "cuda" else "float32",
-        "train_data_config": _data_config("train", prepared / paths.TRAIN, training.response_only),
-        "eval_data_config": _data_config("heldout", prepared / paths.HELDOUT, training.response_only),
+        "train_data_config": _data_config("train", prepared / paths.TRAIN, training),
+        "eval_data_config": _data_config("heldout", prepared / paths.HELDOUT, training),
         "training_args": {
             "output_dir": str(resumed / "trainer"),
             "seed": seed,
@@ -131,12 +132,8 @@ def discard_other_checkpoints(resumed: Path, inputs: str) -> None:
         mark.write_text(inputs, encoding="utf-8")
 
 
-def _data_config(name: str, path: Path, response_only: bool) -> dict:
-    return {
-        "name": name,
-        "user_script": "passes/data.py",
-        "load_dataset_config": {
-            "type": "prepared_examples",
-            "params": {"path": str(path), "response_only": response_only},
-        },
-    }
+def _data_config(name: str, path: Path, training: schema.Training) -> dict:
+    config = {"type": "prepared_examples", "params": {"path": str(path), "response_only": training.response_only}}
+    if objectives.learns_from_pairs(training):
+        config = {"type": "prepared_pairs", "params": {"path": str(path)}}
+    return {"name": name, "user_script": "passes/data.py", "load_dataset_config": config}

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, formats, guidance, jsonl, records, strict_json, templates, tokens
+from press.data import answers, examples, formats, guidance, jsonl, preferences, records, strict_json, templates, tokens
 from press.data.examples import Example
 from press.data.formats import Chat
+from press.data.preferences import Pair
 from press.model import device_tokenizer
-from press.params import schema
+from press.params import objectives, schema
+from press.training.pairs import PairRenderer
 from press.training.rendering import Rendered, Renderer, Said, renderer
 
 if TYPE_CHECKING:
@@ -89,7 +91,7 @@ class Line(NamedTuple):
     """A line that fits the format."""
 
     at: Reject
-    said: Said
+    said: Said | Pair
 
 
 class Batch(NamedTuple):
@@ -221,8 +223,9 @@ class _Preparation:
         self._unit = "line"
         self._errors: list[Reject] = []
         self._reading: formats.Reading | None = None
-        self._renderer: Renderer | None = None
-        # By the digest of a prompt: where it stands first, and the digest of its answer.
+        # A Renderer, or a PairRenderer where lines are pairs.
+        self._renderer: Any = None
+        # By the digest of a prompt (of a pair, with both answers): where it stands first, and the digest of its answer.
         self._seen: dict[bytes, tuple[Reject, bytes]] = {}
         # By the digest of what a prompt has in common with those nearly the same: whether it is held out.
         self._sides: dict[bytes, bool] = {}
@@ -263,7 +266,7 @@ class _Preparation:
                 self._take(line, example)
             batch = following
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
-            self._result.lengths[len(example["input_ids"])] += 1
+            self._result.lengths[examples.length(example)] += 1
             self._result.heldout.append(example)
 
     def _lines(self, most: int | None) -> Iterator[Line]:
@@ -289,14 +292,17 @@ class _Preparation:
                     self._errors.append(at)
         if not count:
             names = templates.names(self._adapter.template) or formats.NEEDED[self._adapter.format or "prompt"]
+            if objectives.learns_from_pairs(self._adapter.training):
+                names = formats.NEEDED[formats.PREFERENCE]
             raise UserError(f"{self._path} is empty: it needs {self._unit}s with {', '.join(names)}")
 
-    def _said(self, record: records.Record) -> Said:
+    def _said(self, record: records.Record) -> Said | Pair:
         """Return what a record says, or raise ValueError with what is wrong."""
         if record.fields is None:
             raise ValueError(record.wrong)
         reading = self._reading or self._begun(record.fields)
-        said = reading.said(_text(record.fields, self._adapter, self._reader))
+        fields = _text(record.fields, self._adapter, self._reader)
+        said = reading.pair(fields) if isinstance(reading, preferences.Reading) else reading.said(fields)
         if self._adapter.response_schema is not None:
             wrong = answers.complaint(_answer(said), self._adapter.response_schema)
             if wrong:
@@ -308,7 +314,9 @@ class _Preparation:
     def _begun(self, first: Mapping[str, Any]) -> formats.Reading:
         """Settle how records are read, by the first one if the parameters do not say it."""
         adapter, names = self._adapter, templates.names(self._adapter.template)
-        if adapter.format:
+        if objectives.learns_from_pairs(adapter.training):
+            reading = preferences.Reading(names, adapter.fields)
+        elif adapter.format:
             reading = formats.Reading(adapter.format, names, adapter.fields)
         else:
             reading = formats.guess(first, names, adapter.fields)
@@ -322,19 +330,31 @@ class _Preparation:
                 )
         if wrong := reading.ambiguity():
             raise UserError(f"{self._path} is read as format {reading.name}, but {wrong}")
-        self._renderer = renderer(reading, adapter, self._tokenizer, self._eos_ids)
+        self._renderer = self._renderer_of(reading)
         # Whether there can be samples is known before the lines are read.
         render_samples(adapter, self._renderer.question_template())
         self._reading = reading
         return reading
 
-    def _is_new(self, at: Reject, said: Said) -> bool:
-        """Return whether no earlier line says the same; refuse the same prompt with another answer."""
-        answer = _digest(_answer(said))
-        first, known = self._seen.setdefault(_digest(_asked(said)), (at, answer))
+    def _renderer_of(self, reading: formats.Reading) -> Renderer | PairRenderer:
+        if isinstance(reading, preferences.Reading):
+            last = self._adapter.model_copy(update={"turns": "last"})
+            return PairRenderer(renderer(reading, last, self._tokenizer, self._eos_ids))
+        return renderer(reading, self._adapter, self._tokenizer, self._eos_ids)
+
+    def _is_new(self, at: Reject, said: Said | Pair) -> bool:
+        """Return whether no earlier line says the same; refuse the same prompt with another answer.
+
+        A prompt may have several pairs of answers, but not one pair both ways round.
+        """
+        answer, asked = _digest(_answer(said)), _asked(said)
+        if isinstance(said, Pair):
+            asked = [asked, *sorted(map(_answer, said))]
+        first, known = self._seen.setdefault(_digest(asked), (at, answer))
         if known != answer:
             file = f" of {first.file}" if first.file != at.file else ""
-            raise ValueError(f"the same prompt as {self._unit} {first.line}{file} with another answer")
+            how = "chosen and rejected exchanged" if isinstance(said, Pair) else "another answer"
+            raise ValueError(f"the same prompt as {self._unit} {first.line}{file} with {how}")
         self._result.duplicates += first is not at
         return first is at
 
@@ -366,7 +386,8 @@ class _Preparation:
         prompts = batch.on_device() if batch.on_device else itertools.repeat(None)
         for example, prompt in zip(made, prompts, strict=False):
             if not isinstance(example, ValueError):
-                self._device.compare(example["prompt"] + example["completion"], example["input_ids"])
+                for side in examples.sides(example):
+                    self._device.compare(side["prompt"] + side["completion"], side["input_ids"])
                 self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
                 self._result.rendered_otherwise += batch.on_device is not None and prompt != example["prompt"]
 
@@ -383,19 +404,20 @@ class _Preparation:
                 self._renderer.truncate(example, excess)
                 self._result.truncated += 1
                 return True
-            excess += ", and none of them is left for its answer"
+            excess += f", {self._renderer.no_room}"
         at.reason = excess
         self._result.rejects.append(at)
         return False
 
-    def _put(self, said: Said, example: Example) -> None:
-        if isinstance(said, Chat) and len(self._systems) < 2:
-            self._systems.add(said.messages[0]["content"] if said.messages[0]["role"] == "system" else "")
+    def _put(self, said: Said | Pair, example: Example) -> None:
+        chat = said.chosen if isinstance(said, Pair) else said
+        if isinstance(chat, Chat) and len(self._systems) < 2:
+            self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
         number = _number(said)
         nearly = _digest([_nearly(text) for text in strict_json.texts(_asked(said))])
         self._result.near_duplicates += nearly in self._sides
         if not self._sides.setdefault(nearly, number < self._adapter.heldout * 2**64):
-            self._result.lengths[len(example["input_ids"])] += 1
+            self._result.lengths[examples.length(example)] += 1
             self._result.train.append(example)
             return
         # Of more than are wanted, those with the smallest hashes stay, whatever the order of the lines.
@@ -425,8 +447,10 @@ def _place(reject: Reject) -> tuple[str, int]:
     return reject.file, reject.line
 
 
-def _answer(said: Said) -> str:
-    """Return what is learned of a line."""
+def _answer(said: Said | Pair) -> str:
+    """Return what is learned of a line; of a pair, the answer that is chosen."""
+    if isinstance(said, Pair):
+        return _answer(said.chosen)
     if isinstance(said, str):
         return ""
     if isinstance(said, dict):
@@ -435,18 +459,19 @@ def _answer(said: Said) -> str:
     return answer["content"] if set(answer) == {"role", "content"} else json.dumps(answer, sort_keys=True)
 
 
-def _asked(said: Said) -> Any:
+def _asked(said: Said | Pair) -> Any:
     """Return all of a line but the answer."""
     if isinstance(said, str):
         return said
-    if isinstance(said, dict):
-        return {name: said[name] for name in sorted(said) if name != templates.RESPONSE}
-    return [*said.messages[:-1], *said.tools]
+    return preferences.without_answer(said.chosen if isinstance(said, Pair) else said)
 
 
-def _number(said: Said) -> int:
-    """Return a number below 2 ** 64 that a line's content decides, in whatever format it is written."""
-    content: object = said
+def _number(said: Said | Pair) -> int:
+    """Return a number below 2 ** 64 that a line's content decides, in whatever format it is written.
+
+    Of a pair, its prompt alone decides.
+    """
+    content: object = _asked(said) if isinstance(said, Pair) else said
     if isinstance(said, Chat):
         question, *rest = said.messages
         simple = [question["role"], *(each["role"] for each in rest)] == ["user", formats.ASSISTANT]

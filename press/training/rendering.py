@@ -50,7 +50,12 @@ class Rendered(NamedTuple):
 
 
 class Renderer(ABC):
-    """What makes examples of what lines say, or says what is wrong with a line."""
+    """What makes examples of what lines say, or says what is wrong with a line.
+
+    :cvar no_room: what is wrong where there is no room for an answer
+    """
+
+    no_room = "and none of them is left for its answer"
 
     def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
         self._adapter = adapter

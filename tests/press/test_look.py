@@ -73,6 +73,25 @@ def test_examples_lengths_and_what_does_not_fit_are_shown(project):
 
 
 @pytest.mark.integration
+def test_both_answers_of_a_pair_are_shown(project):
+    params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    params["adapters"]["travel"]["training"]["objective"] = "dpo"
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    lines = [json.dumps({"prompt": f"question {index}", "chosen": "yes", "rejected": "never"}) for index in range(30)]
+    lines[4] = json.dumps({"prompt": "question 4", "chosen": "yes", "rejected": "yes"})
+    (project / "data/travel.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    shown = list(look.shown("travel", colour=False))
+    asked = "<|im_start|>user⏎\nquestion 0<|im_end|>⏎\n<|im_start|>assistant⏎\n"
+    assert shown[:4] == [
+        "── to train, chosen: 33 tokens, 4 of them compared",
+        f"{asked}⟦yes<|im_end|>⟧",
+        "── to train, rejected: 35 tokens, 6 of them compared",
+        f"{asked}⟦never<|im_end|>⟧",
+    ]
+    assert "── line 5: chosen and rejected are the same, so that nothing is preferred" in shown
+
+
+@pytest.mark.integration
 def test_without_a_base_model_or_such_an_adapter_that_is_said(project):
     with pytest.raises(UserError, match=r"adapters has no 'cooking', only "):
         list(look.shown("cooking", colour=False))

@@ -47,6 +47,18 @@ def test_every_rung_has_its_line(metrics, render):
     assert sum(" | PyTorch, " in line or " | ONNX, " in line for line in lines) == 6 + 6 + 4 + 2 + 2
 
 
+def test_what_an_adapter_of_pairs_prefers_is_said_where_there_is_one(metrics, render):
+    assert "prefers" not in render(metrics)
+    for engine, accuracy in (("onnx", 0.9), ("pytorch", 0.875)):
+        metrics["packing"][engine]["adapter"] |= {"reward_accuracy": accuracy, "reward_margin": 1.25}
+    lines = render(metrics).splitlines()
+    for engine, share in (("ONNX", "90%"), ("PyTorch", "88%")):
+        assert (
+            f"- packing: in {engine}, it prefers the chosen answer of {share} of the held-out pairs; mean reward "
+            "margin +1.250 (beta 0.1)."
+        ) in lines
+
+
 def test_each_step_is_named_with_its_cost(metrics, render):
     lines = render(metrics).splitlines()
     for line in (

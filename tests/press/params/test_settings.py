@@ -278,7 +278,8 @@ MISTAKES = [
     # formats
     (
         {("adapters", "travel", "format"): "chatml"},
-        "adapters.travel.format is 'chatml', but must be 'messages', 'prompt', 'alpaca', 'sharegpt' or 'text'",
+        "adapters.travel.format is 'chatml', but must be 'messages', 'prompt', 'alpaca', 'sharegpt', 'text' or "
+        "'preference'",
     ),
     (
         {("adapters", "travel", "fields"): {"answer": "a"}, ("adapters", "travel", "format"): "alpaca"},
