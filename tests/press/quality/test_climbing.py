@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-import parity
 import pytest
 import torch
+from projects import ROOT
 
 from press.core import files, paths
 from press.data.examples import Example
 from press.model import checkpoints
+from press.params import settings
 from press.quality import climbing, ladder
 
 BETA = 0.5
@@ -53,6 +54,7 @@ def test_the_runtime_scores_both_answers(tmp_path):
 
 @pytest.mark.integration
 def test_pytorch_scores_both_answers(in_root: Path, tiny_base, tiny_quantized):
+    import parity
     from peft import PeftModel
 
     for folder, source in ((paths.BASE, tiny_base), (paths.QUANTIZED, tiny_quantized)):
@@ -63,7 +65,8 @@ def test_pytorch_scores_both_answers(in_root: Path, tiny_base, tiny_quantized):
     files.write_json(paths.PREPARED / "tone" / paths.ADAPTER_MANIFEST, {"response_schema": None})
     (in_root / "references").mkdir()
     steps = ladder.Ladder({"tone": PAIRS, "general": ROWS}, Path("references"))
-    climbing.in_pytorch(steps, Path("nowhere.onnx"), "cpu", 1, answers=False)
+    asked = settings.load(ROOT / paths.PARAMS).evaluate.model_copy(update={"logits_mb": 1})
+    climbing.in_pytorch(steps, Path("nowhere.onnx"), "cpu", asked)
     steps.prefer("tone", BETA)
 
     def by(model: torch.nn.Module, ids: list[int]) -> float:

@@ -42,8 +42,9 @@ def scored(tmp_path: Path):
             [rng.normal(size=(len(ids), VOCABULARY)).astype(np.float32) for ids in some]
             for some in ([pair["input_ids"] for pair in pairs], [pair["rejected_ids"] for pair in pairs])
         ]
-        steps.add(f"tone.{rung}", "tone", sides[0])
-        steps.add_rejected(f"tone.{rung}", sides[1])
+        # Of two tokens of the prompt and the answer's, a row predicts each of the answer's.
+        steps.add(f"tone.{rung}", "tone", [rows[1:-1] for rows in sides[0]])
+        steps.add_rejected(f"tone.{rung}", [rows[1:-1] for rows in sides[1]])
         sums[rung] = [
             np.array([log_probability(logits, pair[key], 2) for logits, pair in zip(side, pairs, strict=True)])
             for side, key in zip(sides, ("input_ids", "rejected_ids"), strict=True)
