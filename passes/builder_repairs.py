@@ -70,7 +70,7 @@ def prepare(config: PretrainedConfig) -> None:
     every layer has it; the builder takes it that none has. Ministral is Mistral with such a list.
     The builder knows Qwen3.5's text models by the name of those with images.
     """
-    config.architectures = [CALLED.get(name, name) for name in config.architectures]
+    config.architectures = [CALLED.get(name, name) for name in config.architectures or ()]
     rope = getattr(config, "rope_parameters", None) or {}
     if "full_attention" in rope:
         config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
