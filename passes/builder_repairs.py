@@ -23,12 +23,17 @@ from onnxruntime_genai.models.builders.lfm2 import LFM2Model
 from onnxruntime_genai.models.builders.nemotron import NemotronModel
 from onnxruntime_genai.models.builders.olmo import OLMoModel
 from onnxruntime_genai.models.builders.phi import PhiModel
+from onnxruntime_genai.models.builders.qwen import Qwen35TextModel
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 
 from press.model import checkpoints
 
 PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
+CALLED = {
+    "MinistralForCausalLM": "MistralForCausalLM",
+    "Qwen3_5ForCausalLM": "Qwen3_5ForConditionalGeneration",
+}
 TWO_SIGNS = 0x88  # takes 8 from each of the two codes of 4 bits in a byte, in two's complement
 
 
@@ -45,6 +50,8 @@ def applied() -> Iterator[None]:
     with ExitStack() as patches:
         for name, repaired in REPAIRED.items():
             patches.enter_context(mock.patch.object(builder, name, repaired))
+        qwen = importlib.import_module(builder.Qwen35Model.__module__)
+        patches.enter_context(mock.patch.object(qwen, "Qwen35TextModel", Qwen35))
         patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
         # The builder imports its own modules by two names.
         for model in {builder.LlamaModel.__base__, Model}:
@@ -63,9 +70,9 @@ def prepare(config: PretrainedConfig) -> None:
     transformers 5 renamed or moved rope parameters: Phi-3's `type` is `rope_type`, and Gemma 3 has a block of
     them for each kind of layer. And where a config has a window but no list of layers, as Mistral's and Phi-3's,
     every layer has it; the builder takes it that none has. Ministral is Mistral with such a list.
+    The builder knows Qwen3.5's text models by the name of those with images.
     """
-    if config.architectures == ["MinistralForCausalLM"]:
-        config.architectures = ["MistralForCausalLM"]
+    config.architectures = [CALLED.get(name, name) for name in config.architectures or ()]
     rope = getattr(config, "rope_parameters", None) or {}
     if "full_attention" in rope:
         config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
@@ -123,6 +130,32 @@ class Phi(PhiModel):
         return load_modules(input_path)
 
 
+class Qwen35(Qwen35TextModel):
+    """Layers of linear attention: names that the builder's loader of quantized checkpoints does not know, gates that
+    must be in floats, projections that are read by the name that they have in floats, and lengths without epsilon."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path, in_floats=("in_proj_a", "in_proj_b"))
+
+    def make_matmul(self, matmul: Any, basename: str, root_input: str, **options: Any) -> str:
+        name = super().make_matmul(matmul, basename, root_input, **options)
+        if name != basename and "/linear_attn/" in basename:
+            made, read = self.values[f"{name}/output_0"], f"{basename}/output_0"
+            self.make_node("Identity", inputs=[f"{name}/output_0"], outputs=[read], name=f"{basename}/Identity")
+            self.make_value(read, made.dtype, shape=made.shape)
+        return name
+
+    def make_lp_normalization(
+        self, name: str, root_input: str, dtype: ir.DataType, shape: list[Any], **options: Any
+    ) -> None:
+        """Divide by the root of the sum of squares and 1e-6: of the width times their mean and its share of that."""
+        width, weight, output = shape[-1], f"{name[1:].replace('/', '.')}.weight", f"{name}/output_0"
+        self.make_initializer(torch.full((width,), width**-0.5), weight, to=dtype)
+        norm = {"epsilon": 1e-6 / width, "axis": -1, "stash_type": 1}
+        self.make_node("SimplifiedLayerNormalization", [root_input, weight], outputs=[output], name=name, **norm)
+        self.make_value(output, dtype, shape=shape)
+
+
 class SmolLM3(SmolLM3Model):
     """Layers without a rotary embedding: the builder only moves the rotation from the attention to before it."""
 
@@ -143,12 +176,16 @@ REPAIRED = {
 }
 
 
-def load_modules(checkpoint: str) -> torch.nn.Module:
-    """Load a checkpoint as transformers' own modules, with quantized linears in the builder's form."""
+def load_modules(checkpoint: str, in_floats: tuple[str, ...] = ()) -> torch.nn.Module:
+    """Load a checkpoint as transformers' own modules, with quantized linears in the builder's form.
+
+    :param in_floats: last parts of the names of linears that the builder takes in floats alone
+    """
     model = checkpoints.load(Path(checkpoint))
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLinear):
-            model.set_submodule(name, packed(module))
+            plain = name.rpartition(".")[2] in in_floats
+            model.set_submodule(name, checkpoints.dequantized(module) if plain else packed(module))
     return model
 
 

@@ -29,13 +29,19 @@ from press.core.errors import UserError
 from press.model import checkpoints, node_names
 
 # What checkpoints call the blocks and modules that the graph's names stand for; the first is the usual name.
-BLOCKS = {"attn": ("self_attn",), "mlp": ("mlp", "feed_forward", "shared_mlp"), "conv": ("conv",)}
+BLOCKS = {
+    "attn": ("self_attn",),
+    "mlp": ("mlp", "feed_forward", "shared_mlp"),
+    "conv": ("conv",),
+    "linear_attn": ("linear_attn",),
+}
 ALIASES = {
     "o_proj": ("out_proj", "dense"),
     "gate_proj": ("w1",),
     "up_proj": ("w3",),
     "down_proj": ("w2", "output_linear"),
     "gate_up_proj": ("input_linear",),
+    **{f"{part}_proj": (f"in_proj_{part}",) for part in ("qkv", "z", "b", "a")},
 }
 PACKED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
 

@@ -70,6 +70,22 @@ ARCHITECTURES = {
     },
     "nemotron": {"hidden_size": 128, "head_dim": 32, "attention_bias": True},
     "phi": {"hidden_size": 128, "head_dim": 32},
+    "qwen3_5_text": {
+        "initializer_range": 0.15,  # of larger weights, its norms make more of rounding
+        "layer_types": ["linear_attention", "full_attention"],
+        "linear_key_head_dim": 16,
+        "linear_value_head_dim": 16,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "head_dim": 32,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [4, 2, 2],
+            "mrope_interleaved": True,
+        },
+    },
     "olmo": {},  # its norms have no weights
 }
 
@@ -118,10 +134,10 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
-    offset = 1 if config["model_type"].startswith(("gemma", "nemotron")) else 0
+    offset = 1 if config["model_type"].startswith(("gemma", "nemotron", "qwen3_5")) else 0
     for path, parameter in model.named_parameters():
         if path.endswith("norm.weight"):
-            parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - offset)
+            parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - (0 if "linear_attn" in path else offset))
         if path.endswith(".bias"):
             parameter.normal_(std=0.5)
     return model

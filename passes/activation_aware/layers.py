@@ -132,8 +132,12 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
     parts = Parts(layer, name)
     if parts.has("mlp.fc1"):
         return _side_by_side(parts)
-    mixing = _convolution(parts) if parts.has("conv") else _attention(parts)
-    return mixing + _mlp(parts)
+    mixing = _attention
+    if parts.has("conv"):
+        mixing = _convolution
+    if parts.has("linear_attn"):
+        mixing = _linear_attention
+    return mixing(parts) + _mlp(parts)
 
 
 @dataclass
@@ -206,6 +210,15 @@ def _convolution(parts: Parts) -> list[Fold]:
     return [
         Fold(parts.linears([inputs]), 3, parts.norm(*FIRST_NORM)),
         Fold({out: output}, 1, Rows(parts.linear(inputs), 2 * output.in_features)),
+    ]
+
+
+def _linear_attention(parts: Parts) -> list[Fold]:
+    """qwen3_5: what reads the norm, and the output behind a norm with a gate."""
+    inputs = [f"linear_attn.in_proj_{part}" for part in ("qkv", "z", "b", "a")]
+    return [
+        Fold(parts.linears(inputs), 4, parts.norm(*FIRST_NORM)),
+        Fold(parts.linears(["linear_attn.out_proj"]), 1, Fixed()),
     ]
 
 

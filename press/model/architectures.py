@@ -32,6 +32,7 @@ SUPPORTED = {
     "mistral": Architecture("Mistral 7B"),
     "qwen2": Architecture("Qwen2, Qwen2.5"),
     "qwen3": Architecture("Qwen3"),
+    "qwen3_5_text": Architecture("the text part of Qwen3.5, as a checkpoint of its own"),
     "ernie4_5": Architecture("ERNIE 4.5 0.3B"),
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
     "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
@@ -70,6 +71,7 @@ REFUSED = {
     "ministral3": LATE_POSITIONS,
     "mistral3": LATE_POSITIONS,
     "phimoe": EXPERTS,
+    "qwen3_5": "it is an image-text model: save its text part as a checkpoint of its own, which is a qwen3_5_text",
     "qwen3_5_moe": EXPERTS,
     "qwen3_5_moe_text": EXPERTS,
 }

@@ -11,6 +11,7 @@ from press.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from olive.common.quant.nn import QuantLinear
     from olive.model import HfModelHandler
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -219,23 +220,29 @@ def dequantize(model: "PreTrainedModel", dtype: "torch.dtype | None" = None) -> 
 
     :param dtype: of all weights; None keeps each one's own
     """
-    import torch
     from olive.common.quant.nn import QuantLinear
 
     for name, module in list(model.named_modules()):
         if isinstance(module, QuantLinear):
-            weight = module.unpack_and_dequantize(module.qweight, module.scales, module.qzeros).to(dtype)
-            linear = torch.nn.Linear(module.cols, module.rows, bias=module.bias is not None, device="meta")
-            linear.weight = torch.nn.Parameter(weight, requires_grad=False)
-            if module.bias is not None:
-                linear.bias = torch.nn.Parameter(module.bias, requires_grad=False)
-            model.set_submodule(name, linear)
+            model.set_submodule(name, dequantized(module, dtype))
     # Not model.to(dtype), which would also round the frequencies of the rotary embedding.
     for parameter in model.parameters():
         if parameter.is_floating_point():
             parameter.data = parameter.data.to(dtype)
     forget_quantizer(model)
     return model
+
+
+def dequantized(linear: "QuantLinear", dtype: "torch.dtype | None" = None) -> "torch.nn.Linear":
+    """Return a plain linear that computes what a quantized one does."""
+    import torch
+
+    weight = linear.unpack_and_dequantize(linear.qweight, linear.scales, linear.qzeros).to(dtype)
+    plain = torch.nn.Linear(linear.cols, linear.rows, bias=linear.bias is not None, device="meta")
+    plain.weight = torch.nn.Parameter(weight, requires_grad=False)
+    if linear.bias is not None:
+        plain.bias = torch.nn.Parameter(linear.bias, requires_grad=False)
+    return plain
 
 
 def forget_quantizer(model: "PreTrainedModel") -> None:
