@@ -11,7 +11,7 @@ from press.core import files, paths
 from press.data.examples import Example
 from press.model import checkpoints
 from press.params import settings
-from press.quality import climbing, ladder
+from press.quality import climbing, ladder, scoring
 
 BETA = 0.5
 IDS = [([5, 6, 7, 8], [5, 6, 9]), ([5, 6, 9, 9, 9], [5, 6, 7, 7]), ([5, 6, 8], [5, 6, 30, 31])]
@@ -44,7 +44,8 @@ class Runtime:
 def test_the_runtime_scores_both_answers(tmp_path):
     steps = ladder.Ladder({"tone": PAIRS, "general": ROWS}, tmp_path)
     for text, some in steps.texts.items():
-        steps.add(f"{text}.pytorch.base", text, [Runtime().logits(each["input_ids"], "base") for each in some])
+        rows = scoring.runtime_logits(lambda ids: Runtime().logits(ids, "base"), some)
+        steps.add(f"{text}.pytorch.base", text, rows)
     climbing.in_runtime(steps, Runtime())  # type: ignore[arg-type]
     steps.prefer("tone", BETA)
     wanted = margins(lambda adapter, ids: of_answer(Runtime().logits(ids, adapter), ids), "tone", None)
