@@ -1,6 +1,5 @@
 """Score each rung of the quality ladder, in PyTorch and in the captured model's runtime."""
 
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,13 +20,14 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, trust: bool = False) -> None:
+def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgetting: bool, trust: bool = False) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
     All but the last may answer the held-out prompts of those adapters that have a response schema. One model is in
-    memory at a time, and none in the end.
+    memory at a time.
 
     :param where: cpu or cuda
+    :param forgetting: whether to score each adapter on the general text, too
     :param trust: whether the base's own Python code may run
     """
     from peft import PeftModel
@@ -59,7 +59,6 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, trust: 
         add(base, "base", text, text)
         judge(base, "base", text)
     del base
-    gc.collect()
     quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where, trust))
     for text in steps.texts:
         add(quantized, "quantized", text, text)
@@ -68,7 +67,7 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, trust: 
         adapted = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
         add(adapted, "adapter", name, name)
         judge(adapted, "adapter", name)
-        if params.pytorch_forgetting:
+        if forgetting:
             add(adapted, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = adapted.unload()
     try:

@@ -1,6 +1,5 @@
 """Evaluate a target's model against PyTorch: the quality ladder, answers, benchmark tasks and sizes."""
 
-import gc
 import tempfile
 from pathlib import Path
 
@@ -45,6 +44,7 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
     tokenizer = checkpoints.tokenizer(paths.BASE, params.base.trust_remote_code)
     tasks.rehearse(params.evaluate.tasks, tokenizer)
     captured, provider = paths.CAPTURED / target, params.target(target).provider
+    here = provider in ort.get_available_providers()
     with tempfile.TemporaryDirectory(dir=folder) as references:
         texts = heldout.read(params)
         heldout.check_tokens(captured, texts, params.base.trust_remote_code)
@@ -52,11 +52,10 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         with device.explained(KNOBS):
             where = device.resolve(params.device)
             trust, graph = params.base.trust_remote_code, captured / paths.GRAPH
-            climbing.in_pytorch(steps, graph, where, params.evaluate, trust)
-        # PyTorch's last model: its parts point at each other.
-        gc.collect()
+            forgetting = params.evaluate.pytorch_forgetting or not here
+            climbing.in_pytorch(steps, graph, where, params.evaluate, forgetting, trust)
         asked, table, cases = {}, {}, []
-        if provider in ort.get_available_providers():
+        if here:
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))
         else:
             print(f"note: {provider} is not on this machine; the ONNX model was not evaluated")

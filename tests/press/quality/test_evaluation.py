@@ -34,7 +34,7 @@ def params() -> settings.Settings:
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
             "evaluate": given.evaluate.model_copy(
-                update={"bare_answers": BARE, "pytorch_answers": True, "general": general}
+                update={"bare_answers": BARE, "pytorch_answers": True, "pytorch_forgetting": True, "general": general}
             ),
         }
     )
@@ -172,8 +172,12 @@ def test_a_schema_s_fields_have_their_shares(built, params, monkeypatch, tmp_pat
     schema = {"type": "object", "properties": {"days": {"type": "integer"}, "name": {"type": "string"}}}
     about = heldout.about("packing") | {"response_schema": schema}
     monkeypatch.setattr(heldout, "about", lambda _: about)
-    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update={"pytorch_answers": False})})
-    assert evaluation.evaluate(TARGET, few, tmp_path)["packing"]["fields"] == {"days": 0.0}
+    off = {"pytorch_answers": False, "pytorch_forgetting": False}
+    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=off)})
+    metrics = evaluation.evaluate(TARGET, few, tmp_path)["packing"]
+    assert metrics["fields"] == {"days": 0.0}
+    # What the adapter forgot is told by ONNX alone.
+    assert set(metrics["general"]) == {"onnx"}
 
 
 def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_scored(
@@ -198,10 +202,11 @@ def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_sco
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(built)
     cuda = params.target(TARGET).model_copy(update={"provider": "CUDAExecutionProvider", "device": "gpu"})
-    unasked = params.evaluate.model_copy(update={"pytorch_answers": False})
+    unasked = params.evaluate.model_copy(update={"pytorch_answers": False, "pytorch_forgetting": False})
     changes = {"targets": {TARGET: cuda}, "evaluate": unasked}
     metrics = evaluation.evaluate(TARGET, params.model_copy(update=changes), tmp_path)
     assert "note: CUDAExecutionProvider is not on this machine" in capsys.readouterr().out
+    # What the adapter forgot is told here by PyTorch, though nobody asked.
     assert set(metrics["packing"]) == {"pytorch", "general", "attribution"}
     assert not [score for score in metrics["packing"]["pytorch"].values() if "valid" in score]
     assert set(metrics["general"]["attribution"]) == {"weights", "lm_head"}
