@@ -42,6 +42,8 @@ def applied() -> Iterator[None]:
             patches.enter_context(mock.patch.object(model, "make_packed_matmul_int4_class", pack))
             signed = partialmethod(dequantize_signed, model.make_dequantize_linear)
             patches.enter_context(mock.patch.object(model, "make_dequantize_linear", signed))
+            rest = partialmethod(quantize_rest, model.to_nbits)
+            patches.enter_context(mock.patch.object(model, "to_nbits", rest))
         yield
 
 
@@ -121,6 +123,13 @@ def dequantize_signed(model: Model, make: Callable, name: str, packed: Any) -> s
         group_size=packed.group_size,
     )
     return make(model, name, signed)
+
+
+def quantize_rest(model: Model, quantize: Callable[[Model], ir.Model]) -> ir.Model:
+    """Look for what is left to quantize only where something is: the look writes the whole model into one message."""
+    kinds, kept = model.quant_attrs["op_types_to_quantize"], model.quant_attrs["nodes_to_exclude"]
+    is_left = any(node.op_type in kinds and node.name not in kept for node in model.model.graph)
+    return quantize(model) if is_left else model.model
 
 
 def _loaders() -> ModuleType:
