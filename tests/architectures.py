@@ -68,10 +68,10 @@ ARCHITECTURES = {
         "embedding_multiplier": 2.0,
         "logits_scaling": 3.0,
     },
-    "nemotron": {"hidden_size": 128, "head_dim": 32, "attention_bias": True},
-    "phi": {"hidden_size": 128, "head_dim": 32},
+    "nemotron": {"hidden_size": 128, "head_dim": 32, "attention_bias": True, "norm_eps": 0.01},
+    "phi": {"hidden_size": 128, "head_dim": 32, "layer_norm_eps": 0.01},
     "qwen3_5_text": {
-        "initializer_range": 0.15,  # of larger weights, its norms make more of rounding
+        "initializer_range": 0.05,  # small, so that the epsilon by which queries and keys are normalized counts
         "layer_types": ["linear_attention", "full_attention"],
         "linear_key_head_dim": 16,
         "linear_value_head_dim": 16,
