@@ -83,7 +83,7 @@ def _dvc_words(command: Sequence[str]) -> list[str]:
 def _dvc(words: list[str]) -> int:
     from dvc import cli
 
-    handlers = logging.getLogger("dvc").handlers
+    handlers = [each for each in logging.getLogger("dvc").handlers if isinstance(each, logging.StreamHandler)]
     before = [handler.stream for handler in handlers]
     for handler in handlers:
         handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)

@@ -86,7 +86,7 @@ class Project:
                 code = stop.code
         out, err = (each.getvalue() for each in said.values())
         last = f"{code}\n" if isinstance(code, str) else ""
-        return subprocess.CompletedProcess(name, 1 if last else code or 0, out, err + last)
+        return subprocess.CompletedProcess(name, 1 if last else int(code or 0), out, err + last)
 
     def resolve(self) -> None:
         """Write reports/params.json as `check` does, without its other work."""

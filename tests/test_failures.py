@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from typing import NoReturn
 
 import pytest
@@ -101,8 +102,10 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy, processes)
     copy.edit("params.yaml", "    rank: 4", "    dropout: 0.1\n    rank: 4")
     copy.edit("params.yaml", "max_steps: 4", f"processes: {processes}\n    max_steps: 12")
     copy.resolve()
-    trained = copy.in_process("finetune travel") if processes == 1 else copy.run(*stage("finetune travel"))
-    assert trained.returncode == 0
+    train = (
+        partial(copy.in_process, "finetune travel") if processes == 1 else partial(copy.run, *stage("finetune travel"))
+    )
+    assert train().returncode == 0
     adapter = copy.folder / "models/adapters/travel"
     whole = files.folder_digest(adapter)
     curves = files.folder_digest(copy.folder / "reports/finetune/travel")
@@ -115,11 +118,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(copy, processes)
     process.kill()
     process.wait()
     assert not adapter.exists()
-    result = copy.run(*stage("finetune travel"))
+    result = train()
+    assert result.returncode == 0
     assert files.folder_digest(adapter) == whole
     assert files.folder_digest(copy.folder / "reports/finetune/travel") == curves
     # At the kill, the checkpoint of step 4 may not have been whole; that of step 2 was.
-    assert result.stdout.count("'loss': ") <= 12 - 2
+    assert 0 < result.stdout.count("'loss': ") <= 12 - 2
     assert not checkpoints.parent.exists()
 
 
