@@ -1,13 +1,13 @@
 """A verified package in memory, and its answers as turns."""
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from string import Formatter
 from typing import Any, Literal
 
 import onnxruntime_genai as og
@@ -15,7 +15,8 @@ import onnxruntime_genai as og
 from press.core import paths
 from press.core.errors import UserError
 from press.model import packaged
-from press.serve import wire
+from press.serve import adapters, wire
+from press.serve.adapters import Named, Shelf
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
 from press.serve.errors import RefusedError
 from press.serve.stops import before
@@ -23,7 +24,6 @@ from press.serve.stops import before
 # What a release has besides the package's own files.
 BESIDE = (paths.CARD, "bom.cdx.json", paths.GATES, paths.METRICS, paths.PROVENANCE, paths.SIGNATURE)
 BARE = "base"
-RESPONSE = "{response}"
 # Tokens of a prompt that are read in one turn: the runtime holds Python's lock meanwhile, and the others wait.
 PART = 128
 # What a package's maker wrote may take longer to compile than what a client sends.
@@ -41,7 +41,7 @@ class Answer:
     """One answer: what it is made from, and how far it has come."""
 
     prompt: list[int]
-    adapter: str | None
+    named: Named | None
     settings: Mapping[str, Any]
     schema: str | None
     most: int
@@ -50,31 +50,21 @@ class Answer:
     finish_reason: Literal["stop", "length"] = "stop"
 
 
-@dataclass
-class Named:
-    """An adapter, by what its manifest says."""
-
-    manifest: dict
-    # The adapter as a whole model.
-    merged: og.Model | None = None
-    schema: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        schema = self.manifest["response_schema"]
-        self.schema = None if schema is None else json.dumps(schema)
-
-
 class Package:
     """A package whose files were verified before any of them was loaded.
 
     :param folder: a package, or a release
     :param threads: threads of a product of matrices, None for what the runtime chooses
     :param context: tokens that a prompt and its answer may have, None for what the model can take
+    :param shelf: folder from which adapters may be loaded later
     :raises UserError: if it is damaged, names code, or cannot be loaded
     """
 
-    def __init__(self, folder: Path, threads: int | None = None, context: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, threads: int | None = None, context: int | None = None, shelf: Path | None = None
+    ) -> None:
         self._folder = folder
+        self._shelf = Shelf(shelf) if shelf else None
         self._threads = threads
         self._manifest, _ = packaged.open_package(folder, BESIDE)
         config = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
@@ -88,7 +78,6 @@ class Package:
         self._model = self._load(folder)
         self._tokenizer = og.Tokenizer(self._model)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
-        self._adapters = og.Adapters(self._model)
         self._named = {name: self._adapter(name) for name in self._names()}
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -104,6 +93,46 @@ class Package:
     def models(self) -> list[str]:
         """What a request's `model` may name: the package and `base` for the bare model, and each adapter."""
         return list(dict.fromkeys([self.name, BARE, *self._named]))
+
+    @property
+    def adapters(self) -> Mapping[str, Named]:
+        """The adapters by their names."""
+        return self._named
+
+    def load_adapter(self, name: str, folder: str) -> Named:
+        """Load an adapter, in the place of another one of its name; answers that have begun keep theirs.
+
+        :param folder: its folder among those that the operator lets adapters be loaded from
+        :raises RefusedError: if it cannot be served
+        """
+        assert self._shelf
+        if name in (self.name, BARE) or not re.fullmatch(adapters.NAME, name):
+            raise RefusedError(
+                f"no adapter can be called {name!r}: take letters, digits, and . _ -, and not the bare model's name",
+                param="name",
+                code="invalid_value",
+            )
+        named = self._shelf.load(
+            folder, self._manifest["base_sha256"], self._model, lambda schema: self._check_own_schema(schema, folder)
+        )
+        with self._lock:
+            self._named = dict(sorted({**self._named, name: named}.items()))
+        return named
+
+    def unload_adapter(self, name: str) -> None:
+        """Serve an adapter no more; answers that have begun keep it until they end.
+
+        :raises RefusedError: if there is none of that name
+        """
+        with self._lock:
+            if name not in self._named:
+                raise RefusedError(
+                    f"there is no adapter {name!r}; GET /v1/adapters lists them",
+                    404,
+                    param="name",
+                    code="adapter_not_found",
+                )
+            self._named = {each: named for each, named in self._named.items() if each != name}
 
     def close(self) -> None:
         """End the processes beside this one."""
@@ -138,9 +167,9 @@ class Package:
 
         :raises RefusedError: if the model cannot be asked that
         """
-        if request.model not in self.models:
-            raise unknown(request.model)
         named = self._named.get(request.model)
+        if named is None and request.model not in (self.name, BARE):
+            raise unknown(request.model)
         settings = _changed(named.manifest["generation"] if named else self._bare, request)
         prompt = self._prompt(request.messages, named)
         if len(prompt) >= self.context:
@@ -149,16 +178,15 @@ class Package:
                 param="messages",
                 code="context_length_exceeded",
             )
-        adapter = request.model if named else None
         most = min(settings["max_new_tokens"], self.context - len(prompt))
-        return Answer(prompt, adapter, settings, _schema(request, named), most, request.seed)
+        return Answer(prompt, named, settings, _schema(request, named), most, request.seed)
 
     def turns(self, answer: Answer) -> Iterator[str]:
         """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text."""
         return before(self._pieces(answer), answer.settings["stop"])
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
-        named = self._named[answer.adapter] if answer.adapter else None
+        named = answer.named
         model = named.merged if named and named.merged else self._model
         params = og.GeneratorParams(model)
         params.set_search_options(
@@ -169,8 +197,8 @@ class Package:
         if answer.schema is not None:
             params.set_guidance("json_schema", answer.schema)
         generator = og.Generator(model, params)
-        if named and not named.merged:
-            generator.set_active_adapter(self._adapters, answer.adapter)
+        if named:
+            named.activate(generator)
         for place in range(0, len(answer.prompt), self._part):
             generator.append_tokens(answer.prompt[place : place + self._part])
             yield ""
@@ -188,33 +216,22 @@ class Package:
 
     def _adapter(self, name: str) -> Named:
         folder = self._folder / "adapters" / name
-        path = folder / paths.ADAPTER_MANIFEST
-        named = Named(packaged.read_adapter(path))
-        base, mine = (str(each.get("base_sha256"))[:12] for each in (named.manifest, self._manifest))
-        if base != mine:
-            raise UserError(f"{path} is of another base model ({base}) than this package ({mine})")
-        try:
-            _filled(named.manifest["template"], "")
-        except (AttributeError, KeyError, ValueError) as error:
-            raise UserError(f"{packaged.shown(path)} is damaged: {packaged.AGAIN}") from error
+        named = adapters.read(folder, self._manifest["base_sha256"])
         if named.schema is not None:
-            self._check_own_schema(name, named.schema)
+            self._check_own_schema(named.schema, f"{name!r} in {self._folder}")
         if named.manifest.get("merged", False):
             packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
             named.merged = self._load(folder)
-            return named
-        try:
-            self._adapters.load(str(folder / paths.ADAPTER_FILE), name)
-        except RuntimeError as error:
-            raise UserError(f"the adapter {name!r} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
+        else:
+            adapters.load(named, folder, self._model)
         return named
 
-    def _check_own_schema(self, name: str, schema: str) -> None:
+    def _check_own_schema(self, schema: str, where: str) -> None:
         try:
-            self._templates.compile(schema)
+            self._schemas.compile(schema, SECONDS)
         except ApartError as error:
             raise UserError(
-                f"answers cannot be held to the response schema of {name!r} in {self._folder} ({error}): "
+                f"answers cannot be held to the response schema of {where} ({error}): "
                 "use only a package whose maker you trust, and tell them"
             ) from error
 
@@ -238,7 +255,7 @@ class Package:
         for place, message in enumerate(messages):
             self._check(message.text(), f"messages.{place}.content")
         if named:
-            return self._encoded(_filled(named.manifest["template"], _question(messages, "an adapter")))
+            return self._encoded(named.prompt(_question(messages, "an adapter")))
         try:
             text = self._templates.apply([message.turn() for message in messages])
         except ApartError as error:
@@ -309,12 +326,6 @@ def _changed(settings: Mapping[str, Any], request: wire.ChatRequest) -> dict:
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return {**settings, **chosen, "stop": [*settings["stop"], *request.stops()]}
-
-
-def _filled(template: str, question: str) -> str:
-    """Return an adapter's template up to the answer, with the question for whatever field it names."""
-    before_answer, _ = template.split(RESPONSE)
-    return "".join(text + question * (name is not None) for text, name, *_ in Formatter().parse(before_answer))
 
 
 def _special_tokens(path: Path) -> tuple[dict[int, str], list[int]]:

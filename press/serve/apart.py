@@ -46,12 +46,13 @@ class Apart:
             raise ApartError(reason)
         return prompt
 
-    def compile(self, schema: str) -> None:
+    def compile(self, schema: str, seconds: float | None = None) -> None:
         """Try to compile a schema.
 
+        :param seconds: how long it may take, where that is another time than the usual one
         :raises ApartError: if answers cannot be held to it, or that cannot be told in time
         """
-        _, reason = self._ask(SCHEMA, schema)
+        _, reason = self._ask(SCHEMA, schema, seconds)
         if reason:
             raise ApartError(reason)
 
@@ -71,13 +72,13 @@ class Apart:
         if reason:
             raise ApartError(reason)
 
-    def _ask(self, what: str, data: str) -> tuple[str | None, str]:
+    def _ask(self, what: str, data: str, seconds: float | None = None) -> tuple[str | None, str]:
         with self._lock:
             if not self._process.is_alive():
                 self._pipe.close()
                 self._start()
             self._pipe.send((what, data))
-            return self._answer(self._seconds)
+            return self._answer(self._seconds if seconds is None else seconds)
 
     def _answer(self, seconds: float) -> tuple[str | None, str]:
         try:

@@ -5,7 +5,7 @@ stands for a parameter that is not given.
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -215,6 +215,40 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+class AdapterRequest(Part):
+    """A request for an adapter to be loaded."""
+
+    name: Annotated[str, Field(min_length=1, max_length=LONGEST, description="what `model` will name")]
+    folder: Annotated[
+        str, Field(max_length=LONGEST, description="its folder among the operator's; that of its name by default")
+    ] = ""
+
+
+class AdapterCard(BaseModel):
+    """An adapter that is loaded."""
+
+    id: str
+    object: Literal["adapter"] = "adapter"
+    folder: Annotated[str | None, Field(description="among the operator's; null for one of the package")]
+    file_sha256: str | None
+    base_sha256: str
+
+
+class AdapterList(BaseModel):
+    """All adapters that are loaded."""
+
+    object: Literal["list"] = "list"
+    data: list[AdapterCard]
+
+
+class Unloaded(BaseModel):
+    """An adapter that is loaded no more."""
+
+    id: str
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    deleted: Literal[True] = True
+
+
 class ErrorDetail(BaseModel):
     """What is wrong."""
 
@@ -230,8 +264,11 @@ class Error(BaseModel):
     error: ErrorDetail
 
 
-def parse(body: bytes) -> ChatRequest:
-    """Return the request that a body says.
+Asked = TypeVar("Asked", bound=Part)
+
+
+def parse(body: bytes, kind: type[Asked]) -> Asked:
+    """Return the request of a kind that a body says.
 
     :raises RefusedError: if it says none
     """
@@ -241,7 +278,7 @@ def parse(body: bytes) -> ChatRequest:
         wrong = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise RefusedError(f"the body is {wrong}", code="invalid_json") from error
     try:
-        return ChatRequest.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise _refusal(error) from error
 
