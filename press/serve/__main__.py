@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--time-limit", type=whole, default=120, help="seconds for a request (default: 120)")
     parser.add_argument("--max-body", type=whole, default=512 * 1024, help="bytes of a request (default: 524288)")
     parser.add_argument("--context", type=whole, help="tokens of prompt and answer (default: the model's context)")
+    parser.add_argument("--keep", type=int, default=8192, help="tokens kept between answers (default: 8192)")
     parser.add_argument("--threads", type=whole, help="threads of the runtime (default: what it chooses)")
     return parser
 
@@ -104,8 +105,11 @@ def _parser() -> argparse.ArgumentParser:
 def serve() -> None:
     """Load the package, and serve it."""
     words = _parser().parse_args()
-    if words.queue < 0 or not 0 <= words.port <= 65535:
-        raise UserError(f"--queue is {words.queue} and --port {words.port}: give 0 or more, and 0 to 65535")
+    if words.queue < 0 or words.keep < 0 or not 0 <= words.port <= 65535:
+        raise UserError(
+            f"--queue is {words.queue}, --keep {words.keep} and --port {words.port}: give 0 or more, 0 or more, and 0 "
+            "to 65535"
+        )
     found = keys(words.api_key_file, KEY, "--api-key-file")
     admin = admin_keys(words, found)
     local = is_loopback(words.host)
@@ -123,7 +127,7 @@ def serve() -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: run `{INSTALL}`") from error
     observing.to_stderr()
-    package = Package(words.package, words.threads, words.context, words.adapters)
+    package = Package(words.package, words.threads, words.context, words.keep, words.adapters)
     limits = Limits(
         words.at_once,
         words.queue,

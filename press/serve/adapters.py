@@ -31,7 +31,8 @@ ONLY = "adapter"
 ANY_TOKEN = 0
 
 
-@dataclass
+# Each version is itself alone, whatever another one says.
+@dataclass(eq=False)
 class Named:
     """An adapter, by what its manifest says.
 

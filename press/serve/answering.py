@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from press.serve import adapters, wire
 from press.serve.adapters import Named, Shelf
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
 from press.serve.errors import RefusedError
+from press.serve.generators import Generators
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
@@ -30,6 +32,8 @@ PART = 128
 SECONDS, CLIENT_SECONDS = 20, 5
 # Clients' schemas that are known to compile.
 KNOWN = 256
+# Tokens that generators between two answers have room for together.
+KEPT = 8192
 # The runtime takes seeds of 31 bits.
 SEEDS = 2**31
 # What the runtime takes for the least share of top_p.
@@ -47,7 +51,18 @@ class Answer:
     most: int
     seed: int | None
     written: int = 0
+    # Tokens of the prompt that were read for an earlier answer.
+    reused: int = 0
     finish_reason: Literal["stop", "length"] = "stop"
+
+
+@dataclass(frozen=True)
+class Key:
+    """What generators have in common that can go on with each other's prompts."""
+
+    # One version of it, and not what it says.
+    named: Named | None
+    options: tuple[tuple[str, Any], ...]
 
 
 class Package:
@@ -56,12 +71,18 @@ class Package:
     :param folder: a package, or a release
     :param threads: threads of a product of matrices, None for what the runtime chooses
     :param context: tokens that a prompt and its answer may have, None for what the model can take
+    :param kept: tokens that generators between two answers may have room for together
     :param shelf: folder from which adapters may be loaded later
     :raises UserError: if it is damaged, names code, or cannot be loaded
     """
 
     def __init__(
-        self, folder: Path, threads: int | None = None, context: int | None = None, shelf: Path | None = None
+        self,
+        folder: Path,
+        threads: int | None = None,
+        context: int | None = None,
+        kept: int = KEPT,
+        shelf: Path | None = None,
     ) -> None:
         self._folder = folder
         self._shelf = Shelf(shelf) if shelf else None
@@ -70,8 +91,11 @@ class Package:
         config = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
         length = config["model"]["context_length"]
         self.context = min(context or length, length)
-        # Graphs of static shapes part a prompt themselves.
-        self._part = self.context if config["model"].get("type") == "decoder-pipeline" else PART
+        # Graphs of static shapes part a prompt themselves, and what slides over a text forgets its beginning.
+        static = config["model"].get("type") == "decoder-pipeline"
+        self._part = self.context if static else PART
+        self._rewinds = kept > 0 and not static and "sliding_window" not in config["model"].get("decoder", {})
+        self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
         self._control, self._start = _special_tokens(folder / "tokenizer.json")
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
@@ -117,6 +141,7 @@ class Package:
         )
         with self._lock:
             self._named = dict(sorted({**self._named, name: named}.items()))
+        self._generators.forget()
         return named
 
     def unload_adapter(self, name: str) -> None:
@@ -133,6 +158,7 @@ class Package:
                     code="adapter_not_found",
                 )
             self._named = {each: named for each, named in self._named.items() if each != name}
+        self._generators.forget()
 
     def close(self) -> None:
         """End the processes beside this one."""
@@ -186,30 +212,47 @@ class Package:
         return before(self._pieces(answer), answer.settings["stop"])
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
-        named = answer.named
-        model = named.merged if named and named.merged else self._model
-        params = og.GeneratorParams(model)
-        params.set_search_options(
-            max_length=len(answer.prompt) + answer.most, **packaged.search_options(answer.settings)
-        )
-        if answer.seed is not None:
-            params.set_search_options(random_seed=answer.seed % SEEDS)
-        if answer.schema is not None:
-            params.set_guidance("json_schema", answer.schema)
-        generator = og.Generator(model, params)
-        if named:
-            named.activate(generator)
-        for place in range(0, len(answer.prompt), self._part):
-            generator.append_tokens(answer.prompt[place : place + self._part])
-            yield ""
+        length = len(answer.prompt) + answer.most
+        with self._generators.using(self._key(answer), answer.prompt, length, partial(self._generator, answer)) as held:
+            answer.reused = len(held.read)
+            for part in held.parts(answer.prompt, self._part):
+                held.generator.append_tokens(part)
+                yield ""
+            yield from self._written(answer, held.generator)
+
+    def _written(self, answer: Answer, generator: og.Generator) -> Iterator[str]:
         stream = self._tokenizer.create_stream()
         token = None
-        while not generator.is_done():
+        while answer.written < answer.most and not generator.is_done():
             generator.generate_next_token()
             token = int(generator.get_next_tokens()[0])
             answer.written += 1
             yield stream.decode(token)
         answer.finish_reason = "stop" if token in self._ends else "length"
+
+    def _key(self, answer: Answer) -> Key | None:
+        """Return what generators that can give the answer have in common; None if a new one alone gives it."""
+        options = packaged.search_options(answer.settings)
+        # A grammar and a sequence of chances are at their beginning only once.
+        if not self._rewinds or answer.schema is not None or (answer.seed is not None and options["do_sample"]):
+            return None
+        return Key(answer.named, tuple(options.items()))
+
+    def _generator(self, answer: Answer, room: int) -> og.Generator:
+        model = answer.named.merged if answer.named and answer.named.merged else self._model
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=room, **packaged.search_options(answer.settings))
+        if answer.seed is not None:
+            params.set_search_options(random_seed=answer.seed % SEEDS)
+        if answer.schema is not None:
+            params.set_guidance("json_schema", answer.schema)
+        generator = og.Generator(model, params)
+        if answer.named:
+            answer.named.activate(generator)
+        return generator
+
+    def _is_gone(self, key: Key) -> bool:
+        return key.named is not None and all(key.named is not each for each in self._named.values())
 
     def _names(self) -> list[str]:
         return sorted(path.parent.name for path in self._folder.glob(f"adapters/*/{paths.ADAPTER_MANIFEST}"))

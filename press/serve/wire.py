@@ -136,12 +136,19 @@ class ChatRequest(Part):
         return None
 
 
+class PromptDetails(BaseModel):
+    """Tokens of the prompt that were read for an earlier answer."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     """Tokens that were read and written."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
 
 
 class Said(BaseModel):

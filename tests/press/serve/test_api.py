@@ -72,6 +72,7 @@ def test_an_answer_is_whole_or_a_stream_and_says_how_it_ended(start):
         "prompt_tokens": 3,
         "completion_tokens": 3,
         "total_tokens": 6,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
     chunks = list(client.chat.completions.create(**body("at once"), max_tokens=3, stream=True))
     assert "".join(each.choices[0].delta.content or "" for each in chunks) == "word word word "

@@ -61,7 +61,7 @@ def test_without_a_key_no_other_machine_is_served(monkeypatch, host):
     assert refused(monkeypatch, "--host", host).startswith(f"--host {host} can be reached from elsewhere")
 
 
-@pytest.mark.parametrize("words", [("--queue", "-1"), ("--port", "65536")])
+@pytest.mark.parametrize("words", [("--queue", "-1"), ("--keep", "-1"), ("--port", "65536")])
 def test_numbers_that_cannot_be_are_refused(monkeypatch, words):
     assert words[1] in refused(monkeypatch, *words)
 
