@@ -19,7 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from press.serve import answering, wire
+from press.serve import answering, page, wire
 from press.serve.adapters import Named
 from press.serve.answering import Answer, Package
 from press.serve.errors import BusyError, FailedError, LateError, RefusedError
@@ -149,6 +149,7 @@ class Api:
 
     def _for_operators(self) -> APIRouter:
         router = APIRouter()
+        router.add_api_route("/", self._chat, response_class=Response, include_in_schema=False)
         router.add_api_route("/health", self._health, summary="Whether the process answers")
         router.add_api_route("/ready", self._ready, summary="Whether it takes requests", responses={503: REFUSALS[503]})
         router.add_api_route(
@@ -181,6 +182,9 @@ class Api:
             summary="Unload an adapter",
         )
         return router
+
+    async def _chat(self) -> Response:
+        return page.response()
 
     async def _health(self) -> dict[str, str]:
         return {"status": "ok"}

@@ -209,7 +209,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_whole(start, told):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", URL, 405), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/none", 404)],
+    [("GET", "/none", 404), ("GET", URL, 405), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/none", 404)],
 )
 def test_what_is_not_there_is_refused_in_the_same_form(start, method, path, status):
     refused = httpx2.request(method, start(StandIn()).url + path, timeout=SECONDS)
