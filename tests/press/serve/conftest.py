@@ -33,7 +33,10 @@ def package(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> P
             file = made / "adapters" / name / "adapter.onnx_adapter"
             converted(adapter, made / "lora_inputs.json", file)
             about = {"base_sha256": "0" * 64, "template": TEMPLATE, "response_schema": schema}
-            about |= {"file_sha256": files.sha256(file), "generation": {"max_new_tokens": 60}}
+            about |= {
+                "file_sha256": files.sha256(file),
+                "generation": {"max_new_tokens": 60, "repetition_penalty": 1.0},
+            }
             files.write_json(file.with_name("adapter.json"), about)
         list_files(made)
 
