@@ -18,13 +18,12 @@ import onnxruntime_genai as og
 from press.core import paths
 from press.core.errors import UserError
 from press.model import packaged
+from press.serve import wire
 from press.serve.apart import line
 from press.serve.errors import RefusedError
 
 RESPONSE = "{response}"
 FILES = (paths.ADAPTER_MANIFEST, paths.ADAPTER_FILE)
-# What a request may name: no path, and nothing that a path or a log reads otherwise.
-NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
 # What an adapter is called among the runtime's, which are of one each.
 ONLY = "adapter"
 # Any token shows whether the runtime takes an adapter.
@@ -118,7 +117,7 @@ class Shelf:
         :raises RefusedError: if there is no such folder, or it has no adapter that can be served
         """
         folder = self._root / name
-        if not re.fullmatch(NAME, name) or not folder.is_dir() or folder.resolve() != folder:
+        if not re.fullmatch(wire.NAME, name) or not folder.is_dir() or folder.resolve() != folder:
             raise RefusedError(
                 f"there is no folder {name!r} with an adapter", 404, param="folder", code="adapter_not_found"
             )

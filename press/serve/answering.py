@@ -130,9 +130,10 @@ class Package:
         :raises RefusedError: if it cannot be served
         """
         assert self._shelf
-        if name in (self.name, BARE) or not re.fullmatch(adapters.NAME, name):
+        if name in (self.name, BARE) or not re.fullmatch(wire.NAME, name):
             raise RefusedError(
                 f"no adapter can be called {name!r}: take letters, digits, and . _ -, and not the bare model's name",
+                409,
                 param="name",
                 code="invalid_value",
             )

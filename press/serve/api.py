@@ -38,6 +38,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         403: "The server has another name",
         404: "There is no such model",
         408: "The body did not arrive in time",
+        409: "The name is the bare model's",
         413: "The body is too large",
         415: "The body is not JSON by its content type",
         429: "All places are taken; Retry-After says when to try again",
@@ -135,7 +136,9 @@ class Api:
         router = APIRouter(prefix="/v1", dependencies=self._admitted(self._limits.keys), responses=REFUSALS)
         router.add_api_route("/models", self._models, response_model=wire.ModelList, summary="All models")
         router.add_api_route("/models/{model:path}", self._model, response_model=wire.ModelCard, summary="One model")
-        stream = {STREAM: {"schema": {"type": "string", "description": "Chunks as events, then [DONE]"}}}
+        data = {"type": "string", "description": "A chunk of the answer, and [DONE] at the end"}
+        event = {"type": "object", "description": "An event", "properties": {"data": data}, "required": ["data"]}
+        stream = {STREAM: {"schema": event}}
         router.add_api_route(
             "/chat/completions",
             self._complete,
@@ -315,7 +318,12 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException | StarletteHTTPException)
     what = f"{request.method} {request.url.path[: wire.LONGEST]}: {error.detail}"
-    return await _refused(request, RefusedError(what, error.status_code, code="not_served", headers=error.headers))
+    headers = dict(error.headers or {})
+    described = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path_format", ""))
+    if error.status_code == 405 and described:
+        # The framework names the methods of the first route alone that has the path.
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in described))
+    return await _refused(request, RefusedError(what, error.status_code, code="not_served", headers=headers))
 
 
 async def _failed(request: Request, _: Exception) -> Response:
