@@ -39,7 +39,7 @@ class StandIn:
         from press.serve.answering import Answer
 
         settings = {"question": asked.messages[0].text()}
-        return Answer([1, 2, 3], "travel", settings, None, asked.most() or 10**6, None)
+        return Answer([1, 2, 3], None, settings, None, asked.most() or 10**6, None)
 
     def turns(self, answer) -> Iterator[str]:
         while answer.written < answer.most:

@@ -11,38 +11,58 @@ import ipaddress
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from press.core import cli
 from press.core.errors import UserError
 
 INSTALL = "make install-serve"
-KEY = "OLIVE_PRESS_API_KEY"
+KEY, ADMIN_KEY = "OLIVE_PRESS_API_KEY", "OLIVE_PRESS_ADMIN_KEY"
 SHORTEST_KEY = 16
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 
-def keys(file: Path | None) -> list[str]:
-    """Return the API keys: the lines of a file, or else that of the environment.
+def keys(file: Path | None, variable: str, option: str) -> list[str]:
+    """Return the keys of clients or admins: the lines of a file, or else that of a variable of the environment.
 
     :raises UserError: if there is a key that a client could guess, or cannot send
     """
     if file is None:
-        found, where = [key] if (key := os.environ.get(KEY, "")) else [], KEY
+        found, where = [key] if (key := os.environ.get(variable, "")) else [], variable
     else:
         try:
             found, where = file.read_text(encoding="utf-8").split("\n"), str(file)
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--api-key-file {file} cannot be read ({error}): give it a key on each line") from error
+            raise UserError(f"{option} {file} cannot be read ({error}): give it a key on each line") from error
         found = [line.strip() for line in found if line.strip()]
         if not found:
-            raise UserError(f"--api-key-file {file} has no key: give it one on each line")
+            raise UserError(f"{option} {file} has no key: give it one on each line")
     for key in found:
         if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
             raise UserError(
                 f"{where} has a key that cannot be one: it must have {SHORTEST_KEY} characters or more, of ASCII and "
                 "without blanks, such as `openssl rand -hex 32` gives"
             )
+    return found
+
+
+def admin_keys(words: argparse.Namespace, clients: Sequence[str]) -> list[str]:
+    """Return the keys of those who may load adapters.
+
+    :param clients: keys that are none of theirs
+    :raises UserError: if there are keys without a folder to load from, or the other way round
+    """
+    found = keys(words.admin_key_file, ADMIN_KEY, "--admin-key-file")
+    if words.adapters and not found:
+        raise UserError(
+            f"adapters from {words.adapters} are loaded with an admin's key, and there is none: set {ADMIN_KEY} or "
+            "--admin-key-file"
+        )
+    if found and not words.adapters:
+        raise UserError("there is an admin's key, and no folder to load adapters from: name one with --adapters")
+    if set(found) & set(clients):
+        raise UserError("an admin's key is a client's, too: give admins keys of their own")
     return found
 
 
@@ -70,11 +90,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 for any that is free)")
     parser.add_argument("--api-key-file", type=Path, help=f"file with an API key on each line (default: ${KEY})")
+    parser.add_argument("--adapters", type=Path, help="folder of folders from which an admin may load adapters")
+    parser.add_argument("--admin-key-file", type=Path, help=f"file with an admin's key on each line (${ADMIN_KEY})")
     parser.add_argument("--at-once", type=whole, default=4, help="answers that take turns (default: 4)")
     parser.add_argument("--queue", type=int, default=16, help="answers that may wait beside them (default: 16)")
     parser.add_argument("--time-limit", type=whole, default=120, help="seconds for a request (default: 120)")
     parser.add_argument("--max-body", type=whole, default=512 * 1024, help="bytes of a request (default: 524288)")
     parser.add_argument("--context", type=whole, help="tokens of prompt and answer (default: the model's context)")
+    parser.add_argument("--keep", type=int, default=8192, help="tokens kept between answers (default: 8192)")
     parser.add_argument("--threads", type=whole, help="threads of the runtime (default: what it chooses)")
     return parser
 
@@ -82,9 +105,13 @@ def _parser() -> argparse.ArgumentParser:
 def serve() -> None:
     """Load the package, and serve it."""
     words = _parser().parse_args()
-    if words.queue < 0 or not 0 <= words.port <= 65535:
-        raise UserError(f"--queue is {words.queue} and --port {words.port}: give 0 or more, and 0 to 65535")
-    found = keys(words.api_key_file)
+    if words.queue < 0 or words.keep < 0 or not 0 <= words.port <= 65535:
+        raise UserError(
+            f"--queue is {words.queue}, --keep {words.keep} and --port {words.port}: give 0 or more, 0 or more, and 0 "
+            "to 65535"
+        )
+    found = keys(words.api_key_file, KEY, "--api-key-file")
+    admin = admin_keys(words, found)
     local = is_loopback(words.host)
     if not local and not found:
         raise UserError(
@@ -100,13 +127,14 @@ def serve() -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: run `{INSTALL}`") from error
     observing.to_stderr()
-    package = Package(words.package, words.threads, words.context)
+    package = Package(words.package, words.threads, words.context, words.keep, words.adapters)
     limits = Limits(
         words.at_once,
         words.queue,
         words.time_limit,
         words.max_body,
         found,
+        admin,
         # A page in a browser may give this machine a name of its own, and so reach what asks for no key.
         LOOPBACK_HOSTS if local and not found else (),
     )

@@ -1,13 +1,14 @@
 """A verified package in memory, and its answers as turns."""
 
 import json
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from string import Formatter
 from typing import Any, Literal
 
 import onnxruntime_genai as og
@@ -16,21 +17,24 @@ from press.core import paths
 from press.core.errors import UserError
 from press.data import tokens
 from press.model import packaged
-from press.serve import wire
+from press.serve import adapters, wire
+from press.serve.adapters import Named, Shelf
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
 from press.serve.errors import RefusedError
+from press.serve.generators import Generators
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
 BESIDE = (paths.CARD, "bom.cdx.json", paths.GATES, paths.METRICS, paths.PROVENANCE, paths.SIGNATURE)
 BARE = "base"
-RESPONSE = "{response}"
 # Tokens of a prompt that are read in one turn: the runtime holds Python's lock meanwhile, and the others wait.
 PART = 128
 # What a package's maker wrote may take longer to compile than what a client sends.
 SECONDS, CLIENT_SECONDS = 20, 5
 # Clients' schemas that are known to compile.
 KNOWN = 256
+# Tokens that generators between two answers have room for together.
+KEPT = 8192
 # The runtime takes seeds of 31 bits.
 SEEDS = 2**31
 # What the runtime takes for the least share of top_p.
@@ -42,27 +46,24 @@ class Answer:
     """One answer: what it is made from, and how far it has come."""
 
     prompt: list[int]
-    adapter: str | None
+    named: Named | None
     settings: Mapping[str, Any]
     schema: str | None
     most: int
     seed: int | None
     written: int = 0
+    # Tokens of the prompt that were read for an earlier answer.
+    reused: int = 0
     finish_reason: Literal["stop", "length"] = "stop"
 
 
-@dataclass
-class Named:
-    """An adapter, by what its manifest says."""
+@dataclass(frozen=True)
+class Key:
+    """What generators have in common that can go on with each other's prompts."""
 
-    manifest: dict
-    # The adapter as a whole model.
-    merged: og.Model | None = None
-    schema: str | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        schema = self.manifest["response_schema"]
-        self.schema = None if schema is None else json.dumps(schema)
+    # One version of it, and not what it says.
+    named: Named | None
+    options: tuple[tuple[str, Any], ...]
 
 
 class Package:
@@ -71,25 +72,37 @@ class Package:
     :param folder: a package, or a release
     :param threads: threads of a product of matrices, None for what the runtime chooses
     :param context: tokens that a prompt and its answer may have, None for what the model can take
+    :param kept: tokens that generators between two answers may have room for together
+    :param shelf: folder from which adapters may be loaded later
     :raises UserError: if it is damaged, names code, or cannot be loaded
     """
 
-    def __init__(self, folder: Path, threads: int | None = None, context: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: int | None = None,
+        context: int | None = None,
+        kept: int = KEPT,
+        shelf: Path | None = None,
+    ) -> None:
         self._folder = folder
+        self._shelf = Shelf(shelf) if shelf else None
         self._threads = threads
         self._manifest, _ = packaged.open_package(folder, BESIDE)
         config = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
         length = config["model"]["context_length"]
         self.context = min(context or length, length)
-        # Graphs of static shapes part a prompt themselves.
-        self._part = self.context if config["model"].get("type") == "decoder-pipeline" else PART
+        # Graphs of static shapes part a prompt themselves, and what slides over a text forgets its beginning.
+        static = config["model"].get("type") == "decoder-pipeline"
+        self._part = self.context if static else PART
+        self._rewinds = kept > 0 and not static and "sliding_window" not in config["model"].get("decoder", {})
+        self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
         self._control, self._start = _special_tokens(folder / "tokenizer.json")
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
         self._model = self._load(folder)
         self._tokenizer = og.Tokenizer(self._model)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
-        self._adapters = og.Adapters(self._model)
         self._named = {name: self._adapter(name) for name in self._names()}
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
@@ -105,6 +118,49 @@ class Package:
     def models(self) -> list[str]:
         """What a request's `model` may name: the package and `base` for the bare model, and each adapter."""
         return list(dict.fromkeys([self.name, BARE, *self._named]))
+
+    @property
+    def adapters(self) -> Mapping[str, Named]:
+        """The adapters by their names."""
+        return self._named
+
+    def load_adapter(self, name: str, folder: str) -> Named:
+        """Load an adapter, in the place of another one of its name; answers that have begun keep theirs.
+
+        :param folder: its folder among those that the operator lets adapters be loaded from
+        :raises RefusedError: if it cannot be served
+        """
+        assert self._shelf
+        if name in (self.name, BARE) or not re.fullmatch(wire.NAME, name):
+            raise RefusedError(
+                f"no adapter can be called {name!r}: take letters, digits, and . _ -, and not the bare model's name",
+                409,
+                param="name",
+                code="invalid_value",
+            )
+        named = self._shelf.load(
+            folder, self._manifest["base_sha256"], self._model, lambda schema: self._check_own_schema(schema, folder)
+        )
+        with self._lock:
+            self._named = dict(sorted({**self._named, name: named}.items()))
+        self._generators.forget()
+        return named
+
+    def unload_adapter(self, name: str) -> None:
+        """Serve an adapter no more; answers that have begun keep it until they end.
+
+        :raises RefusedError: if there is none of that name
+        """
+        with self._lock:
+            if name not in self._named:
+                raise RefusedError(
+                    f"there is no adapter {name!r}; GET /v1/adapters lists them",
+                    404,
+                    param="name",
+                    code="adapter_not_found",
+                )
+            self._named = {each: named for each, named in self._named.items() if each != name}
+        self._generators.forget()
 
     def close(self) -> None:
         """End the processes beside this one."""
@@ -139,9 +195,9 @@ class Package:
 
         :raises RefusedError: if the model cannot be asked that
         """
-        if request.model not in self.models:
-            raise unknown(request.model)
         named = self._named.get(request.model)
+        if named is None and request.model not in (self.name, BARE):
+            raise unknown(request.model)
         settings = _changed(named.manifest["generation"] if named else self._bare, request)
         prompt = self._prompt(request.messages, named)
         if len(prompt) >= self.context:
@@ -150,74 +206,83 @@ class Package:
                 param="messages",
                 code="context_length_exceeded",
             )
-        adapter = request.model if named else None
         most = min(settings["max_new_tokens"], self.context - len(prompt))
-        return Answer(prompt, adapter, settings, _schema(request, named), most, request.seed)
+        return Answer(prompt, named, settings, _schema(request, named), most, request.seed)
 
     def turns(self, answer: Answer) -> Iterator[str]:
         """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text."""
         return before(self._pieces(answer), answer.settings["stop"])
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
-        named = self._named[answer.adapter] if answer.adapter else None
-        model = named.merged if named and named.merged else self._model
-        params = og.GeneratorParams(model)
-        params.set_search_options(
-            max_length=len(answer.prompt) + answer.most, **packaged.search_options(answer.settings)
-        )
-        if answer.seed is not None:
-            params.set_search_options(random_seed=answer.seed % SEEDS)
-        if answer.schema is not None:
-            params.set_guidance("json_schema", answer.schema)
-        generator = og.Generator(model, params)
-        if named and not named.merged:
-            generator.set_active_adapter(self._adapters, answer.adapter)
-        for place in range(0, len(answer.prompt), self._part):
-            generator.append_tokens(answer.prompt[place : place + self._part])
-            yield ""
+        length = len(answer.prompt) + answer.most
+        with self._generators.using(self._key(answer), answer.prompt, length, partial(self._generator, answer)) as held:
+            answer.reused = len(held.read)
+            for part in held.parts(answer.prompt, self._part):
+                held.generator.append_tokens(part)
+                yield ""
+            yield from self._written(answer, held.generator)
+
+    def _written(self, answer: Answer, generator: og.Generator) -> Iterator[str]:
         stream = self._tokenizer.create_stream()
         token = None
-        while not generator.is_done():
+        while answer.written < answer.most and not generator.is_done():
             generator.generate_next_token()
             token = int(generator.get_next_tokens()[0])
             answer.written += 1
             yield stream.decode(token)
         answer.finish_reason = "stop" if token in self._ends else "length"
 
+    def _key(self, answer: Answer) -> Key | None:
+        """Return what generators that can give the answer have in common; None if a new one alone gives it."""
+        options = packaged.search_options(answer.settings)
+        # A grammar and a sequence of chances are at their beginning only once.
+        if not self._rewinds or answer.schema is not None or (answer.seed is not None and options["do_sample"]):
+            return None
+        return Key(answer.named, tuple(options.items()))
+
+    def _generator(self, answer: Answer, room: int) -> og.Generator:
+        model = answer.named.merged if answer.named and answer.named.merged else self._model
+        params = og.GeneratorParams(model)
+        params.set_search_options(max_length=room, **packaged.search_options(answer.settings))
+        if answer.seed is not None:
+            params.set_search_options(random_seed=answer.seed % SEEDS)
+        if answer.schema is not None:
+            params.set_guidance("json_schema", answer.schema)
+        generator = og.Generator(model, params)
+        if answer.named:
+            answer.named.activate(generator)
+        return generator
+
+    def _is_gone(self, key: Key) -> bool:
+        return key.named is not None and all(key.named is not each for each in self._named.values())
+
     def _names(self) -> list[str]:
         return sorted(path.parent.name for path in self._folder.glob(f"adapters/*/{paths.ADAPTER_MANIFEST}"))
 
     def _adapter(self, name: str) -> Named:
         folder = self._folder / "adapters" / name
-        path = folder / paths.ADAPTER_MANIFEST
-        named = Named(packaged.read_adapter(path))
-        base, mine = (str(each.get("base_sha256"))[:12] for each in (named.manifest, self._manifest))
-        if base != mine:
-            raise UserError(f"{path} is of another base model ({base}) than this package ({mine})")
-        try:
-            _filled(named.manifest["template"], "")
-        except (AttributeError, KeyError, ValueError) as error:
-            raise UserError(f"{packaged.shown(path)} is damaged: {packaged.AGAIN}") from error
+        named = adapters.read(folder, self._manifest["base_sha256"])
         if named.schema is not None:
-            self._check_own_schema(name, named.schema)
+            self._check_own_schema(named.schema, f"{name!r} in {self._folder}")
         if named.manifest.get("merged", False):
             packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
             named.merged = self._load(folder)
-            return named
-        try:
-            self._adapters.load(str(folder / paths.ADAPTER_FILE), name)
-        except RuntimeError as error:
-            raise UserError(f"the adapter {name!r} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
+        else:
+            adapters.load(named, folder, self._model)
         return named
 
-    def _check_own_schema(self, name: str, schema: str) -> None:
+    def _check_own_schema(self, schema: str, where: str) -> None:
+        # It may take longer than a client's, which is to wait for none.
+        own = self._apart(SCHEMA, SECONDS)
         try:
-            self._templates.compile(schema)
+            own.compile(schema)
         except ApartError as error:
             raise UserError(
-                f"answers cannot be held to the response schema of {name!r} in {self._folder} ({error}): "
+                f"answers cannot be held to the response schema of {where} ({error}): "
                 "use only a package whose maker you trust, and tell them"
             ) from error
+        finally:
+            own.close()
 
     def _apart(self, what: str, seconds: float) -> Apart:
         try:
@@ -242,8 +307,7 @@ class Package:
             self._check(self._escaped(text) if escapes else text, f"messages.{place}.content")
         if named:
             question = _question(messages, "an adapter")
-            question = self._escaped(question) if escapes else question
-            return self._encoded(_filled(named.manifest["template"], question))
+            return self._encoded(named.prompt(self._escaped(question) if escapes else question))
         try:
             text = self._templates.apply([message.turn() for message in messages])
         except ApartError as error:
@@ -317,12 +381,6 @@ def _changed(settings: Mapping[str, Any], request: wire.ChatRequest) -> dict:
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return {**settings, **chosen, "stop": [*settings["stop"], *request.stops()]}
-
-
-def _filled(template: str, question: str) -> str:
-    """Return an adapter's template up to the answer, with the question for whatever field it names."""
-    before_answer, _ = template.split(RESPONSE)
-    return "".join(text + question * (name is not None) for text, name, *_ in Formatter().parse(before_answer))
 
 
 def _special_tokens(path: Path) -> tuple[dict[int, str], list[int]]:

@@ -19,10 +19,11 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from press.serve import answering, wire
+from press.serve import answering, page, wire
+from press.serve.adapters import Named
 from press.serve.answering import Answer, Package
 from press.serve.errors import BusyError, FailedError, LateError, RefusedError
-from press.serve.observing import RECORD, Metrics, Observed, Record
+from press.serve.observing import FIELDS, RECORD, Metrics, Observed, Record
 from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
 from press.serve.writing import STREAM, Events, Writing, unless_gone
 
@@ -37,6 +38,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         403: "The server has another name",
         404: "There is no such model",
         408: "The body did not arrive in time",
+        409: "The name is the bare model's",
         413: "The body is too large",
         415: "The body is not JSON by its content type",
         429: "All places are taken; Retry-After says when to try again",
@@ -59,6 +61,7 @@ class Limits:
     :param seconds: for one request, from its head to the end of its answer
     :param body: bytes of a request's body
     :param keys: API keys, one of which a client must have; none for no check
+    :param admin_keys: keys of those who may load adapters; none for nobody
     :param hosts: the server's names, so that no page in a browser reaches it by another one; none for any
     """
 
@@ -67,6 +70,7 @@ class Limits:
     seconds: float = 120
     body: int = 512 * 1024
     keys: Sequence[str] = ()
+    admin_keys: Sequence[str] = ()
     hosts: Sequence[str] = ()
 
 
@@ -95,6 +99,8 @@ class Api:
         app.add_exception_handler(Exception, _failed)
         app.include_router(self._for_clients())
         app.include_router(self._for_operators())
+        if self._limits.admin_keys:
+            app.include_router(self._for_admins())
         app.openapi = lambda: _described(app)  # type: ignore[method-assign]
         return Observed(app, self._metrics)
 
@@ -105,9 +111,9 @@ class Api:
         await asyncio.to_thread(self._scheduler.stop)
         self._package.close()
 
-    def _admitted(self) -> list[Any]:
-        """Return what checks the name that a client has for the server, and its API key, if there are any."""
-        keys, hosts = [key.encode() for key in self._limits.keys], self._limits.hosts
+    def _admitted(self, secrets: Sequence[str]) -> list[Any]:
+        """Return what checks the name that a client has for the server, and its key, if there are any."""
+        keys, hosts = [key.encode() for key in secrets], self._limits.hosts
 
         def check_host(request: Request) -> None:
             if request.url.hostname not in hosts:
@@ -127,35 +133,61 @@ class Api:
         return [Depends(check) for check, needed in ((check_host, hosts), (check_key, keys)) if needed]
 
     def _for_clients(self) -> APIRouter:
-        router = APIRouter(prefix="/v1", dependencies=self._admitted(), responses=REFUSALS)
+        router = APIRouter(prefix="/v1", dependencies=self._admitted(self._limits.keys), responses=REFUSALS)
         router.add_api_route("/models", self._models, response_model=wire.ModelList, summary="All models")
         router.add_api_route("/models/{model:path}", self._model, response_model=wire.ModelCard, summary="One model")
-        body = {"application/json": {"schema": {"$ref": REFERENCE.format(model="ChatRequest")}}}
-        stream = {STREAM: {"schema": {"type": "string", "description": "Chunks as events, then [DONE]"}}}
+        data = {"type": "string", "description": "A chunk of the answer, and [DONE] at the end"}
+        event = {"type": "object", "description": "An event", "properties": {"data": data}, "required": ["data"]}
+        stream = {STREAM: {"schema": event}}
         router.add_api_route(
             "/chat/completions",
             self._complete,
             methods=["POST"],
             response_model=wire.Completion,
             responses={200: {"content": stream}},
-            openapi_extra={"requestBody": {"required": True, "content": body}},
+            openapi_extra=_body_of(wire.ChatRequest),
             summary="Answer a conversation",
         )
         return router
 
     def _for_operators(self) -> APIRouter:
         router = APIRouter()
+        router.add_api_route("/", self._chat, response_class=Response, include_in_schema=False)
         router.add_api_route("/health", self._health, summary="Whether the process answers")
         router.add_api_route("/ready", self._ready, summary="Whether it takes requests", responses={503: REFUSALS[503]})
         router.add_api_route(
             "/metrics",
             self._page,
-            dependencies=self._admitted(),
+            dependencies=self._admitted(self._limits.keys),
             response_class=Response,
             responses={200: {"content": {"text/plain": {}}}, 401: REFUSALS[401]},
             summary="Prometheus' metrics",
         )
         return router
+
+    def _for_admins(self) -> APIRouter:
+        admitted = self._admitted(self._limits.admin_keys)
+        router = APIRouter(prefix="/v1/adapters", dependencies=admitted, responses=REFUSALS)
+        router.add_api_route("", self._adapters, response_model=wire.AdapterList, summary="All adapters")
+        router.add_api_route(
+            "",
+            self._load_adapter,
+            methods=["POST"],
+            response_model=wire.AdapterCard,
+            openapi_extra=_body_of(wire.AdapterRequest),
+            summary="Load an adapter, or another version of it",
+        )
+        router.add_api_route(
+            "/{name:path}",
+            self._unload_adapter,
+            methods=["DELETE"],
+            response_model=wire.Unloaded,
+            summary="Unload an adapter",
+        )
+        return router
+
+    async def _chat(self) -> Response:
+        return page.response()
 
     async def _health(self) -> dict[str, str]:
         return {"status": "ok"}
@@ -179,10 +211,29 @@ class Api:
     def _card(self, name: str) -> wire.ModelCard:
         return wire.ModelCard(id=name, created=self._created, owned_by="olive-press")
 
+    async def _adapters(self) -> wire.AdapterList:
+        found = self._package.adapters
+        return wire.AdapterList(data=[_adapter_card(name, named) for name, named in found.items()])
+
+    async def _load_adapter(self, request: Request) -> wire.AdapterCard:
+        asked = wire.parse(await self._body(request), wire.AdapterRequest)
+        # Beside the conversations, as compiling a schema is; one after the other.
+        load = asyncio.get_running_loop().run_in_executor(
+            self._package.compiling, self._package.load_adapter, asked.name, asked.folder or asked.name
+        )
+        named = await load
+        logger.info("adapter loaded", extra={FIELDS: {"adapter": asked.name, "folder": named.folder}})
+        return _adapter_card(asked.name, named)
+
+    async def _unload_adapter(self, name: str) -> wire.Unloaded:
+        self._package.unload_adapter(name)
+        logger.info("adapter unloaded", extra={FIELDS: {"adapter": name}})
+        return wire.Unloaded(id=name)
+
     async def _complete(self, request: Request) -> Response:
         record: Record = request.scope[RECORD]
         deadline = asyncio.get_running_loop().time() + self._limits.seconds
-        asked = wire.parse(await self._body(request))
+        asked = wire.parse(await self._body(request), wire.ChatRequest)
         if asked.model in self._package.models:
             record.model = asked.model
         ticket = self._enter()
@@ -242,6 +293,19 @@ async def _within(deadline: float, seconds: float, work: Coroutine[Any, Any, Ans
         raise LateError(seconds) from error
 
 
+def _adapter_card(name: str, named: Named) -> wire.AdapterCard:
+    manifest = named.manifest
+    return wire.AdapterCard(
+        id=name, folder=named.folder, file_sha256=manifest.get("file_sha256"), base_sha256=manifest["base_sha256"]
+    )
+
+
+def _body_of(kind: type[wire.Part]) -> dict[str, Any]:
+    """Return the description of a body that is read here, and not by the framework."""
+    schema = {"$ref": REFERENCE.format(model=kind.__name__)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
 def _stopping() -> RefusedError:
     return RefusedError("the server stops", 503, code="server_stopping", headers={"Retry-After": "5"})
 
@@ -254,7 +318,12 @@ async def _refused(_: Request, error: Exception) -> Response:
 async def _not_served(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException | StarletteHTTPException)
     what = f"{request.method} {request.url.path[: wire.LONGEST]}: {error.detail}"
-    return await _refused(request, RefusedError(what, error.status_code, code="not_served", headers=error.headers))
+    headers = dict(error.headers or {})
+    described = request.app.openapi()["paths"].get(getattr(request.scope.get("route"), "path_format", ""))
+    if error.status_code == 405 and described:
+        # The framework names the methods of the first route alone that has the path.
+        headers["Allow"] = ", ".join(sorted(method.upper() for method in described))
+    return await _refused(request, RefusedError(what, error.status_code, code="not_served", headers=headers))
 
 
 async def _failed(request: Request, _: Exception) -> Response:
@@ -262,10 +331,12 @@ async def _failed(request: Request, _: Exception) -> Response:
 
 
 def _described(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI description, with the type of the request whose body is read here and not by the framework."""
+    """Return the OpenAPI description, with the types of the requests whose bodies are read here."""
     if not app.openapi_schema:
         described = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        _, more = models_json_schema([(wire.ChatRequest, "validation")], ref_template=REFERENCE)
+        _, more = models_json_schema(
+            [(kind, "validation") for kind in (wire.ChatRequest, wire.AdapterRequest)], ref_template=REFERENCE
+        )
         described["components"]["schemas"] |= more["$defs"]
         app.openapi_schema = described
     return app.openapi_schema

@@ -35,6 +35,8 @@ class Record:
     # Empty unless it is one that there is, so that no client fills the metrics with names.
     model: str = ""
     prompt_tokens: int = 0
+    # Of these, what was read for an earlier answer.
+    cached_tokens: int = 0
     completion_tokens: int = 0
     finish_reason: str = ""
     # Seconds until the first token.
@@ -51,6 +53,7 @@ class Record:
             "seconds": round(time.monotonic() - self.began, 4),
             "model": self.model,
             "prompt_tokens": self.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
             "completion_tokens": self.completion_tokens,
             "finish_reason": self.finish_reason,
             "first_token_seconds": self.first and round(self.first, 4),
@@ -68,7 +71,7 @@ class Metrics:
         asked, left, read = [*model, "status"], [*model, "why"], [*model, "kind"]
         self.requests = Counter("press_requests", "Requests by model and status", asked, **own)
         self.broken = Counter("press_broken_answers", "Answers that were not complete, by model and why", left, **own)
-        self.tokens = Counter("press_tokens", "Tokens by model, of prompts and completions", read, **own)
+        self.tokens = Counter("press_tokens", "Tokens by model, of prompts (some cached) and completions", read, **own)
         times = {"buckets": SECONDS, **own}
         self.seconds = Histogram("press_request_seconds", "Seconds of a request that was answered", model, **times)
         self.first = Histogram("press_first_token_seconds", "Seconds until the first token", model, **times)
@@ -97,6 +100,7 @@ class Metrics:
         """Count a request that has ended."""
         self.requests.labels(record.model, str(record.status)).inc()
         self.tokens.labels(record.model, "prompt").inc(record.prompt_tokens)
+        self.tokens.labels(record.model, "cached").inc(record.cached_tokens)
         self.tokens.labels(record.model, "completion").inc(record.completion_tokens)
         if record.broken:
             self.broken.labels(record.model, record.broken).inc()

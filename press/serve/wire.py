@@ -5,9 +5,19 @@ stands for a parameter that is not given.
 """
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from press.data import strict_json
 from press.model import packaged
@@ -19,7 +29,24 @@ STOPS = 16
 LONGEST = 200
 # Without other words, JSON is written as most of it is; llguidance would take any number of blanks between two tokens.
 OPTIONS = "x-guidance"
+# What an adapter, or its folder, may be called: no path, and nothing that a path or a log reads otherwise.
+NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
+NULL = {"type": "null"}
 WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+
+
+def _of(*kinds: type) -> BeforeValidator:
+    """Return what refuses a value of another type, which Python would take for an equal one: 0 for false."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in kinds:
+            raise ValueError("it is of another type")
+        return value
+
+    return BeforeValidator(check)
+
+
+Off = Annotated[Literal[False], _of(bool)]
 
 
 class Part(BaseModel):
@@ -31,6 +58,15 @@ class Part(BaseModel):
     @classmethod
     def _given(cls, value: Any) -> Any:
         return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        found = handler(core_schema)
+        described = handler.resolve_ref_schema(found)
+        for name, each in described.get("properties", {}).items():
+            if name not in described.get("required", []) and NULL not in each.get("anyOf", []):
+                described["properties"][name] = {"anyOf": [each, NULL]}
+        return found
 
 
 class TextPart(Part):
@@ -88,11 +124,17 @@ class StreamOptions(Part):
     """What a stream has beside the answer."""
 
     include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: Off = False
+
+
+QUESTION = {"role": "user", "content": "a week in Rome"}
+EXAMPLE: dict[str, Any] = {"model": "base", "messages": [QUESTION], "max_tokens": 16}
 
 
 class ChatRequest(Part):
     """A request for a chat completion."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
 
     model: Annotated[str, Field(min_length=1, max_length=LONGEST, description="an adapter, or the bare model")]
     messages: Annotated[list[Message], Field(min_length=1, max_length=MESSAGES)]
@@ -108,11 +150,11 @@ class ChatRequest(Part):
     stop: str | Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST)]], Field(max_length=STOPS)] = []
     response_format: Annotated[FreeText | AnyObject | OfSchema | None, Field(discriminator="type")] = None
     # What has one value here, so that clients which always send it are answered.
-    n: Literal[1] = 1
-    logprobs: Literal[False] = False
+    n: Annotated[Literal[1], _of(int, float)] = 1
+    logprobs: Off = False
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
-    store: Literal[False] = False
+    store: Off = False
     # What changes no answer.
     user: Annotated[str, Field(description="has no effect")] = ""
     safety_identifier: Annotated[str, Field(description="has no effect")] = ""
@@ -136,12 +178,19 @@ class ChatRequest(Part):
         return None
 
 
+class PromptDetails(BaseModel):
+    """Tokens of the prompt that were read for an earlier answer."""
+
+    cached_tokens: int
+
+
 class Usage(BaseModel):
     """Tokens that were read and written."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptDetails
 
 
 class Said(BaseModel):
@@ -215,6 +264,40 @@ class ModelList(BaseModel):
     data: list[ModelCard]
 
 
+class AdapterRequest(Part):
+    """A request for an adapter to be loaded."""
+
+    name: Annotated[str, Field(pattern=f"^{NAME}$", description="what `model` will name")]
+    folder: Annotated[
+        str, Field(pattern=f"^({NAME})?$", description="its folder among the operator's; that of its name by default")
+    ] = ""
+
+
+class AdapterCard(BaseModel):
+    """An adapter that is loaded."""
+
+    id: str
+    object: Literal["adapter"] = "adapter"
+    folder: Annotated[str | None, Field(description="among the operator's; null for one of the package")]
+    file_sha256: str | None
+    base_sha256: str
+
+
+class AdapterList(BaseModel):
+    """All adapters that are loaded."""
+
+    object: Literal["list"] = "list"
+    data: list[AdapterCard]
+
+
+class Unloaded(BaseModel):
+    """An adapter that is loaded no more."""
+
+    id: str
+    object: Literal["adapter.deleted"] = "adapter.deleted"
+    deleted: Literal[True] = True
+
+
 class ErrorDetail(BaseModel):
     """What is wrong."""
 
@@ -230,8 +313,11 @@ class Error(BaseModel):
     error: ErrorDetail
 
 
-def parse(body: bytes) -> ChatRequest:
-    """Return the request that a body says.
+Asked = TypeVar("Asked", bound=Part)
+
+
+def parse(body: bytes, kind: type[Asked]) -> Asked:
+    """Return the request of a kind that a body says.
 
     :raises RefusedError: if it says none
     """
@@ -241,7 +327,7 @@ def parse(body: bytes) -> ChatRequest:
         wrong = "not in UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise RefusedError(f"the body is {wrong}", code="invalid_json") from error
     try:
-        return ChatRequest.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise _refusal(error) from error
 

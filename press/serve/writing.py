@@ -91,6 +91,7 @@ class Writing:
         self._ticket.cancel()
         self._record.broken = self._record.broken or why
         self._record.completion_tokens = self._answer.written
+        self._record.cached_tokens = self._answer.reused
 
     def _count(self) -> None:
         if self._answer.written > self._counted:
@@ -129,7 +130,12 @@ class Writing:
 
     def _usage(self) -> wire.Usage:
         read, written = len(self._answer.prompt), self._answer.written
-        return wire.Usage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+        return wire.Usage(
+            prompt_tokens=read,
+            completion_tokens=written,
+            total_tokens=read + written,
+            prompt_tokens_details=wire.PromptDetails(cached_tokens=self._answer.reused),
+        )
 
 
 class Events(StreamingResponse):

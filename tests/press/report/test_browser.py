@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import browser
 import pytest
-
-from . import browser
 
 pytestmark = [
     pytest.mark.integration,
@@ -34,7 +33,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator["browser.Brow
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_opens_by_itself(chromium: "browser.Browser", written: Path, width: int, scheme: str):
     page = written / "cpu.html"
-    chromium.open(page, width, scheme)
+    chromium.open(page.as_uri(), width, scheme)
     assert chromium.requests() == [page.as_uri()]
     assert chromium.problems() == []
     assert chromium.value("document.documentElement.scrollWidth") <= width

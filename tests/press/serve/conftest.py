@@ -30,10 +30,14 @@ def package(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         for rank, (name, schema) in enumerate({"travel": None, "packing": SCHEMA}.items(), 4):
             adapter = random_adapter(tiny_quantized, folder / name, rank, ["q_proj", "down_proj"])
             (made / "adapters" / name).mkdir(parents=True)
-            converted(adapter, made / "lora_inputs.json", made / "adapters" / name / "adapter.onnx_adapter")
+            file = made / "adapters" / name / "adapter.onnx_adapter"
+            converted(adapter, made / "lora_inputs.json", file)
             about = {"base_sha256": "0" * 64, "template": TEMPLATE, "response_schema": schema}
-            generation = {"max_new_tokens": 60}
-            files.write_json(made / "adapters" / name / "adapter.json", {**about, "generation": generation})
+            about |= {
+                "file_sha256": files.sha256(file),
+                "generation": {"max_new_tokens": 60, "repetition_penalty": 1.0},
+            }
+            files.write_json(file.with_name("adapter.json"), about)
         list_files(made)
 
     return once(tmp_path_factory, "served_package", build) / "package"

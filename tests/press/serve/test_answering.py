@@ -1,5 +1,6 @@
 """The server on a tiny package: the official client is answered as the pipeline answers, held to schemas, in order."""
 
+import itertools
 import json
 import os
 import re
@@ -183,7 +184,7 @@ def test_a_prompt_that_the_model_would_read_otherwise_is_refused(client, questio
 
 def test_a_long_prompt_is_read_in_parts_between_which_others_have_turns(client, served):
     assert answer(client, question="x" * 400) == answer(client, question="x" * 400)
-    request = wire.ChatRequest(model="travel", messages=[{"role": "user", "content": "x" * 400}], max_tokens=1)
+    request = wire.ChatRequest(model="travel", messages=[{"role": "user", "content": "y" * 400}], max_tokens=1)
     turns = list(served.package.turns(served.package.read(request)))
     assert turns[:-1] == [""] * 4
 
@@ -309,3 +310,47 @@ def test_threads_of_the_server_end_with_it(package):
     assert answer(served.client())
     served.close()
     eventually(lambda: threading.active_count() <= before + 1)
+
+
+def talk(package: Package, begins: str, **changes: object) -> tuple[list[str], list[int], list[int]]:
+    """Return the answers of a conversation, and how many tokens of each prompt there were and were read for it."""
+    turns, texts, lengths, read = [], [], [], []
+    for question in (begins, "and with children?", "in winter"):
+        turns.append({"role": "user", "content": question})
+        request = wire.ChatRequest(model="base", messages=turns, max_tokens=30, **changes)
+        given = package.read(request)
+        texts.append("".join(package.turns(given)))
+        lengths.append(len(given.prompt))
+        read.append(len(given.prompt) - given.reused)
+        turns.append({"role": "assistant", "content": texts[-1].replace("\0", "")})
+    return texts, lengths, read
+
+
+@pytest.fixture(scope="module")
+def forgetful(package: Path) -> Iterator[Package]:
+    forgetful = Package(package, kept=0)
+    yield forgetful
+    forgetful.close()
+
+
+@pytest.mark.parametrize("changes", [{}, {"temperature": 0, "seed": 3}, {"repetition_penalty": 1.3}])
+def test_a_conversations_earlier_turns_are_not_read_again_and_its_answers_are_the_same(served, forgetful, changes):
+    kept, lengths, read = talk(served.package, f"of {changes}", **changes)
+    fresh, same, all_of_it = talk(forgetful, f"of {changes}", **changes)
+    assert kept == fresh
+    assert lengths == same == all_of_it
+    assert read[1:] == [longer - shorter for shorter, longer in itertools.pairwise(lengths)]
+
+
+@pytest.mark.parametrize("changes", [{"temperature": 1.2, "seed": 3}, {"response_format": {"type": "json_object"}}])
+def test_what_begins_anew_with_each_answer_is_not_gone_on_with(served, forgetful, changes):
+    kept, lengths, read = talk(served.package, QUESTION, **changes)
+    assert (kept, lengths) == talk(forgetful, QUESTION, **changes)[:2]
+    assert read == lengths
+
+
+def test_a_question_that_was_asked_is_read_again_by_another_adapter(client):
+    first, again, other = (ask(client, model, "the same question") for model in ("travel", "travel", "base"))
+    assert first.choices[0].message.content == again.choices[0].message.content
+    read = [each.usage.prompt_tokens - each.usage.prompt_tokens_details.cached_tokens for each in (first, again, other)]
+    assert read == [first.usage.prompt_tokens, 2, other.usage.prompt_tokens]

@@ -72,6 +72,7 @@ def test_an_answer_is_whole_or_a_stream_and_says_how_it_ended(start):
         "prompt_tokens": 3,
         "completion_tokens": 3,
         "total_tokens": 6,
+        "prompt_tokens_details": {"cached_tokens": 0},
     }
     chunks = list(client.chat.completions.create(**body("at once"), max_tokens=3, stream=True))
     assert "".join(each.choices[0].delta.content or "" for each in chunks) == "word word word "
@@ -208,7 +209,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_whole(start, told):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/", 404), ("GET", URL, 405), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/none", 404)],
+    [("GET", "/none", 404), ("GET", URL, 405), ("POST", "/v1/embeddings", 404), ("GET", "/v1/models/none", 404)],
 )
 def test_what_is_not_there_is_refused_in_the_same_form(start, method, path, status):
     refused = httpx2.request(method, start(StandIn()).url + path, timeout=SECONDS)

@@ -8,12 +8,13 @@ import pytest
 from press.core.errors import UserError
 from press.serve import __main__ as command
 
-KEY = "0123456789abcdef"
+KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
-    monkeypatch.delenv(command.KEY, raising=False)
+    for name in (command.KEY, command.ADMIN_KEY):
+        monkeypatch.delenv(name, raising=False)
 
 
 def refused(monkeypatch, *words: str) -> str:
@@ -25,12 +26,12 @@ def refused(monkeypatch, *words: str) -> str:
 
 
 def test_keys_are_the_lines_of_a_file_or_that_of_the_environment(monkeypatch, tmp_path):
-    assert command.keys(None) == []
+    assert command.keys(None, command.KEY, "--api-key-file") == []
     monkeypatch.setenv(command.KEY, KEY)
-    assert command.keys(None) == [KEY]
+    assert command.keys(None, command.KEY, "--api-key-file") == [KEY]
     path = tmp_path / "keys"
     path.write_text(f"{KEY}1\r\n\n {KEY}2\n", encoding="utf-8")
-    assert command.keys(path) == [f"{KEY}1", f"{KEY}2"]
+    assert command.keys(path, command.KEY, "--api-key-file") == [f"{KEY}1", f"{KEY}2"]
 
 
 @pytest.mark.parametrize("text", ["", "\n", "short\n", "with blanks in between\n", "clé-de-seize-lettres\n", None])
@@ -39,7 +40,7 @@ def test_a_key_that_is_none_is_refused_and_not_shown(tmp_path, text):
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as error:
-        command.keys(path)
+        command.keys(path, command.KEY, "--api-key-file")
     assert str(path) in str(error.value)
     assert not text or not text.strip() or text.strip() not in str(error.value)
 
@@ -60,7 +61,7 @@ def test_without_a_key_no_other_machine_is_served(monkeypatch, host):
     assert refused(monkeypatch, "--host", host).startswith(f"--host {host} can be reached from elsewhere")
 
 
-@pytest.mark.parametrize("words", [("--queue", "-1"), ("--port", "65536")])
+@pytest.mark.parametrize("words", [("--queue", "-1"), ("--keep", "-1"), ("--port", "65536")])
 def test_numbers_that_cannot_be_are_refused(monkeypatch, words):
     assert words[1] in refused(monkeypatch, *words)
 
@@ -81,3 +82,18 @@ def test_a_library_that_is_not_there_is_named_with_what_installs_it(monkeypatch)
 def test_what_installs_it_is_there():
     makefile = Path(__file__).parents[3] / "Makefile"
     assert f"\n{command.INSTALL.removeprefix('make ')}:" in makefile.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "why"),
+    [
+        (("--adapters", "shelf"), "", f"set {command.ADMIN_KEY} or --admin-key-file"),
+        ((), OTHER, "name one with --adapters"),
+        (("--adapters", "shelf"), KEY, "is a client's, too"),
+        (("--adapters", "shelf"), "short", f"{command.ADMIN_KEY} has a key that cannot be one"),
+    ],
+)
+def test_adapters_are_loaded_with_keys_of_their_own_from_a_folder_or_not_at_all(monkeypatch, words, key, why):
+    monkeypatch.setenv(command.KEY, KEY)
+    monkeypatch.setenv(command.ADMIN_KEY, key)
+    assert why in refused(monkeypatch, *words)

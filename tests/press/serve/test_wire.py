@@ -15,12 +15,12 @@ SCHEMA = {"type": "object", "properties": {"days": {"type": "integer", "default"
 
 
 def parsed(**changes: object) -> wire.ChatRequest:
-    return wire.parse(json.dumps({**ASKED, **changes}).encode())
+    return wire.parse(json.dumps({**ASKED, **changes}).encode(), wire.ChatRequest)
 
 
 def refused(body: bytes) -> RefusedError:
     with pytest.raises(RefusedError) as error:
-        wire.parse(body)
+        wire.parse(body, wire.ChatRequest)
     assert error.value.status == 400
     assert "\n" not in error.value.message
     return error.value
@@ -45,6 +45,10 @@ def refused(body: bytes) -> RefusedError:
         ({"stop": ["a"] * 17}, "stop"),
         ({"stream": "yes"}, "stream"),
         ({"n": 2}, "n"),
+        ({"n": True}, "n"),
+        ({"store": 0}, "store"),
+        ({"logprobs": 0}, "logprobs"),
+        ({"stream_options": {"include_obfuscation": 0}}, "stream_options.include_obfuscation"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
         ({"logprobs": True}, "logprobs"),
         ({"response_format": {"type": "xml"}}, "response_format"),
@@ -139,7 +143,7 @@ NAMES = strategies.sampled_from([*wire.ChatRequest.model_fields, "tools"])
 @hypothesis.given(strategies.dictionaries(NAMES, JSON, max_size=4), strategies.booleans())
 def test_any_values_are_a_request_or_a_refusal(changes, whole):
     with contextlib.suppress(RefusedError):
-        assert wire.parse(json.dumps({**(ASKED if whole else {}), **changes}).encode()).model
+        assert wire.parse(json.dumps({**(ASKED if whole else {}), **changes}).encode(), wire.ChatRequest).model
 
 
 @hypothesis.given(strategies.binary(max_size=60))

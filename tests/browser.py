@@ -57,20 +57,31 @@ class Browser:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return answer["result"]
 
-    def open(self, path: Path, width: int, scheme: str) -> None:
+    def open(self, address: str, width: int, scheme: str) -> None:
         """Open a page at a width in CSS pixels, with a preference for `light` or `dark`."""
         self.events.clear()
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
         )
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
-        self.call("Page.navigate", url=path.as_uri())
+        self.call("Page.navigate", url=address)
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
             self.events.append(self._read())
 
     def value(self, expression: str) -> object:
         """Return what an expression of JavaScript gives in the page."""
         return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def press(self, key: str, text: str = "", shift: bool = False) -> None:
+        """Press and release a key, such as Tab, which writes a text."""
+        about = {"key": key, "code": key, "text": text, "modifiers": 8 if shift else 0}
+        about["windowsVirtualKeyCode"] = {"Tab": 9, "Enter": 13}.get(key, 0)
+        self.call("Input.dispatchKeyEvent", type="keyDown", **about)
+        self.call("Input.dispatchKeyEvent", type="keyUp", **{**about, "text": ""})
+
+    def write(self, text: str) -> None:
+        """Write a text where the focus is."""
+        self.call("Input.insertText", text=text)
 
     def requests(self) -> list[str]:
         """Return the addresses that the page asked for."""

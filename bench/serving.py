@@ -1,0 +1,123 @@
+"""What a server gives to several clients at once: tokens a second, waits for first and next tokens, and memory.
+
+    python -m bench.serving [PACKAGE]           (packages/cpu, with all of its adapters in turn)
+
+The server is `python -m press.serve`, once with its turns and once with one answer after the other (`--at-once 1`). A
+client asks its questions one after the other, each of the next model, and reads streams. All of it shares this
+machine's processors with the server: compare within one run.
+"""
+
+import argparse
+import asyncio
+import os
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import openai
+
+QUESTIONS = ("a week in Rome", "three days of hiking", "how early at the airport", "a weekend by the sea")
+
+
+@dataclass
+class Measured:
+    """What the clients saw, in seconds."""
+
+    first: list[float] = field(default_factory=list)
+    between: list[float] = field(default_factory=list)
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def row(self) -> str:
+        """Return it as cells of a table: tokens a second, and p50 and p99 of the waits in milliseconds."""
+        cells = [f"{self.tokens / self.seconds:.1f}"]
+        for waits in (self.first, self.between):
+            cells += [f"{1000 * statistics.quantiles(waits, n=100)[place]:.0f}" for place in (49, 98)]
+        return " | ".join(cells)
+
+
+@contextmanager
+def served(package: Path, at_once: int, waiting: int) -> Iterator[tuple[str, int]]:
+    """Run a server; yield its address and its process's id."""
+    words = ["--port", "0", "--at-once", str(at_once), "--queue", str(waiting), "--time-limit", "600"]
+    command = [sys.executable, "-m", "press.serve", str(package), *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            yield (
+                next(found[0] for each in process.stderr if (found := re.findall(r"http://[\d.:]+", each))),
+                process.pid,
+            )
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int, into: Measured) -> None:
+    """Ask once, and measure the answer's stream."""
+    last, began = 0.0, time.perf_counter()
+    stream = await client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": question}], max_tokens=tokens, stream=True
+    )
+    async for chunk in stream:
+        if not chunk.choices or not chunk.choices[0].delta.content:
+            continue
+        now = time.perf_counter()
+        if last:
+            into.between.append(now - last)
+        else:
+            into.first.append(now - began)
+        last = now
+        into.tokens += 1
+
+
+async def measure(url: str, clients: int, requests: int, tokens: int) -> Measured:
+    """Let clients ask side by side, so many requests each."""
+    into = Measured()
+    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600) as client:
+        models = [each.id for each in (await client.models.list()).data][1:]
+
+        async def one(number: int) -> None:
+            for place in range(number, number + requests):
+                question = f"{QUESTIONS[place % len(QUESTIONS)]}, {number}"
+                await ask(client, models[place % len(models)], question, tokens, into)
+
+        began = time.perf_counter()
+        await asyncio.gather(*map(one, range(clients)))
+        into.seconds = time.perf_counter() - began
+    return into
+
+
+def memory(process: int) -> int:
+    """Return the MiB that a process holds in memory."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+    return int(re.findall(r"VmRSS:\s+(\d+)", status)[0]) // 1024
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("package", type=Path, nargs="?", default=Path("packages/cpu"))
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
+    parser.add_argument("--requests", type=int, default=4, help="of each client (default: 4)")
+    parser.add_argument("--tokens", type=int, default=32, help="of an answer at most (default: 32)")
+    words = parser.parse_args()
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    print("| clients | at once | tokens a second | first p50 | p99 | next p50 | p99, ms | memory, MiB |")
+    print("|---|---|---|---|---|---|---|---|")
+    for clients in words.clients:
+        for at_once in (1, 4) if clients > 1 else (1,):
+            with served(words.package, at_once, clients) as (url, process):
+                asyncio.run(measure(url, 1, 1, 4))
+                measured = asyncio.run(measure(url, clients, words.requests, words.tokens))
+                print(f"| {clients} | {at_once} | {measured.row()} | {memory(process)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
