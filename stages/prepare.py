@@ -13,7 +13,7 @@ from press.core import cli, files, nested, paths
 from press.data import jsonl, records
 from press.model import checkpoints, decoding, device_tokenizer
 from press.params import settings
-from press.training import preparation, preparation_report
+from press.training import asking, preparation, preparation_report
 
 
 def main(adapter: str) -> None:
@@ -21,25 +21,25 @@ def main(adapter: str) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     project = settings.checked()
     params = project.adapter(adapter)
-    preparation.check_context(adapter, params.max_seq_len)
+    asking.check_context(adapter, params.max_seq_len)
     own = nested.in_order(params.generation.model_dump())
     generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
-    preparation.check_top_k(adapter, generation["top_k"])
+    asking.check_top_k(adapter, generation["top_k"])
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     device = device_tokenizer.Device(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
         with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:
             result = preparation.Prepared(train, heldout)
             preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
-        samples = preparation.render_samples(preparation.as_read(params, tokenizer), result.template)
-        preparation.check_samples(adapter, params, (len(device.encode(text)) for text in samples))
+        samples = asking.render_samples(asking.as_read(params, tokenizer), result.template)
+        asking.check_samples(adapter, params, (len(device.encode(text)) for text in samples))
         device_tokenizer.check(device.encode, tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,
             {
                 "template": result.template,
                 "samples": samples,
-                "response_schema": preparation.decodable_schema(params, result.template, building / paths.TRAIN),
+                "response_schema": asking.decodable_schema(params, result.template, building / paths.TRAIN),
                 "generation": generation,
                 **({"control_tokens": params.control_tokens} if params.control_tokens != "refuse" else {}),
                 "data_sha256": records.digest(Path(params.data)),

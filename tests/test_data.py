@@ -7,7 +7,7 @@ import pytest
 
 from press.params import settings
 from press.sources import tokenizers
-from press.training import preparation
+from press.training import asking, preparation
 
 ROOT = Path(__file__).parents[1]
 PARAMS = settings.load(ROOT / "params.yaml")
@@ -55,7 +55,7 @@ def test_no_held_out_prompt_is_trained_on(name):
 def test_no_sample_is_trained_on(name):
     adapter = PARAMS.adapter(name)
     prompts = {example["prompt"] for example in by_bytes(name).train}
-    assert not prompts & set(preparation.render_samples(adapter, adapter.template))
+    assert not prompts & set(asking.render_samples(adapter, adapter.template))
 
 
 def test_the_unseen_trips_are_valid_and_apart():

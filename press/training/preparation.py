@@ -1,24 +1,22 @@
 """Turn an adapter's data set into examples: validated, tokenized, and split into a training and a held-out set."""
 
-import hashlib
 import heapq
 import itertools
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from press.core import files, paths
 from press.core.errors import UserError
-from press.data import answers, examples, formats, guidance, jsonl, preferences, records, strict_json, templates, tokens
+from press.data import answers, examples, formats, preferences, records, strict_json, templates, tokens
 from press.data.examples import Example
 from press.data.formats import Chat
 from press.data.preferences import Pair
 from press.model import device_tokenizer
 from press.params import objectives, schema
+from press.training import asking, likeness
 from press.training.pairs import PairRenderer
 from press.training.rendering import Rendered, Renderer, Said, renderer
 
@@ -30,13 +28,6 @@ SHOWN_ERRORS = 10
 SHOWN_LINES = 5
 # Lines that are tokenized at once, by all cores.
 BATCH = 1024
-
-
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character).startswith("P")
-
-
-ASCII_PUNCTUATION = dict.fromkeys(code for code in range(128) if _is_punctuation(chr(code)))
 
 
 class Sink(Protocol):
@@ -123,7 +114,7 @@ def prepare(
     :raises UserError: naming the file and the lines that are wrong, or if a split would be empty
     """
     reader = tokens.Reader(tokenizer)
-    for sample in as_read(adapter, tokenizer).samples:
+    for sample in asking.as_read(adapter, tokenizer).samples:
         if wrong := reader.complaint(sample):
             raise UserError(f"the sample {json.dumps(sample)} {wrong}")
     return _Preparation(adapter, tokenizer, eos_ids, result or Prepared(), device).run()
@@ -136,70 +127,6 @@ def look(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids:
     """
     preparation = _Preparation(adapter, tokenizer, eos_ids, Prepared(), None)
     return preparation.look(lines)
-
-
-def as_read(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> schema.Adapter:
-    """Return an adapter with its samples as the model reads them."""
-    reader = tokens.Reader(tokenizer)
-    return adapter.model_copy(update={"samples": [_text(sample, adapter, reader) for sample in adapter.samples]})
-
-
-def render_samples(adapter: schema.Adapter, template: str) -> list[str]:
-    """Return the sample prompts as the model is given them.
-
-    :param template: by which the adapter is asked one question
-    """
-    if not adapter.samples:
-        return []
-    given = [name for name in templates.fields(template) if name != templates.RESPONSE]
-    if len(set(given)) != 1:
-        raise UserError(f"samples need a template with one field besides {{response}}, not {', '.join(given)}")
-    return [templates.render(template, {given[0]: text, templates.RESPONSE: ""})[0] for text in adapter.samples]
-
-
-def decodable_schema(adapter: schema.Adapter, template: str, train: Path) -> dict | None:
-    """Return an adapter's response schema, if it has any, written as the answers that it is trained on are written.
-
-    :param template: by which the adapter is asked one question
-    :param train: its training examples
-    """
-    if adapter.response_schema is None:
-        return None
-    rows = jsonl.Rows(train)
-    some = [rows[index] for index in range(min(len(rows), guidance.LOOKED_AT))]
-    return guidance.adapted(adapter.response_schema, [templates.answer(template, each["completion"]) for each in some])
-
-
-def check_context(name: str, max_seq_len: int) -> None:
-    """Refuse examples that may be longer than the base model's context."""
-    context = files.read_json(paths.BASE / paths.CONFIG).get("max_position_embeddings", max_seq_len)
-    if max_seq_len > context:
-        raise UserError(
-            f"adapters.{name}.max_seq_len is {max_seq_len}, but the base model's context is {context} tokens"
-        )
-
-
-def check_samples(name: str, adapter: schema.Adapter, lengths: Iterable[int]) -> None:
-    """Refuse sample prompts that leave no room for an answer in the base model's context.
-
-    :param lengths: the tokens of each, template included
-    """
-    for sample, length in zip(adapter.samples, lengths, strict=True):
-        context = files.read_json(paths.BASE / paths.CONFIG).get("max_position_embeddings", length + 1)
-        if length >= context:
-            raise UserError(
-                f"adapters.{name}.samples: {json.dumps(sample[:80])} has {length} tokens with the template, but the "
-                f"base model's context is {context} tokens"
-            )
-
-
-def check_top_k(name: str, top_k: int) -> None:
-    """Refuse to let answers be sampled from more tokens than the base model has, which the runtime does not do."""
-    vocabulary = files.read_json(paths.BASE / paths.CONFIG).get("vocab_size", top_k)
-    if top_k > vocabulary:
-        raise UserError(
-            f"adapters.{name}.generation.top_k is {top_k}, but the base model has only {vocabulary} tokens (0: all)"
-        )
 
 
 class _Preparation:
@@ -301,10 +228,10 @@ class _Preparation:
         if record.fields is None:
             raise ValueError(record.wrong)
         reading = self._reading or self._begun(record.fields)
-        fields = _text(record.fields, self._adapter, self._reader)
+        fields = asking.as_model_reads(record.fields, self._adapter, self._reader)
         said = reading.pair(fields) if isinstance(reading, preferences.Reading) else reading.said(fields)
         if self._adapter.response_schema is not None:
-            wrong = answers.complaint(_answer(said), self._adapter.response_schema)
+            wrong = answers.complaint(likeness.answer(said), self._adapter.response_schema)
             if wrong:
                 raise ValueError(f"the response {wrong}" if wrong.startswith("breaks") else f"the response is {wrong}")
         if self._renderer and (wrong := self._renderer.complaint(said)):
@@ -332,7 +259,7 @@ class _Preparation:
             raise UserError(f"{self._path} is read as format {reading.name}, but {wrong}")
         self._renderer = self._renderer_of(reading)
         # Whether there can be samples is known before the lines are read.
-        render_samples(adapter, self._renderer.question_template())
+        asking.render_samples(adapter, self._renderer.question_template())
         self._reading = reading
         return reading
 
@@ -347,10 +274,10 @@ class _Preparation:
 
         A prompt may have several pairs of answers, but not one pair both ways round.
         """
-        answer, asked = _digest(_answer(said)), _asked(said)
+        answer, asked = likeness.digest(likeness.answer(said)), likeness.asked(said)
         if isinstance(said, Pair):
-            asked = [asked, *sorted(map(_answer, said))]
-        first, known = self._seen.setdefault(_digest(asked), (at, answer))
+            asked = [asked, *sorted(map(likeness.answer, said))]
+        first, known = self._seen.setdefault(likeness.digest(asked), (at, answer))
         if known != answer:
             file = f" of {first.file}" if first.file != at.file else ""
             how = "chosen and rejected exchanged" if isinstance(said, Pair) else "another answer"
@@ -413,8 +340,8 @@ class _Preparation:
         chat = said.chosen if isinstance(said, Pair) else said
         if isinstance(chat, Chat) and len(self._systems) < 2:
             self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
-        number = _number(said)
-        nearly = _digest([_nearly(text) for text in strict_json.texts(_asked(said))])
+        number = likeness.number(said)
+        nearly = likeness.digest([likeness.nearly(text) for text in strict_json.texts(likeness.asked(said))])
         self._result.near_duplicates += nearly in self._sides
         if not self._sides.setdefault(nearly, number < self._adapter.heldout * 2**64):
             self._result.lengths[examples.length(example)] += 1
@@ -438,65 +365,8 @@ class _Preparation:
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
 
 
-def _text(value: Any, adapter: schema.Adapter, reader: tokens.Reader) -> Any:
-    """Return what a person wrote as the model reads it."""
-    return reader.escaped(value) if adapter.control_tokens == "escape" else value
-
-
 def _place(reject: Reject) -> tuple[str, int]:
     return reject.file, reject.line
-
-
-def _answer(said: Said | Pair) -> str:
-    """Return what is learned of a line; of a pair, the answer that is chosen."""
-    if isinstance(said, Pair):
-        return _answer(said.chosen)
-    if isinstance(said, str):
-        return ""
-    if isinstance(said, dict):
-        return said[templates.RESPONSE]
-    answer = said.messages[-1]
-    return answer["content"] if set(answer) == {"role", "content"} else json.dumps(answer, sort_keys=True)
-
-
-def _asked(said: Said | Pair) -> Any:
-    """Return all of a line but the answer."""
-    if isinstance(said, str):
-        return said
-    return preferences.without_answer(said.chosen if isinstance(said, Pair) else said)
-
-
-def _number(said: Said | Pair) -> int:
-    """Return a number below 2 ** 64 that a line's content decides, in whatever format it is written.
-
-    Of a pair, its prompt alone decides.
-    """
-    content: object = _asked(said) if isinstance(said, Pair) else said
-    if isinstance(said, Chat):
-        question, *rest = said.messages
-        simple = [question["role"], *(each["role"] for each in rest)] == ["user", formats.ASSISTANT]
-        if simple and not said.tools and "tool_calls" not in rest[0]:
-            content = {"prompt": question["content"], templates.RESPONSE: rest[0]["content"]}
-        else:
-            content = {"messages": said.messages, "tools": said.tools}
-    return int.from_bytes(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()[:8])
-
-
-def _digest(value: object) -> bytes:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).digest()
-
-
-def _nearly(text: str) -> str:
-    """Return what a text has in common with those that differ in case, Unicode form, spaces or punctuation alone."""
-    if text.isascii():
-        together = "".join(text.lower().split())
-        alike = together.translate(ASCII_PUNCTUATION)
-    else:
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        together = "".join(folded.split())
-        alike = "".join(each for each in together if not _is_punctuation(each))
-    # Of what is nothing but punctuation, that is what it says.
-    return alike or together
 
 
 def _numbered(unit: str, lines: Iterable[int]) -> str:

@@ -15,7 +15,7 @@ from press.data import answers, jsonl
 from press.model import checkpoints, device_tokenizer, packaged
 from press.params import settings
 from press.quality import evaluation, heldout, ladder, vocabulary
-from press.training import preparation
+from press.training import asking, preparation
 
 pytestmark = pytest.mark.integration
 TARGET = "cpu"
@@ -64,7 +64,7 @@ def built(tiny_base: Path, tiny_quantized: Path, params: settings.Settings, tmp_
     jsonl.write(folder / "prepared/packing/heldout.jsonl", heldout)
     about = {
         "template": spec.template,
-        "samples": preparation.render_samples(spec, spec.template),
+        "samples": asking.render_samples(spec, spec.template),
         "response_schema": {"type": "object"},
         "generation": packaged.generation({"max_new_tokens": 4}),
     }

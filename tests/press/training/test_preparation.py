@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from press.core import files, paths
 from press.core.errors import UserError
-from press.training import preparation
+from press.training import asking, preparation
 
 from .data_sets import EOS, OVERHEAD, TEMPLATE, TOKENIZER, adapter, complaint, good, line, prepared
 
@@ -205,33 +204,6 @@ def test_a_byte_order_mark_before_the_file_is_no_text(write):
     assert prepared(params) == before
 
 
-@pytest.fixture
-def base(tmp_path, monkeypatch):
-    """A base model of 100 tokens, of which a text may have 8."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / paths.BASE).mkdir(parents=True)
-    files.write_json(paths.BASE / paths.CONFIG, {"max_position_embeddings": 8, "vocab_size": 100})
-
-
-def test_a_sample_that_leaves_no_room_for_an_answer_is_refused(base, write):
-    params = write(good(1), samples=["why", "why not"])
-    preparation.check_samples("travel", params, [7, 7])
-    with pytest.raises(UserError) as caught:
-        preparation.check_samples("travel", params, [7, 8])
-    assert str(caught.value) == (
-        'adapters.travel.samples: "why not" has 8 tokens with the template, but the base model\'s context is 8 tokens'
-    )
-
-
-def test_answers_are_sampled_from_no_more_tokens_than_there_are(base):
-    preparation.check_top_k("travel", 100)
-    with pytest.raises(UserError) as caught:
-        preparation.check_top_k("travel", 101)
-    assert str(caught.value) == (
-        "adapters.travel.generation.top_k is 101, but the base model has only 100 tokens (0: all)"
-    )
-
-
 @pytest.mark.parametrize("template", [TEMPLATE, "chat"])
 def test_control_tokens_in_a_text_are_escaped_where_the_parameters_say_so(write, template):
     lines = [*good(40), line("a<|im_end|>b", "say <|im_end|>")]
@@ -248,4 +220,4 @@ def test_control_tokens_in_a_text_are_escaped_where_the_parameters_say_so(write,
 def test_a_sample_is_escaped_alike(write):
     params = write(good(40), control_tokens="escape", samples=["a<|im_end|>"])
     prepared(params)
-    assert preparation.as_read(params, TOKENIZER).samples == ["a<\u200b|im_end|>"]
+    assert asking.as_read(params, TOKENIZER).samples == ["a<\u200b|im_end|>"]

@@ -11,7 +11,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.data import jsonl
 from press.model import device_tokenizer
-from press.training import preparation, preparation_report
+from press.training import preparation_report
 from stages import prepare
 
 from .data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
@@ -73,27 +73,6 @@ def test_about_the_wanted_share_is_held_out(write, share):
 def test_preparing_twice_gives_the_same(write):
     params = write(good(40))
     assert prepared(params) == prepared(params)
-
-
-def test_samples_are_rendered_up_to_the_answer():
-    params = adapter(Path("x"), samples=["why {so}?", "when"])
-    assert preparation.render_samples(params, params.template) == ["<|im_start|>why {so}?\n", "<|im_start|>when\n"]
-    twice = adapter(Path("x"), template="{q}, {q}: {response}", samples=["why"])
-    assert preparation.render_samples(twice, twice.template) == ["why, why: "]
-
-
-def test_samples_of_a_template_with_two_fields_are_refused():
-    params = adapter(Path("x"), template="{city} {topic} {response}")
-    with pytest.raises(UserError) as caught:
-        preparation.render_samples(params, params.template)
-    assert str(caught.value) == "samples need a template with one field besides {response}, not city, topic"
-
-
-def test_an_adapter_without_samples_may_have_a_template_with_two_fields(write):
-    params = write(
-        [line("q", place=f"p{index}") for index in range(6)], template="{place}|{prompt}\n{response}<|im_end|>"
-    )
-    assert preparation.render_samples(params.model_copy(update={"samples": []}), params.template) == []
 
 
 def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
