@@ -14,6 +14,7 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,13 +51,17 @@ def served(package: Path, at_once: int, waiting: int) -> Iterator[tuple[str, int
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
-            yield (
-                next(found[0] for each in process.stderr if (found := re.findall(r"http://[\d.:]+", each))),
-                process.pid,
+            address = next(
+                (found[0] for each in process.stderr if (found := re.findall(r"http://[\d.:]+", each))), None
             )
+            if address is None:
+                sys.exit(f"error: the server of {package} ended before it could be asked: `make serve` says why")
+            # A log that nobody reads fills its pipe, and stops the server.
+            threading.Thread(target=process.stderr.read, daemon=True).start()
+            yield address, process.pid
         finally:
             process.terminate()
-            process.communicate()
+            process.wait()
 
 
 async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int, into: Measured) -> None:

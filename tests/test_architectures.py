@@ -18,7 +18,7 @@ from projects import ROOT
 from bench import architecture_table, tested_table
 from press.core import files
 from press.data import jsonl, tokens
-from press.model import architectures, checkpoints, quantization
+from press.model import architectures, checkpoints, packaged, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
 from press.training import finetuning
@@ -182,6 +182,15 @@ def test_what_a_layer_remembers_of_a_text_is_kept_from_one_piece_of_it_to_the_ne
         generator.append_tokens(np.array([piece], dtype=np.int32))
         last = np.array(generator.get_output("logits"))[0, -1]
         assert distance(last, pytorch_logits(checkpoint, None, ids)[-1]) < TOLERANCE
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_answers_given_together_are_those_given_one_by_one(in_root, name):
+    """Of lengths that are all others: none of them may be padded."""
+    model = captured_to(in_root, quantized(in_root, name, "rtn"))
+    prompts, given = [f"go{' on' * index}" for index in range(4)], packaged.generation({"max_new_tokens": 8})
+    one, several = Runtime(model, {}, threads=2), Runtime(model, {}, threads=2, batch=4)
+    assert several.answers(prompts, None, given) == [one.answer(prompt, None, given) for prompt in prompts]
 
 
 @pytest.mark.parametrize("name", architectures.SUPPORTED)

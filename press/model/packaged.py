@@ -19,6 +19,10 @@ from typing import Any
 from press.core.errors import UserError
 from press.core.paths import MANIFEST, RUNTIME_CONFIG
 
+# What a decoder's inputs have where its layers remember a text otherwise than by keys and values of its tokens: then
+# they remember padding, too, and can forget no part of a text.
+STATES = {"past_conv_names", "past_recurrent_names"}
+
 AGAIN = "build, fetch or copy the package again"
 # What libraries take for the name of a Python class to import, or of a vocabulary that may lie elsewhere.
 FOREIGN = ("auto_map", "tiktoken_file")

@@ -23,11 +23,13 @@ class Loaded:
 
     :param context: tokens that a prompt and its answer may have
     :param window: tokens that a graph of static shapes takes at a time, a shorter prompt padded; None for other graphs
+    :param padded: whether a row's padding changes nothing
     """
 
     model: og.Model
     context: int
     window: int | None
+    padded: bool
 
     def room(self, tokens: int) -> int:
         """Return the length that a cache must have for a prompt."""
@@ -106,7 +108,8 @@ class Runtime:
             in an object can break it, or the end of an answer that did not end by itself.
         :param before: token ids that the prompt's stand behind
         """
-        ids = [*before, *self.encode(prompt)]
+        # Something must be given: of no prompt, what stands before a text.
+        ids = [*before, *self.encode(prompt)] or [self.start]
         return self._answer([ids], adapter, given, None if free else self._schemas.get(adapter))[0]
 
     def answers(
@@ -117,10 +120,11 @@ class Runtime:
         What is held to a schema, and graphs of static shapes, answer one by one.
         """
         loaded, schema = self._with(adapter), None if free else self._schemas.get(adapter)
-        rows = [self.encode(prompt) for prompt in prompts]
+        rows = [self.encode(prompt) or [self.start] for prompt in prompts]
         size = self._batch if schema is None and loaded.window is None else 1
         found = {}
-        for indices in _batches(rows, size, given, loaded.context, self._tokenizer.pad_token_id):
+        pad = self._tokenizer.pad_token_id
+        for indices in _batches(rows, size, given, loaded.context, pad, loaded.padded):
             answered = self._answer([rows[index] for index in indices], adapter, given, schema)
             found |= dict(zip(indices, answered, strict=True))
         return [found[index] for index in range(len(prompts))]
@@ -163,7 +167,8 @@ class Runtime:
         config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
         static = described["type"] == "decoder-pipeline"
         window = described["decoder"]["sliding_window"]["window_size"] if static else None
-        return Loaded(og.Model(config), described["context_length"], window)
+        padded = not packaged.STATES & described["decoder"].get("inputs", {}).keys()
+        return Loaded(og.Model(config), described["context_length"], window, padded)
 
     def _with(self, adapter: str | None) -> Loaded:
         """Return the model that answers with an adapter."""
@@ -195,7 +200,7 @@ class Runtime:
 
 
 def _batches(
-    rows: Sequence[list[int]], size: int, given: Mapping[str, Any], context: int, pad: int
+    rows: Sequence[list[int]], size: int, given: Mapping[str, Any], context: int, pad: int, padded: bool
 ) -> Iterator[list[int]]:
     """Yield the indices of rows of token ids that are answered together: short ones first, at most so many.
 
@@ -204,6 +209,7 @@ def _batches(
     a row's end for padding, so that such a row is alone.
 
     :param pad: the token
+    :param padded: whether the model is as if there were no padding
     """
 
     def may_grow(batch: list[int], row: list[int]) -> bool:
@@ -211,7 +217,7 @@ def _batches(
             return False
         unseen = float(given["repetition_penalty"]) != 1 and not all(pad in rows[index] for index in batch)
         fits = len(row) + given["max_new_tokens"] <= context
-        return len(row) == len(rows[batch[0]]) or (fits and not unseen)
+        return len(row) == len(rows[batch[0]]) or (padded and fits and not unseen)
 
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):

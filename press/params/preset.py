@@ -46,7 +46,9 @@ def write(text: str) -> None:
     building = files.partial(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
-        checks.check_gates(settings.load(building))
+        params = settings.load(building)
+        checks.check_objectives(params)
+        checks.check_gates(params)
     except UserError as error:
         building.unlink()
         said = str(error).replace(str(building), str(paths.PARAMS))

@@ -11,7 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from press.core import nested, paths
 from press.core.errors import UserError
-from press.params import schema, sentences, settings
+from press.params import checks, schema, sentences, settings
 
 EVERY = "{adapter}"
 RANGE = {"low", "high", "log", "step"}
@@ -93,9 +93,11 @@ def changes(dimensions: Iterable[Dimension], values: Mapping[str, object]) -> di
 def refusal(dimensions: Iterable[Dimension], values: Mapping[str, object], params: dict) -> str | None:
     """Return the sentence by which params.yaml would be refused with these values, None if it would not."""
     try:
-        settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values))
+        checks.check_objectives(settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values)))
     except ValidationError as error:
         return sentences.sentence(error.errors()[0], settings.Settings, schema.PATTERNS)
+    except UserError as error:
+        return str(error)
     return None
 
 

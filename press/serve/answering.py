@@ -92,10 +92,13 @@ class Package:
         config = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
         length = config["model"]["context_length"]
         self.context = min(context or length, length)
-        # Graphs of static shapes part a prompt themselves, and what slides over a text forgets its beginning.
+        # Graphs of static shapes part a prompt themselves, what slides over a text forgets its beginning, and what is
+        # remembered of a whole text has no beginning to go back to.
         static = config["model"].get("type") == "decoder-pipeline"
         self._part = self.context if static else PART
-        self._rewinds = kept > 0 and not static and "sliding_window" not in config["model"].get("decoder", {})
+        decoder = config["model"].get("decoder", {})
+        whole = packaged.STATES & decoder.get("inputs", {}).keys()
+        self._rewinds = kept > 0 and not static and "sliding_window" not in decoder and not whole
         self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
         self._control, self._start = _special_tokens(folder / "tokenizer.json")

@@ -89,7 +89,19 @@ def test_answers_together_end_at_the_context_each_as_alone(tiny_quantized, in_ro
 )
 def test_prompts_go_together_where_padding_changes_no_answer(rows, penalty, expected):
     given = packaged.generation({"max_new_tokens": 4, "repetition_penalty": penalty})
-    assert list(runtime_module._batches(rows, 3, given, 20, 9)) == expected
+    assert list(runtime_module._batches(rows, 3, given, 20, 9, padded=True)) == expected
+
+
+def test_where_padding_is_remembered_only_prompts_of_one_length_go_together():
+    rows = [[1], [1, 2], [1], [3, 4]]
+    assert list(runtime_module._batches(rows, 3, LENGTH, 20, 9, padded=False)) == [[0, 2], [1, 3]]
+
+
+def test_a_prompt_of_no_tokens_is_what_stands_before_a_text(tiny_quantized, in_root):
+    """As of plain text, where the base model puts no token before it."""
+    runtime = Runtime(captured_to(in_root, tiny_quantized), {}, threads=2, batch=2)
+    (answer,) = runtime.answers([""], None, LENGTH)
+    assert answer == runtime.answer("", None, LENGTH) == runtime.answer("", None, LENGTH, before=[runtime.start])
 
 
 def test_the_base_s_own_settings_reach_the_runtime_s_config(tiny_quantized, in_root, tmp_path):

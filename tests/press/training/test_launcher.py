@@ -1,4 +1,4 @@
-"""What is said of a process that failed without a word of its own; tests/stages/test_finetune.py runs several."""
+"""What is said of a process that failed without a word of its own; test_finetuning.py runs several."""
 
 import errno
 import os
