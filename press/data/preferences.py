@@ -81,9 +81,10 @@ class Reading(formats.Reading):
         prompt = self._value(record, "prompt")
         if not all(isinstance(each, dict) for each in chat):
             return
-        said = [each.get("content") for each in chat]
+        name, said = self.fields.get("prompt", "prompt"), [each.get("content") for each in chat]
+        if prompt is not None and not isinstance(prompt, str | list):
+            raise ValueError(f"field {name!r} is neither a text nor a list of messages")
         if prompt and not (prompt in said if isinstance(prompt, str) else chat[: len(prompt)] == prompt):
-            name = self.fields.get("prompt", "prompt")
             raise ValueError(f"field {name!r} is not said in {own!r}, which has a whole chat: leave one of them out")
 
 

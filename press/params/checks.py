@@ -1,5 +1,6 @@
 """What params.yaml says about the project's files, and what of it goes together, checked before anything runs."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from press.core import paths
@@ -36,14 +37,24 @@ def check_files(params: Settings) -> None:
                 f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, but data_sets has only "
                 f"{', '.join(params.data_sets) or 'nothing'}, for {paths.DOWNLOADS}/NAME"
             )
-        if Path(adapter.data) not in made and not Path(adapter.data).exists():
+        if Path(adapter.data) == Path():
+            raise UserError(f"{paths.PARAMS}: adapters.{name}.data must name a file or a folder of the project")
+        if Path(adapter.data) not in made and not _is_there(Path.exists, adapter.data):
             raise UserError(
                 f"{paths.PARAMS}: adapters.{name}.data names {adapter.data}, which is neither a file nor a folder"
             )
     texts = {"quantize.calibration": params.quantize.calibration.data, "evaluate.general": params.evaluate.general.data}
     for block, path in texts.items():
-        if not Path(path).is_file():
+        if not _is_there(Path.is_file, path):
             raise UserError(f"{paths.PARAMS}: {block}.data names {path}, which is not a file")
+
+
+def _is_there(is_kind: Callable[[Path], bool], path: str) -> bool:
+    try:
+        return is_kind(Path(path))
+    except OSError:
+        # A name that is too long for a file.
+        return False
 
 
 def _against_objective(adapter: Adapter) -> str | None:

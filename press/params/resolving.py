@@ -90,7 +90,7 @@ class Resolved:
         for name in _in_order(sets, order):
             gates = sets[name] or {}
             found += [gates[gate] for gate in _in_order(gates, order.get(name, {}))]
-        return [each for gate in found if gate for each in _for_schemas(gate, values["adapters"])]
+        return [each for gate in found if gate is not None for each in _for_schemas(gate, values["adapters"])]
 
 
 def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:

@@ -134,7 +134,11 @@ def checked() -> Settings:
     recorded = paths.RESOLVED
     if not recorded.exists():
         return load()
-    if recorded.read_text(encoding="utf-8") != files.json_text(resolving.Resolved().values):
+    try:
+        text = recorded.read_bytes()
+    except OSError as error:
+        raise UserError(f"{recorded} cannot be read ({error.strerror}): `dvc repro check` writes it anew") from error
+    if text != files.json_text(resolving.Resolved().values).encode():
         raise UserError(
             f"what {paths.PARAMS} says is not what {recorded} has: run `dvc repro` without --single-item, or `dvc "
             "repro check` first"

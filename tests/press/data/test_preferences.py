@@ -91,6 +91,10 @@ def test_a_template_of_other_fields_is_filled():
         ({"chosen": [said("assistant", "")]}, "chosen: message 2 has no content"),
         ({"chosen": [QUESTION]}, "chosen: the last message is the user's, but there must be an answer to learn"),
         (
+            {"prompt": 7, "chosen": [QUESTION, YES], "rejected": [QUESTION, NO]},
+            "field 'prompt' is neither a text nor a list of messages",
+        ),
+        (
             {"chosen": [said("user", "Is it hot?"), YES]},
             "field 'prompt' is not said in 'chosen', which has a whole chat: leave one of them out",
         ),

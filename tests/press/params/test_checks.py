@@ -61,3 +61,12 @@ def test_an_adapter_s_missing_data_is_named(project):
         str(caught.value)
         == "params.yaml: adapters.packing.data names data/packing.jsonl, which is neither a file nor a folder"
     )
+
+
+@pytest.mark.parametrize("name", ["", ".", "data/" + "x" * 300])
+def test_data_that_can_be_no_file_is_refused(project, name):
+    params = settings.load(ROOT / "params.yaml")
+    travel = params.adapters["travel"].model_copy(update={"data": name})
+    params = params.model_copy(update={"adapters": {"travel": travel}})
+    with pytest.raises(UserError, match=r"^params\.yaml: adapters\.travel\.data (must name|names)"):
+        checks.check_files(params)

@@ -94,6 +94,13 @@ def test_a_stage_gets_what_check_wrote_down_or_nothing(tmp_path, monkeypatch):
         settings.checked()
     changed(tmp_path, {("seed",): 7})
     assert settings.checked().seed == 7
+    paths.RESOLVED.write_bytes(b"\xff")
+    with pytest.raises(UserError, match="is not what"):
+        settings.checked()
+    paths.RESOLVED.unlink()
+    paths.RESOLVED.mkdir()
+    with pytest.raises(UserError, match=r"reports/params\.json cannot be read \(Is a directory\)"):
+        settings.checked()
 
 
 def test_a_default_that_check_has_not_seen_is_refused(tmp_path, monkeypatch):

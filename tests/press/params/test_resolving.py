@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from press.core import nested
 from press.core.errors import UserError
-from press.params import resolving, schema, settings
+from press.params import checks, resolving, schema, settings
 
 DEFAULTS = yaml.safe_load(resolving.DEFAULTS.read_text(encoding="utf-8"))
 COMMIT = "a" * 40
@@ -216,6 +216,12 @@ def test_a_default_that_is_wrong_is_told_with_its_file(tmp_path, monkeypatch):
     monkeypatch.setattr(resolving, "_defaults", lambda: defaults)
     sentence = "press/params/defaults.yaml: every_adapter.lora.rank is 'two', but must be an integer"
     assert refusal(written(tmp_path)) == [sentence]
+
+
+def test_a_gate_without_a_text_is_one_and_is_refused(tmp_path):
+    params = settings.load(written(tmp_path, ("gates: {}", 'gates: {own: {a: ""}}')))
+    with pytest.raises(UserError, match=r"^params\.yaml: gates: "):
+        checks.check_gates(params)
 
 
 def test_gates_come_as_sets_that_follow_the_adapters(tmp_path):
