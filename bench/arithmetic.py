@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from press.core import arithmetic, files, paths, strict_yaml
-from press.params import settings
+from press.params import resolving, settings
 
 MODES = (arithmetic.NATIVE, arithmetic.PORTABLE)
 OUTPUT = paths.REPORTS / "bench" / "arithmetic.json"
@@ -48,12 +48,12 @@ def copy_to(folder: Path, mode: str) -> None:
         shutil.copytree(name, folder / name, dirs_exist_ok=True)
     # The code, parameters and outputs of this very run; what is there was written for the other mode.
     shutil.rmtree(folder / paths.CODE)
-    (folder / paths.RESOLVED).unlink(missing_ok=True)
     (folder / paths.LOCK).unlink()
     text = (folder / paths.PARAMS).read_text(encoding="utf-8")
     values = strict_yaml.parse(text, paths.PARAMS)
     changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)
     (folder / paths.PARAMS).write_text(changed, encoding="utf-8")
+    files.write_json(folder / paths.RESOLVED, resolving.Resolved(folder / paths.PARAMS).values)
 
 
 def timed(words: list[str], folder: Path) -> float:

@@ -111,6 +111,7 @@ def test_a_target_touches_its_own_stages(copy):
     own |= {f"convert@better-{adapter}" for adapter in ("travel", "packing")}
     assert stages_run(copy) == own | {"check"}
     copy.edit("params.yaml", "accuracy_level: 4", "accuracy_level: 1")
+    copy.resolve()
     # `convert` captures a model, too, where adapters are merged; `evaluate` and `package` name the target in the card.
     captures = {"capture@cpu", "convert@cpu-packing", "convert@cpu-travel"}
     assert stale(copy) == captures | {"check", "evaluate@cpu", "package@cpu"}

@@ -75,7 +75,7 @@ def test_examples_lengths_and_what_does_not_fit_are_shown(project):
 @pytest.mark.integration
 def test_both_answers_of_a_pair_are_shown(project):
     params = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
-    params["adapters"]["travel"]["training"]["objective"] = "dpo"
+    params["adapters"]["travel"]["training"] = {"objective": "dpo"}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     lines = [json.dumps({"prompt": f"question {index}", "chosen": "yes", "rejected": "never"}) for index in range(30)]
     lines[4] = json.dumps({"prompt": "question 4", "chosen": "yes", "rejected": "yes"})

@@ -42,7 +42,7 @@ def test_a_search_stopped_and_resumed_finds_the_smallest_package_that_can_be_bui
     assert "1 trials were stopped before they ended, and begin again" in result.stdout
     assert "search-0001 (" not in result.stdout
     # What params.yaml says was there, what was built before Ctrl-C came out of the cache.
-    assert "Running stage" not in log(copy, "search-0001")
+    assert set(re.findall(r"Running stage '(.+)':", log(copy, "search-0001"))) <= {"check"}
     assert "Stage 'check' is cached" in log(copy, "search-0002")
     assert re.findall(r"Running stage '(.+)':", log(copy, "search-0002")) == [
         "finetune@travel",
