@@ -128,9 +128,8 @@ def parameters() -> Iterable[Row]:
     from press.params import checks, settings
 
     params = settings.load()
-    checks.check_objectives(params)
     checks.check_files(params)
-    checks.check_gates(params)
+    checks.check(params)
     found = f"valid: adapters {', '.join(params.adapters)}; targets {', '.join(params.targets)}"
     cores = machine.cores()
     if params.threads > cores:

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from press.core import cli, paths
 from press.core.errors import UserError
-from press.data import examples as prepared
 from press.data.examples import Example
 from press.model import checkpoints
 from press.params import reading, settings
@@ -58,8 +57,7 @@ def shown(name: str, colour: bool) -> Iterator[str]:
     for split, examples in (("to train", result.train), ("held out", result.heldout)):
         assert isinstance(examples, list)
         for example in examples[:SHOWN]:
-            sides = prepared.sides(example)
-            for side, which in zip(sides, [", chosen", ", rejected"] if len(sides) > 1 else [""], strict=True):
+            for which, side in looking.sides(example):
                 learned = looking.flags(side, adapter.training.response_only)
                 what = "compared" if which else "learned"
                 yield f"── {split}{which}: {len(learned)} tokens, {sum(learned)} of them {what}"

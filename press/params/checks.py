@@ -11,6 +11,12 @@ from press.params.schema import Adapter, Training
 from press.params.settings import Settings
 
 
+def check(params: Settings) -> None:
+    """Refuse what each key by itself may say, but not together."""
+    check_gates(params)
+    check_objectives(params)
+
+
 def check_gates(params: Settings) -> None:
     """Refuse gates that are none, or are about an adapter that is not there."""
     for gate in params.gates:

@@ -46,9 +46,7 @@ def write(text: str) -> None:
     building = files.partial(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
-        params = settings.load(building)
-        checks.check_objectives(params)
-        checks.check_gates(params)
+        checks.check(settings.load(building))
     except UserError as error:
         building.unlink()
         said = str(error).replace(str(building), str(paths.PARAMS))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import cast
 
 from press.core import files, paths
-from press.data import examples, jsonl
+from press.data import jsonl
 from press.data.examples import Example
 from press.model import checkpoints
 from press.report.inputs import Inputs
@@ -50,8 +50,7 @@ def of(inputs: Inputs, adapter: str) -> list[Look]:
     for split, name in (("to train", paths.TRAIN), ("held out", paths.HELDOUT)):
         rows = jsonl.Rows(prepared / name)
         for index in range(min(SHOWN, len(rows))):
-            sides = examples.sides(cast(Example, rows[index]))
-            for side, which in zip(sides, [", chosen", ", rejected"] if len(sides) > 1 else [""], strict=True):
+            for which, side in looking.sides(cast(Example, rows[index])):
                 learned = looking.flags(side, params["training"]["response_only"])
                 pieces = list(looking.pieces(tokenizer, side, learned))
                 found.append(Look(f"{split}{which}", len(learned), sum(learned), pieces))

@@ -78,8 +78,7 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     if search.target not in params.targets:
         targets = ", ".join(params.targets)
         raise UserError(f"{paths.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
-    checks.check_objectives(params)
-    checks.check_gates(params)
+    checks.check(params)
     for constraint in search.constraints:
         _named("search.constraints", gates.check, constraint)
     spec = Spec(

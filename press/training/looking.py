@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
-from press.data import tokens
+from press.data import examples, tokens
 from press.data.examples import Example
 
 if TYPE_CHECKING:
@@ -42,6 +42,12 @@ def pieces(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list
         text = str(tokenizer.decode(example["input_ids"][place : place + count]))
         yield Piece(visible(text), is_learned, is_control)
         place += count
+
+
+def sides(example: Example) -> list[tuple[str, Example]]:
+    """Return an example with nothing to say of it, or both answers of a pair, each with which it is."""
+    found = examples.sides(example)
+    return list(zip([", chosen", ", rejected"] if len(found) > 1 else [""], found, strict=True))
 
 
 def visible(text: str) -> str:
