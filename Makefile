@@ -29,14 +29,16 @@ TO ?=
 APPLY ?=
 PACKAGE ?=
 SERVE ?=
+ENGINE ?=
+JOB ?=
 # Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
 # recipes get them as they stand, by the environment, and the programs that take them check them.
-GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE
+GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE ENGINE JOB
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks install-serve repro ask serve look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks install-serve install-cluster repro logs ask serve look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,11 +71,18 @@ install-tasks: $(INSTALLED) ## add lm-eval (500 MB) to .venv, for `evaluate.task
 install-serve: $(INSTALLED) ## add the web server (40 MB) to .venv, for `make serve`
 	$(INSTALL) --requirement requirements-serve.lock
 
+install-cluster: $(INSTALLED) ## add Ray (200 MB) to .venv, for `make repro ENGINE=ray`
+	$(INSTALL) --requirement requirements-cluster.lock
+
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
+# ENGINE=ray: on a cluster; DRY_RUN=1 only shows what would be run there
 	$(if $(PRESET),python -m press.params.preset "$$PRESET")
 	@python -m stages.check
-	python -m press.repro
-	@$(MAKE) --no-print-directory ask
+	$(if $(ENGINE),python -m press.cluster run $(if $(DRY_RUN),--dry-run) -- "$$ENGINE",python -m press.repro)
+	$(if $(DRY_RUN),,@$(MAKE) --no-print-directory ask)
+
+logs: $(INSTALLED) ## show what JOB=finetune@travel said when it last ran on a cluster
+	@python -m press.cluster logs -- "$$JOB"
 
 ask: $(INSTALLED) ## let a built model answer PROMPT (or a sample), with ADAPTER (or each), for TARGET
 	python -m press.ask --target="$$TARGET" --adapter="$$ADAPTER" -- "$$PROMPT"
@@ -170,6 +179,8 @@ lock: $(INSTALLED) ## resolve requirements*.txt into requirements*.lock; UPGRADE
 	    awk '{print} /^torch==/ {print "    --hash=$(TORCH_CPU) \\"}' requirements.lock > requirements.lock.new && \
 	    mv requirements.lock.new requirements.lock; }
 	$(COMPILE) requirements.txt $(BESIDE) --output-file requirements-cuda.lock $(UPGRADED)
+	$(COMPILE) requirements-cluster.txt --excludes requirements-cuda.txt $(BESIDE) \
+	    --output-file requirements-cluster.lock $(UPGRADED)
 	$(COMPILE) requirements-serve.txt --excludes requirements-cuda.txt $(BESIDE) \
 	    --output-file requirements-serve.lock $(UPGRADED)
 	$(COMPILE) requirements-tasks.txt --excludes requirements-cuda.txt $(BESIDE) \

@@ -16,6 +16,9 @@ ERROR = "ERROR: "
 GIT = re.compile(r"remote: |! \[|error: |fatal: ")
 # DVC on a file of its own, in the first of many lines; the next one says where.
 INVALID = re.compile(r"'[^']+' is invalid")
+# Of a stage, and of DVC that ran it.
+FAILED = re.compile(r"\berror: (.+)")
+FAILED_BY_DVC = re.compile(r"ERROR: (.+)")
 UNKNOWN = "no reason given"
 
 
@@ -76,6 +79,16 @@ def output(*command: str, folder: Path | None = None, environment: Mapping[str, 
         words = command[2:] if command[0] == sys.executable else command
         raise UserError(f"`{' '.join(words)}` failed: {ended.reason}")
     return ended.output.rstrip()
+
+
+def reason_in(log: str) -> str:
+    """Return the sentence in a log that says why a pipeline failed: the stage's own, or else DVC's."""
+    lines = re.split(r"[\r\n]+", log)
+    for pattern in (FAILED, FAILED_BY_DVC):
+        sentences = [match[1].strip() for line in lines if (match := pattern.search(line))]
+        if sentences:
+            return shortened(redacted(sentences[-1]))
+    return UNKNOWN
 
 
 def _reason(errors: str) -> str:

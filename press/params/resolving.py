@@ -28,7 +28,7 @@ BUILD = (
     *("evaluate", "gates", "package"),
 )
 # Those that say nothing about what is built: those who read them check them.
-OUTSIDE = {"licences", "publish", "search", "signing"}
+OUTSIDE = {"cluster", "licences", "publish", "search", "signing"}
 # Blocks that are one value: laid over another, they take its place, so that none has a part of another one's.
 VALUES = frozenset({"config", "fields", "response_schema"})
 WHEEL = ("base", "package")

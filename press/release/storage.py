@@ -22,6 +22,8 @@ from press.release import bounded, outputs, workspace
 from press.release.outputs import CACHE, REMOTE, Cached
 
 TRIES = 3
+# Of each step, if nothing else is said.
+SECONDS = 1800
 REACH_SECONDS = 60
 
 
@@ -165,7 +167,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("verb", choices=("push", "pull"))
     parser.add_argument(
-        "--seconds", type=bounded.time_limit, default=1800, help="time limit of each step (default: 1800)"
+        "--seconds",
+        type=bounded.time_limit,
+        default=SECONDS,
+        help="time limit of each step (default: %(default)s)",
     )
     words = parser.parse_args()
     cli.in_sentences(lambda: main(words.verb, words.seconds))

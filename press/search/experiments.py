@@ -17,15 +17,12 @@ from typing import IO
 
 from press.core import environment, files, locks, paths, shell
 from press.core.errors import UserError
-from press.core.redaction import redacted, shortened
 from press.params import preset
 
 FOLDER = Path(".dvc/tmp/search")
 LOCK = FOLDER / "lock"
 # The block of params.yaml that is about the search, with the comments and empty lines below it.
 BLOCK = re.compile(r"^search:.*\n(?:(?:[ \t#].*)?\n)*", re.MULTILINE)
-FAILED = re.compile(r"\berror: (.+)")
-FAILED_BY_DVC = re.compile(r"ERROR: (.+)")
 GRACE_SECONDS = 30
 # Names of files in one sentence.
 SHOWN = 3
@@ -158,7 +155,7 @@ class Worker:
             words = ["press.search.cached_dvc", "exp", "run", "--name", name, *wanted]
             failed = self._start(words, stdout=file, stderr=subprocess.STDOUT)
         if failed:
-            raise FailedError(reason(log.read_text(encoding="utf-8", errors="replace")))
+            raise FailedError(shell.reason_in(log.read_text(encoding="utf-8", errors="replace")))
         git("fetch", "--quiet", str(self.folder), f"+{reference}:{reference}")
         return self.folder
 
@@ -213,16 +210,6 @@ class Worker:
 def variables() -> dict[str, str]:
     """Return the environment of what runs in a clone: DVC pushes nothing and tells nobody."""
     return {**environment.of_clone(), "DVC_EXP_AUTO_PUSH": "false", "DVC_NO_ANALYTICS": "1"}
-
-
-def reason(log: str) -> str:
-    """Return the sentence in a log that says why a pipeline failed: the stage's own, or else DVC's."""
-    lines = re.split(r"[\r\n]+", log)
-    for pattern in (FAILED, FAILED_BY_DVC):
-        found = [match[1].strip() for line in lines if (match := pattern.search(line))]
-        if found:
-            return shortened(redacted(found[-1]))
-    return "no reason given"
 
 
 def git(*words: str) -> str:

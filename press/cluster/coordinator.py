@@ -1,0 +1,224 @@
+"""Run the pipeline on a cluster: hand out what has changed, take what comes back, and bring the outputs here.
+
+A job's inputs come from the DVC remote, and its outputs go there; the coordinator gets its lines of dvc.lock and its
+reports. So what was done by then is kept whatever ends the coordinator, which builds nothing itself.
+"""
+
+import json
+import sys
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Protocol
+
+from press.cluster import plan, results, settings
+from press.cluster.plan import Job
+from press.cluster.settings import Cluster, Resources
+from press.core import files, locks, shell
+from press.core.errors import UserError
+from press.core.redaction import redacted
+from press.release import storage
+
+FOLDER = Path(".dvc/tmp/cluster")
+LOGS = FOLDER / "logs"
+# What a job says where its machine is at fault: another may have room.
+OF_MACHINES = ("no space left on",)
+
+
+class Engine(Protocol):
+    """What places jobs on machines; each stage has one job at a time."""
+
+    def check(self, resources: Resources, stage: str) -> None: ...
+
+    def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: set[str]) -> None: ...
+
+    def events(self) -> Iterator[tuple[str, str, str | dict | Exception]]: ...
+
+    def stop(self) -> None: ...
+
+
+def reproduce(start: Callable[[Cluster, bytes], Engine], *, dry_run: bool = False) -> None:
+    """Build what has changed as jobs, and bring all outputs here.
+
+    :param start: gives an engine to a snapshot of the project
+    :param dry_run: whether to say only what would be done
+    :raises UserError: if a job failed, or there is no remote
+    """
+    from dvc import cli as dvc
+
+    cluster = settings.load()
+    with locks.alone(FOLDER / "lock", "this folder's pipeline runs on a cluster already: wait for it"):
+        if code := dvc.main(["repro", plan.CHECK]):
+            sys.exit(code)
+        planned = plan.make(cluster)
+        show(planned)
+        if dry_run or not planned.jobs:
+            return
+        remote = where()
+        if planned.brought:
+            _push(planned.brought)
+        engine = start(cluster, snapshot())
+        try:
+            for job in planned.jobs:
+                engine.check(job.resources, job.stage)
+            Run(cluster, planned, engine, remote).to_its_end()
+        finally:
+            engine.stop()
+        # As `dvc repro` removes what its stages are to make.
+        for path in (path for job in planned.jobs for path in job.outputs):
+            files.remove(Path(path))
+        storage.pull(storage.SECONDS)
+
+
+class Run:
+    """Jobs that wait, that run and that are done."""
+
+    def __init__(self, cluster: Cluster, planned: plan.Plan, engine: Engine, remote: dict[str, str]) -> None:
+        self._cluster = cluster
+        self._engine = engine
+        self._remote = remote
+        self._waiting = {job.stage: job for job in planned.jobs}
+        self._running: dict[str, Job] = {}
+        self._count = len(planned.jobs)
+        self._done: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._tries: Counter[str] = Counter()
+        self._avoided: dict[str, set[str]] = {}
+        self._machines: dict[str, str] = {}
+
+    def to_its_end(self) -> None:
+        """Run all jobs; where one fails, those that run end, and none is begun.
+
+        :raises UserError: with the reason of each that failed
+        """
+        LOGS.mkdir(parents=True, exist_ok=True)
+        self._begin_ready()
+        for stage, machine, said in self._engine.events():
+            self._machines[stage] = machine or self._machines.get(stage, "")
+            if isinstance(said, str):
+                _log(stage, said)
+            elif isinstance(said, dict) and said["code"] == 0:
+                self._finish(stage, said)
+            else:
+                self._fail(stage, said)
+            self._begin_ready()
+        if self._failed:
+            failed = [f"{stage}: {reason} (`make logs JOB={stage}`)" for stage, reason in self._failed.items()]
+            done = f"{len(self._done)} of {self._count} jobs are done and kept; the same command goes on from here"
+            raise UserError("\n".join([*failed, done]))
+
+    def _begin_ready(self) -> None:
+        if self._failed:
+            return
+        for stage, job in list(self._waiting.items()):
+            if job.after <= self._done:
+                del self._waiting[stage]
+                self._begin(job)
+
+    def _begin(self, job: Job) -> None:
+        self._tries[job.stage] += 1
+        self._running[job.stage] = job
+        (LOGS / f"{job.stage}.log").write_text("", encoding="utf-8")
+        order = {
+            "stage": job.stage,
+            "inputs": job.inputs,
+            "reports": job.reports,
+            "lock": results.lock_text(),
+            "remote": self._remote,
+        }
+        seconds = self._cluster.minutes * 60
+        avoided = self._avoided.get(job.stage, set())
+        self._engine.submit(job.stage, json.dumps(order), job.resources, seconds, avoided)
+        print(f"{job.stage} is handed out", flush=True)
+
+    def _finish(self, stage: str, result: dict) -> None:
+        results.take(self._running.pop(stage), result)
+        self._done.add(stage)
+        print(f"{stage} is done in {result['seconds']:.0f} s ({len(self._done)} of {self._count})", flush=True)
+
+    def _fail(self, stage: str, said: dict | Exception) -> None:
+        """Begin a job again if its machine is at fault, or give it up."""
+        job = self._running.pop(stage)
+        reason, of_machine = self._reason(stage, said)
+        if of_machine and self._tries[stage] <= self._cluster.retries and not self._failed:
+            print(f"{stage}: {reason}; it begins again", flush=True)
+            self._avoided.setdefault(stage, set()).update(filter(None, [self._machines.pop(stage, "")]))
+            self._begin(job)
+        else:
+            self._failed[stage] = reason
+
+    def _reason(self, stage: str, said: dict | Exception) -> tuple[str, bool]:
+        """Return why a job failed, and whether that is its machine's fault."""
+        if isinstance(said, Exception):
+            return f"its machine failed ({redacted(' '.join(str(said).split()))[:200]})", True
+        if said["late"]:
+            return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
+        reason = shell.reason_in((LOGS / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
+        killed = said["code"] < 0
+        return (f"it was killed (signal {-said['code']})" if killed else reason), killed or any(
+            mark in reason.lower() for mark in OF_MACHINES
+        )
+
+
+def show(planned: plan.Plan) -> None:
+    """Print the jobs with their edges and resources, what is cached, and how long it might take."""
+    for job in planned.jobs:
+        asked = job.resources
+        gpus = f", {asked.gpus:g} GPUs" if asked.gpus else ""
+        after = f" after {', '.join(sorted(job.after))}" if job.after else ""
+        took = f", {job.seconds:.0f} s the last time" if job.seconds is not None else ""
+        print(f"{job.stage}: {asked.cpus:g} cores, {asked.memory:g} GB{gpus}{took}{after}")
+    estimate = planned.seconds()
+    at_best = f"; {estimate:.0f} s if no job waits for a machine" if planned.jobs and estimate is not None else ""
+    print(f"{len(planned.jobs)} jobs, {len(planned.cached)} stages are up to date{at_best}", flush=True)
+
+
+def snapshot() -> bytes:
+    """Return the project's files as they are here, those that git leaves out aside, as a tar file.
+
+    :raises UserError: if this is no git repository
+    """
+    listed = shell.output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name in sorted(set(listed.split("\0"))):
+            if name and Path(name).is_file():
+                archive.add(name)
+    return packed.getvalue()
+
+
+def where() -> dict[str, str]:
+    """Return the name and place of the default remote where that is a folder; the machines know others by their names.
+
+    :raises UserError: if there is none
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with Repo() as repo:
+        try:
+            remote = repo.cloud.get_remote()
+        except DvcException as error:
+            raise UserError(
+                "jobs get their inputs from the DVC remote, and there is none: `dvc remote add --default NAME URL`"
+            ) from error
+        return {"name": remote.name, "url": remote.path} if remote.fs.protocol == "local" else {}
+
+
+def _push(outputs: list[str]) -> None:
+    """Put what jobs read, and no job makes, on the remote.
+
+    :raises UserError: if that fails
+    """
+    print(f"to the remote, for the jobs: {', '.join(outputs)}", flush=True)
+    shell.output(sys.executable, "-m", "dvc", "push", "--quiet", *outputs)
+
+
+def _log(stage: str, line: str) -> None:
+    if not line:
+        return
+    with (LOGS / f"{stage}.log").open("a", encoding="utf-8") as log:
+        log.write(line)
+    print(f"{stage} | {line}", end="", flush=True)

@@ -1,0 +1,97 @@
+"""One stage on a machine of the cluster, in a folder that has the project and nothing else.
+
+    python -m press.cluster.job < ORDER
+
+The order is a line of JSON: the stage, dvc.lock as the coordinator has it, the paths of the inputs, and where the DVC
+remote is if that is a folder. The inputs come from the remote, the outputs go there; what dvc.lock says of the stage,
+and its reports, are written into job.json. The job ends, with all that it started, when its standard input does.
+"""
+
+import base64
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from press.cluster import worker
+from press.core import cli, dvc_files, environment, files, paths
+
+CACHE = "cache"
+# Between tries to reach the remote, which may be away for a minute.
+PAUSES = (1, 2, 4, 8, 15, 30, 30)
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_coordinator, daemon=True).start()
+    os.environ.update(environment.of_clone(), DVC_NO_ANALYTICS="1")
+    start = time.monotonic()
+    configure(order["remote"])
+    paths.LOCK.write_text(order["lock"], encoding="utf-8")
+    cache = worker.home() / CACHE
+    before = files.size(cache) if cache.exists() else 0
+    if order["inputs"]:
+        transfer("pull", *order["inputs"])
+    pulled = (files.size(cache) if cache.exists() else 0) - before
+    stage = order["stage"]
+    if code := _dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
+        sys.exit(code)
+    pushed = files.size(cache) - before - pulled
+    transfer("push", stage)
+    result = {
+        "entry": dvc_files.recorded().get(stage),
+        "reports": {name: base64.b64encode(Path(name).read_bytes()).decode() for name in reports(order["reports"])},
+        "seconds": time.monotonic() - start,
+        "pulled": pulled,
+        "pushed": pushed,
+    }
+    files.write_json(Path(worker.RESULT), result)
+
+
+def configure(remote: dict[str, str]) -> None:
+    """Give the folder's DVC the machine's cache, and the remote's place where that is a folder.
+
+    :param remote: its name and url, or nothing
+    """
+    lines = ["[core]", "    no_scm = true", "    analytics = false", "[cache]", f"    dir = {worker.home() / CACHE}"]
+    lines += [f"['remote \"{remote['name']}\"']", f"    url = {remote['url']}"] if remote else []
+    Path(".dvc/config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def reports(outs: list[str]) -> list[str]:
+    """Return the files of a stage's outputs that DVC does not keep."""
+    found: list[str] = []
+    for out in map(Path, outs):
+        found += [str(each) for each in sorted(out.rglob("*")) if each.is_file()] if out.is_dir() else [str(out)]
+    return found
+
+
+def transfer(verb: str, *names: str) -> None:
+    """Pull outputs from the remote or push them; where that fails, again after a pause. Exit if it goes on to fail."""
+    for pause in PAUSES:
+        if not _dvc(verb, "--quiet", *names):
+            return
+        print(f"`dvc {verb}` failed, and is tried again in {pause} s", flush=True)
+        time.sleep(pause)
+    if code := _dvc(verb, "--quiet", *names):
+        sys.exit(code)
+
+
+def _dvc(*words: str) -> int:
+    """Run a command of DVC's in this process, which so imports it once, and return its exit code."""
+    from dvc import cli as dvc
+
+    return dvc.main([*words])
+
+
+def _end_with_coordinator() -> None:
+    """End this process and all that it started when nobody holds its standard input any more."""
+    sys.stdin.read()
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    cli.in_sentences(main)

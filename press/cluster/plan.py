@@ -1,0 +1,110 @@
+"""What there is to do: DVC's graph of stages, those of them that have changed, and what each of these needs."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from press.cluster.settings import Cluster, Resources
+from press.core import dvc_files
+
+if TYPE_CHECKING:
+    from dvc.output import Output
+    from dvc.repo import Repo
+    from dvc.stage import Stage
+
+# Runs here, before all others, and says what the others are.
+CHECK = "check"
+# Seconds that each stage took when it last ran on a cluster.
+TIMES = Path(".dvc/tmp/cluster/seconds.json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage that is to run on a machine of the cluster.
+
+    :param after: the jobs whose outputs it reads
+    :param inputs: outputs of other stages that it reads, which DVC keeps
+    :param outputs: its own that DVC keeps
+    :param reports: its own that DVC does not keep
+    :param seconds: what it took the last time, if that is known
+    """
+
+    stage: str
+    after: frozenset[str]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    reports: tuple[str, ...]
+    resources: Resources
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs in an order in which they could run, and the stages that are up to date."""
+
+    jobs: tuple[Job, ...]
+    cached: tuple[str, ...]
+
+    @property
+    def brought(self) -> list[str]:
+        """Outputs that jobs read and no job makes."""
+        made = {path for job in self.jobs for path in job.outputs}
+        return sorted({path for job in self.jobs for path in job.inputs} - made)
+
+    def seconds(self) -> float | None:
+        """Return how long the jobs take where nothing but their edges keeps them from running; None if not known."""
+        ends: dict[str, float] = {}
+        for job in self.jobs:
+            if job.seconds is None:
+                return None
+            ends[job.stage] = job.seconds + max((ends[each] for each in job.after), default=0)
+        return max(ends.values(), default=0)
+
+
+def make(cluster: Cluster) -> Plan:
+    """Compare the project with its dvc.lock: a stage that has changed is to run, and all that come after it."""
+    import networkx as nx
+    from dvc.repo import Repo
+
+    times = known_times()
+    with Repo() as repo, repo.lock:
+        graph = repo.index.graph
+        stages = [stage for stage in nx.dfs_postorder_nodes(graph) if stage.cmd and stage.addressing != CHECK]
+        jobs: dict[str, Job] = {}
+        for stage in stages:
+            upstream = list(graph.successors(stage))
+            after = frozenset(each.addressing for each in upstream) & jobs.keys()
+            if after or stage.changed(allow_missing=True, upstream=upstream):
+                name = stage.addressing
+                resources = cluster.of(name)
+                kept, reports = _outputs(stage)
+                jobs[name] = Job(name, after, _inputs(repo, stage), kept, reports, resources, times.get(name))
+        return Plan(tuple(jobs.values()), tuple(each.addressing for each in stages if each.addressing not in jobs))
+
+
+def known_times() -> dict[str, float]:
+    """Return the seconds of each stage as it last ran."""
+    return json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
+
+
+def _inputs(repo: "Repo", stage: "Stage") -> tuple[str, ...]:
+    """Return the outputs of other stages, or of .dvc files, that lie where a stage reads."""
+    wanted = [_path(dep) for dep in stage.deps if dep.protocol == "local"]
+    kept = (_path(out) for out in repo.index.outs if out.use_cache and out.stage is not stage)
+    return tuple(sorted(str(path) for path in kept if dvc_files.overlap(path, wanted)))
+
+
+def _outputs(stage: "Stage") -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return those outputs of a stage that DVC keeps, and the others."""
+    return _paths(out for out in stage.outs if out.use_cache), _paths(out for out in stage.outs if not out.use_cache)
+
+
+def _paths(outs: Iterable["Output"]) -> tuple[str, ...]:
+    return tuple(str(_path(out)) for out in outs)
+
+
+def _path(out: "Output") -> Path:
+    """Return where an output or a dependency lies, from the project's folder."""
+    return Path(out.fs_path).relative_to(Path.cwd())

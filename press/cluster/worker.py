@@ -1,0 +1,94 @@
+"""What runs on a machine of the cluster around a job: it unpacks the project, and ends what it started.
+
+It needs Python's own library alone, since the project comes with the job: an engine sends these functions as they are.
+"""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, cast
+
+# Where a machine keeps its jobs' folders and their DVC cache, if not below the user's own folder for such things.
+HOME = "OLIVE_PRESS_WORK"
+RESULT = "job.json"
+
+
+def home() -> Path:
+    """Return the folder of this machine's jobs."""
+    return Path(os.environ.get(HOME) or Path.home() / ".cache/olive-press")
+
+
+def run(snapshot: bytes, order: str, seconds: float) -> Iterator[str | dict]:
+    """Run a job in a new folder; yield the lines that it prints, and at last its result.
+
+    The job's processes end with this one, however it ends.
+
+    :param snapshot: the project's files, as a tar file
+    :param order: what press.cluster.job reads, in one line of JSON
+    :param seconds: time limit
+    :return: what it writes, with `code`, its exit code, and `late`, whether its time was up
+    """
+    home().mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="job-", dir=home()))
+    try:
+        with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
+            archive.extractall(folder, filter="data")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "press.cluster.job"],
+            cwd=folder,
+            env=_variables(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            _kill(process)
+
+        timer = threading.Timer(seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            # Open until the job has ended, which so sees that this process has ended before.
+            given, said = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+            given.write(f"{order}\n")
+            given.flush()
+            yield from said
+            code = process.wait()
+        finally:
+            timer.cancel()
+            _kill(process)
+        written = folder / RESULT
+        result = json.loads(written.read_text(encoding="utf-8")) if code == 0 else {}
+        yield {**result, "code": code, "late": late.is_set()}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _variables() -> dict[str, str]:
+    """Return a job's environment: this process's without what the engine gives to its own."""
+    kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    return {**kept, "PYTHONPATH": "", "PYTHONUNBUFFERED": "1", HOME: str(home())}
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """End a job with all that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+    process.wait()

@@ -1,0 +1,105 @@
+"""A pipeline of three stages that load no model, and a Ray cluster of three machines on loopback.
+
+The machines have nothing in common but the DVC remote: each has a folder of its own for its jobs and their cache.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from projects import ROOT, Project, once, without_arithmetic
+
+from press.cluster import worker
+from press.core import paths
+
+STAGE = '''"""{name}."""
+
+from pathlib import Path
+
+from press.core import cli
+from press.params import settings
+
+
+def main() -> None:
+    seed = settings.checked().seed
+    Path("{name}.txt").write_text({text}, encoding="utf-8")
+    Path("reports/{name}.json").write_text(str(seed), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)
+'''
+# What each writes, and whose output it reads.
+STAGES = {
+    "one": ('f"one {seed}"', []),
+    "two": ('"two"', []),
+    "both": ('Path("one.txt").read_text() + Path("two.txt").read_text()', ["one", "two"]),
+}
+
+
+def write_pipeline(folder: Path) -> None:
+    """Write dvc.yaml with the project's `check` and the three stages."""
+    check = yaml.safe_load((ROOT / paths.PIPELINE).read_text(encoding="utf-8"))["stages"]["check"]
+    lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in STAGES}
+    lists |= {"reports/code/modules.txt", str(paths.RESOLVED)}
+    check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
+    stages = {"check": check}
+    for name, (_, reads) in STAGES.items():
+        stages[name] = {
+            "cmd": f"python -m stages.{name}",
+            "params": [{str(paths.RESOLVED): ["seed"]}],
+            "deps": [*(f"{each}.txt" for each in reads), f"reports/code/{name}.txt"],
+            "outs": [f"{name}.txt", {f"reports/{name}.json": {"cache": False}}],
+        }
+    (folder / paths.PIPELINE).write_text(yaml.safe_dump({"stages": stages}, sort_keys=False), encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def three_stages(default_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project with the three stages, which have not run. Copy it to change it."""
+
+    def build(folder: Path) -> None:
+        project = default_project.copy_to(folder / "olive-press")
+        for path in (project.folder / "stages").glob("[a-z]*.py"):
+            if path.stem != "check":
+                path.unlink()
+        shutil.rmtree(project.folder / "reports")
+        for name, (text, _) in STAGES.items():
+            code = STAGE.format(name=name, text=text)
+            (project.folder / f"stages/{name}.py").write_text(code, encoding="utf-8")
+        write_pipeline(project.folder)
+        without_arithmetic(project)
+        ignored = "".join(f"/{name}.txt\n" for name in STAGES)
+        (project.folder / ".gitignore").write_text(ignored + (ROOT / ".gitignore").read_text(encoding="utf-8"))
+        project.commit()
+
+    return Project(once(tmp_path_factory, "three-stages", build) / "olive-press")
+
+
+@pytest.fixture
+def project(three_stages: Project, tmp_path: Path) -> Project:
+    """Three stages of the test's own, with a remote of their own."""
+    result = three_stages.copy_to(tmp_path / "olive-press")
+    result.run("dvc", "remote", "add", "--force", "--default", "storage", str(tmp_path / "remote"))
+    return result
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Start machines of a Ray cluster, each with a folder of its own; its head runs no jobs."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    utilities = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (`make install-cluster`)")
+    head = {"num_cpus": 0, "include_dashboard": False}
+    cluster = utilities.Cluster(initialize_head=True, head_node_args=head)
+
+    def add(cpus: int = 1, home: Path | None = None) -> Any:
+        folder = home or tmp_path_factory.mktemp("machine")
+        return cluster.add_node(num_cpus=cpus, memory=2 * 10**9, env_vars={worker.HOME: str(folder)})
+
+    add.cluster = cluster
+    yield add
+    cluster.shutdown()

@@ -1,0 +1,197 @@
+"""The pipeline on a real Ray cluster, as it goes well and as machines fail."""
+
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import Project, assert_sentence
+
+from press.cluster import worker
+from press.core import files
+
+pytestmark = pytest.mark.integration
+RUN = (sys.executable, "-m", "press.cluster", "run", "ray")
+SECONDS = 120
+
+
+@pytest.fixture
+def address(machines, project: Project) -> str:
+    """Let the project's jobs go to the cluster, which gets two machines of one core."""
+    if not machines.cluster.worker_nodes:
+        machines()
+        machines()
+    use(project, machines.cluster.address)
+    return machines.cluster.address
+
+
+def use(project: Project, address: str, **block: object) -> None:
+    block = {"address": address, "resources": {"default": {"cpus": 1, "memory": 0.1}}, **block}
+    params = project.folder / "params.yaml"
+    params.write_text(f"{params.read_text(encoding='utf-8')}\n{yaml.safe_dump({'cluster': block})}", encoding="utf-8")
+
+
+def first(project: Project, stage: str, code: str) -> None:
+    """Let a stage run some code before its own."""
+    code = "".join(f"    {line}\n" for line in code.strip().splitlines())
+    project.edit(f"stages/{stage}.py", "    seed = settings", f"{code}    seed = settings")
+
+
+def lock(project: Project) -> dict:
+    return yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+
+
+def wait_for(path: Path) -> str:
+    """Return what a file says, once it is there."""
+    end = time.monotonic() + SECONDS
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.1)
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_gives_what_this_machine_gives_and_runs_nothing_twice(address, project, tmp_path):
+    meeting = """
+import time
+{mine}.touch()
+while not {other}.exists():
+    time.sleep(0.1)
+"""
+    here, there = (f"Path({str(tmp_path / name)!r})" for name in ("one", "two"))
+    first(project, "one", meeting.format(mine=here, other=there))
+    first(project, "two", meeting.format(mine=there, other=here))
+    alone = project.copy_to(tmp_path / "alone")
+    plan = project.run(*RUN, "--dry-run").stdout
+    assert "both: 1 cores, 0.1 GB after one, two" in plan
+    assert "3 jobs, 0 stages are up to date" in plan
+    assert not (tmp_path / "one").exists()
+
+    # One and two wait for each other, so that they end only side by side.
+    said = project.run(*RUN).stdout
+    assert "both is done" in said
+    logs = (sys.executable, "-m", "press.cluster", "logs")
+    assert project.run(*logs, "both").stdout.startswith("Running stage 'both':")
+    assert_sentence(project.run(*logs, "other", check=False), "JOB is 'other', but there are logs of both, one, two")
+    # Here one after the other, after both have been there.
+    alone.run("dvc", "repro")
+    assert lock(project) == lock(alone)
+    for name in ("one.txt", "two.txt", "both.txt", "reports/both.json"):
+        assert files.sha256(project.folder / name) == files.sha256(alone.folder / name)
+    assert "Data and pipelines are up to date." in project.run("dvc", "repro").stdout
+
+    # A machine that has the project alone is told by dvc.lock what is done.
+    project.commit()
+    clone = Project(tmp_path / "clone")
+    project.run("git", "clone", "--quiet", str(project.folder), str(clone.folder))
+    clone.edit("stages/two.py", '"two"', '"2"')
+    plan = clone.run(*RUN, "--dry-run").stdout
+    assert "both: 1 cores, 0.1 GB after two" in plan
+    assert "2 jobs, 1 stages are up to date" in plan
+
+
+def test_jobs_outlive_a_worker_a_machine_a_disk_and_a_remote_that_is_away(machines, project, small_disk, tmp_path):
+    # On the small disk is room for no job; the machine that runs `two` first goes away with all that it runs.
+    for home in (small_disk, None, None):
+        machines(home=home)
+    use(project, machines.cluster.address)
+    where, killed, survivor, remote = (tmp_path / name for name in ("where", "killed", "survivor", "remote"))
+    first(
+        project,
+        "one",
+        f"""
+import os, signal, time
+if not Path({str(killed)!r}).exists():
+    Path({str(killed)!r}).touch()
+    parent = os.getppid()
+    while b"ray::" not in Path(f"/proc/{{parent}}/cmdline").read_bytes():
+        parent = int(Path(f"/proc/{{parent}}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    time.sleep(5)
+    Path({str(survivor)!r}).touch()
+""",
+    )
+    first(
+        project,
+        "two",
+        f"""
+import os, time
+if not Path({str(where)!r}).exists():
+    Path({str(where)!r}).write_text(os.environ["OLIVE_PRESS_WORK"])
+    time.sleep({SECONDS})
+""",
+    )
+    first(
+        project,
+        "both",
+        f"""
+import subprocess
+remote, away = Path({str(remote)!r}), Path({str(tmp_path / "away")!r})
+remote.rename(away)
+remote.touch()
+subprocess.Popen(["sh", "-c", f"sleep 4; rm {{remote}}; mv {{away}} {{remote}}"], start_new_session=True)
+""",
+    )
+    process = project.start(*RUN)
+    home = wait_for(where)
+    node = next(each for each in machines.cluster.worker_nodes if each._ray_params.env_vars[worker.HOME] == home)
+    machines.cluster.remove_node(node, allow_graceful=False)
+    said, errors = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, errors
+    for stage in ("one", "two"):
+        assert f"{stage}: its machine failed" in said
+    assert "No space left on device" in said
+    assert "`dvc push` failed, and is tried again in 1 s" in said
+    assert not survivor.exists()
+    assert (project.folder / "both.txt").read_text(encoding="utf-8") == "one 42two"
+
+
+def test_a_killed_coordinator_is_run_again_and_a_stage_that_fails_is_a_sentence(address, project, tmp_path):
+    running = tmp_path / "running"
+    first(
+        project,
+        "both",
+        f"""
+import os, time
+from press.core.errors import UserError
+if Path({str(running)!r}).exists():
+    raise UserError("both cannot be done")
+Path({str(running)!r}).write_text(str(os.getpid()))
+time.sleep({SECONDS})
+""",
+    )
+    process = project.start(*RUN)
+    stage = Path("/proc", wait_for(running), "cmdline")
+    other = project.run(*RUN, check=False)
+    assert_sentence(other, "this folder's pipeline runs on a cluster already: wait for it")
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    failed = project.run(*RUN, check=False)
+    assert "1 jobs, 2 stages are up to date" in failed.stdout
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-2:] == [
+        "error: both: both cannot be done (`make logs JOB=both`)",
+        "0 of 1 jobs are done and kept; the same command goes on from here",
+    ]
+    assert set(lock(project)["stages"]) == {"check", "one", "two"}
+    # Of what the first one ran nothing is left, but for what nobody waits for.
+    assert not stage.exists() or not stage.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("block", "sentence"),
+    [
+        ({"address": "127.0.0.1:1"}, "params.yaml: cluster.address is '127.0.0.1:1', where no Ray cluster answers"),
+        ({"resources": {"one": {"gpus": 8}}}, "one asks for 2 cores, 4 GB and 8 GPUs, and no machine"),
+    ],
+)
+def test_what_the_cluster_has_not_is_a_sentence(machines, project, block, sentence):
+    use(project, **{"address": machines.cluster.address, **block})
+    assert_sentence(project.run(*RUN, check=False), sentence)
+
+
+def test_there_is_one_engine_and_a_remote(project):
+    assert_sentence(project.run(*RUN[:-1], "slurm", check=False), "ENGINE is 'slurm', but must be ray")
+    project.run("dvc", "remote", "remove", "storage")
+    assert_sentence(project.run(*RUN, check=False), "jobs get their inputs from the DVC remote, and there is none")
