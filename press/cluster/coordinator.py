@@ -7,8 +7,8 @@ reports. So what was done by then is kept whatever ends the coordinator, which b
 import json
 import sys
 import tarfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
@@ -23,16 +23,18 @@ from press.release import storage
 
 FOLDER = Path(".dvc/tmp/cluster")
 LOGS = FOLDER / "logs"
-# What a job says where its machine is at fault: another may have room.
-OF_MACHINES = ("no space left on",)
+# As a stage and the system say it.
+FULL_DISK = "no space left on"
 
 
 class Engine(Protocol):
     """What places jobs on machines; each stage has one job at a time."""
 
-    def check(self, resources: Resources, stage: str) -> None: ...
+    def machines(self, resources: Resources) -> set[str]: ...
 
-    def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: set[str]) -> None: ...
+    def submit(
+        self, stage: str, order: str, resources: Resources, seconds: float, avoided: Sequence[set[str]]
+    ) -> None: ...
 
     def events(self) -> Iterator[tuple[str, str, str | dict | Exception]]: ...
 
@@ -61,8 +63,7 @@ def reproduce(start: Callable[[Cluster, bytes], Engine], *, dry_run: bool = Fals
             _push(planned.brought)
         engine = start(cluster, snapshot())
         try:
-            for job in planned.jobs:
-                engine.check(job.resources, job.stage)
+            check(planned, engine)
             Run(cluster, planned, engine, remote).to_its_end()
         finally:
             engine.stop()
@@ -85,7 +86,9 @@ class Run:
         self._done: set[str] = set()
         self._failed: dict[str, str] = {}
         self._tries: Counter[str] = Counter()
-        self._avoided: dict[str, set[str]] = {}
+        # Machines without room on their disk, and those that failed a job for another reason.
+        self._full: set[str] = set()
+        self._avoided: defaultdict[str, set[str]] = defaultdict(set)
         self._machines: dict[str, str] = {}
 
     def to_its_end(self) -> None:
@@ -129,7 +132,7 @@ class Run:
             "remote": self._remote,
         }
         seconds = self._cluster.minutes * 60
-        avoided = self._avoided.get(job.stage, set())
+        avoided = [self._full | self._avoided[job.stage], self._full]
         self._engine.submit(job.stage, json.dumps(order), job.resources, seconds, avoided)
         print(f"{job.stage} is handed out", flush=True)
 
@@ -144,7 +147,8 @@ class Run:
         reason, of_machine = self._reason(stage, said)
         if of_machine and self._tries[stage] <= self._cluster.retries and not self._failed:
             print(f"{stage}: {reason}; it begins again", flush=True)
-            self._avoided.setdefault(stage, set()).update(filter(None, [self._machines.pop(stage, "")]))
+            if machine := self._machines.pop(stage, ""):
+                (self._full if is_full(reason) else self._avoided[stage]).add(machine)
             self._begin(job)
         else:
             self._failed[stage] = reason
@@ -152,14 +156,32 @@ class Run:
     def _reason(self, stage: str, said: dict | Exception) -> tuple[str, bool]:
         """Return why a job failed, and whether that is its machine's fault."""
         if isinstance(said, Exception):
-            return f"its machine failed ({redacted(' '.join(str(said).split()))[:200]})", True
+            first = (str(said).strip() or type(said).__name__).splitlines()[0]
+            return f"its machine failed ({redacted(first)})", True
         if said["late"]:
             return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
         reason = shell.reason_in((LOGS / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
         killed = said["code"] < 0
-        return (f"it was killed (signal {-said['code']})" if killed else reason), killed or any(
-            mark in reason.lower() for mark in OF_MACHINES
-        )
+        return f"it was killed (signal {-said['code']})" if killed else reason, killed or is_full(reason)
+
+
+def check(planned: plan.Plan, engine: Engine) -> None:
+    """Refuse jobs for which no machine is large enough.
+
+    :raises UserError: naming the first
+    """
+    for job in planned.jobs:
+        asked = job.resources
+        if not engine.machines(asked):
+            raise UserError(
+                f"{job.stage} asks for {asked.cpus:g} cores, {asked.memory:g} GB and {asked.gpus:g} GPUs, which no "
+                "machine of the cluster has: cluster.resources in params.yaml says what a job asks for"
+            )
+
+
+def is_full(reason: str) -> bool:
+    """Whether a job failed since there is no room on its machine's disk."""
+    return FULL_DISK in reason.lower()
 
 
 def show(planned: plan.Plan) -> None:

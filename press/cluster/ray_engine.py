@@ -8,7 +8,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from press.cluster import worker
@@ -17,7 +18,21 @@ from press.core.errors import UserError
 
 LOCAL = "local"
 REACH_SECONDS = 10
+LOOK_SECONDS = 10
 LABEL = "ray.io/node-id"
+
+
+@dataclass
+class Task:
+    """A job as it was submitted, the machines that it does without, and whether it has one."""
+
+    stage: str
+    order: str
+    resources: Resources
+    seconds: float
+    avoided: Sequence[set[str]]
+    without: set[str] = field(default_factory=set)
+    placed: bool = False
 
 
 class RayEngine:
@@ -49,67 +64,81 @@ class RayEngine:
         ray.cloudpickle.register_pickle_by_value(worker)
         ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self._snapshot = ray.put(snapshot)
-        self._streams: dict[Any, str] = {}
+        self._tasks: dict[Any, Task] = {}
 
-    def check(self, resources: Resources, stage: str) -> None:
-        """Refuse a job for which no machine is large enough.
-
-        :raises UserError: saying what the largest has
-        """
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+    def machines(self, resources: Resources) -> set[str]:
+        """Return the ids of the machines that are there and large enough for a job, whatever runs on them."""
         wanted = {"CPU": resources.cpus, "memory": resources.memory * GB, "GPU": resources.gpus}
-        if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-            most = max((node.get("CPU", 0), node.get("memory", 0) / GB, node.get("GPU", 0)) for node in nodes)
-            raise UserError(
-                f"{stage} asks for {resources.cpus:g} cores, {resources.memory:g} GB and {resources.gpus:g} GPUs, and "
-                f"no machine of the cluster has them: the largest has {most[0]:g}, {most[1]:.0f} GB and {most[2]:g}; "
-                "cluster.resources in params.yaml says what a job asks for"
-            )
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        return {
+            node["NodeID"]
+            for node in nodes
+            if all(node["Resources"].get(name, 0) >= amount for name, amount in wanted.items())
+        }
 
-    def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: set[str]) -> None:
+    def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: Sequence[set[str]]) -> None:
         """Queue a job.
 
         :param seconds: time limit
-        :param avoided: machines that failed it before, by the ids that `events` gives
+        :param avoided: sets of machines that it is to do without, by the ids that `events` gives: it waits for others
+            than those of the first set that leaves any
         """
+        self._queue(Task(stage, order, resources, seconds, avoided))
+
+    def _queue(self, task: Task) -> None:
         options: dict[str, Any] = {
-            "num_cpus": resources.cpus,
-            "num_gpus": resources.gpus,
-            "memory": int(resources.memory * GB),
+            "num_cpus": task.resources.cpus,
+            "num_gpus": task.resources.gpus,
+            "memory": int(task.resources.memory * GB),
             "max_retries": 0,
             "num_returns": "streaming",
-            "name": stage,
-            "scheduling_strategy": "SPREAD",
+            "name": task.stage,
         }
-        if avoided:
-            options["label_selector"] = {LABEL: f"!in({','.join(sorted(avoided))})"}
-            del options["scheduling_strategy"]
-        task = self._ray.remote(_located)
-        self._streams[task.options(**options).remote(self._snapshot, order, seconds)] = stage
+        there = self.machines(task.resources)
+        task.without = next((each & there for each in task.avoided if there - each), set())
+        if task.without:
+            options["label_selector"] = {LABEL: f"!in({','.join(sorted(task.without))})"}
+        else:
+            options["scheduling_strategy"] = "SPREAD"
+        remote = self._ray.remote(_located).options(**options)
+        self._tasks[remote.remote(self._snapshot, task.order, task.seconds)] = task
 
     def events(self) -> Iterator[tuple[str, str, str | dict | Exception]]:
         """Yield what the jobs say as it comes: the stage, the machine's id, and a line, the result or a failure.
 
         It ends when no job is left.
         """
-        while self._streams:
-            ready, _ = self._ray.wait(list(self._streams), num_returns=1, fetch_local=False)
+        while self._tasks:
+            ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=LOOK_SECONDS, fetch_local=False)
+            if not ready:
+                self._look()
+                continue
             stream: Any = ready[0]
-            stage = self._streams[stream]
+            task = self._tasks[stream]
             try:
                 node, said = self._ray.get(next(stream))
             except StopIteration:
-                self._streams.pop(stream)
+                self._tasks.pop(stream)
                 continue
             except self._ray.exceptions.RayError as error:
-                self._streams.pop(stream)
-                yield stage, "", error
+                self._tasks.pop(stream)
+                # What the task itself raised stands at the end of a traceback.
+                yield task.stage, "", getattr(error, "cause", None) or error
                 continue
-            yield stage, node, said
+            task.placed = True
+            yield task.stage, node, said
+
+    def _look(self) -> None:
+        """Queue those jobs anew that wait for other machines than those that are left."""
+        for stream, task in list(self._tasks.items()):
+            if not task.placed and task.without and not self.machines(task.resources) - task.without:
+                self._ray.cancel(stream)
+                self._tasks.pop(stream)
+                self._queue(task)
 
     def stop(self) -> None:
         """Cancel all jobs and leave the cluster."""
-        for stream in self._streams:
+        for stream in self._tasks:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(stream, force=False)
         self._ray.shutdown()

@@ -44,9 +44,9 @@ def lock(project: Project) -> dict:
 
 
 def wait_for(path: Path) -> str:
-    """Return what a file says, once it is there."""
+    """Return what a file says, once it says something."""
     end = time.monotonic() + SECONDS
-    while not path.exists():
+    while not path.exists() or not path.stat().st_size:
         assert time.monotonic() < end, f"{path} never came"
         time.sleep(0.1)
     return path.read_text(encoding="utf-8")
@@ -92,10 +92,10 @@ while not {other}.exists():
 
 
 def test_jobs_outlive_a_worker_a_machine_a_disk_and_a_remote_that_is_away(machines, project, small_disk, tmp_path):
-    # On the small disk is room for no job; the machine that runs `two` first goes away with all that it runs.
-    for home in (small_disk, None, None):
-        machines(home=home)
-    use(project, machines.cluster.address)
+    # Of two jobs, one at least comes to the first machine, on whose disk is no room for any.
+    machines(cpus=2, home=small_disk)
+    machines()
+    use(project, machines.cluster.address, retries=4)
     where, killed, survivor, remote = (tmp_path / name for name in ("where", "killed", "survivor", "remote"))
     first(
         project,
@@ -134,7 +134,9 @@ subprocess.Popen(["sh", "-c", f"sleep 4; rm {{remote}}; mv {{away}} {{remote}}"]
 """,
     )
     process = project.start(*RUN)
+    # The machine that runs `two` goes away with all that it runs.
     home = wait_for(where)
+    machines()
     node = next(each for each in machines.cluster.worker_nodes if each._ray_params.env_vars[worker.HOME] == home)
     machines.cluster.remove_node(node, allow_graceful=False)
     said, errors = process.communicate(timeout=SECONDS)
@@ -183,7 +185,10 @@ time.sleep({SECONDS})
     ("block", "sentence"),
     [
         ({"address": "127.0.0.1:1"}, "params.yaml: cluster.address is '127.0.0.1:1', where no Ray cluster answers"),
-        ({"resources": {"one": {"gpus": 8}}}, "one asks for 2 cores, 4 GB and 8 GPUs, and no machine"),
+        (
+            {"resources": {"one": {"gpus": 8}}},
+            "one asks for 2 cores, 4 GB and 8 GPUs, which no machine",
+        ),
     ],
 )
 def test_what_the_cluster_has_not_is_a_sentence(machines, project, block, sentence):

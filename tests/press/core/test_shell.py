@@ -108,3 +108,20 @@ def test_output_of_a_program_that_fails_is_a_sentence_with_the_command_as_a_user
     with pytest.raises(UserError) as caught:
         shell.output("no-such-program", "go")
     assert str(caught.value) == "`no-such-program go` failed: no-such-program is not installed"
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        ("50%|##\rerror: a width\nERROR: failed to reproduce 'quantize': exited with 1\n", "a width"),
+        (
+            "Traceback\nValueError: no\nERROR: failed to reproduce 'x': exited with 1\n",
+            "failed to reproduce 'x': exited with 1",
+        ),
+        ("", "no reason given"),
+        ("ERROR: no https://me:secret@host/x\n", "no https://host/x"),
+        (f"ERROR: {'x' * 1001}\n", f"{'x' * 500} [... 1 more characters ...] {'x' * 500}"),
+    ],
+)
+def test_why_a_pipeline_failed_is_the_stage_s_sentence(log, reason):
+    assert shell.reason_in(log) == reason

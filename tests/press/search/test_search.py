@@ -106,20 +106,3 @@ def test_an_experiment_of_other_files_is_not_applied(default_project, tmp_path, 
     project.commit()
     words = [*SEARCH, "apply", "search-0001"]
     assert_sentence(project.run(*words, check=False), head[:12], "files have changed since")
-
-
-@pytest.mark.parametrize(
-    ("log", "reason"),
-    [
-        ("50%|##\rerror: a width\nERROR: failed to reproduce 'quantize': exited with 1\n", "a width"),
-        (
-            "Traceback\nValueError: no\nERROR: failed to reproduce 'x': exited with 1\n",
-            "failed to reproduce 'x': exited with 1",
-        ),
-        ("", "no reason given"),
-        ("ERROR: no https://me:secret@host/x\n", "no https://host/x"),
-        (f"ERROR: {'x' * 1001}\n", f"{'x' * 500} [... 1 more characters ...] {'x' * 500}"),
-    ],
-)
-def test_a_failed_trial_s_reason_is_the_stage_s_sentence(log, reason):
-    assert experiments.reason(log) == reason
