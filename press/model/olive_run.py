@@ -1,5 +1,6 @@
 """Run Olive for a stage: the exact config kept as a report, no cache, and a failure that is one."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,8 +144,10 @@ def _run(config: dict) -> BaseException | None:
     for handler in shown:
         handler.addFilter(failures.filter_out)
     logger.addHandler(failures)
+    # Olive writes into what it is given.
+    given = copy.deepcopy(config) | {"input_model": _undigested(config["input_model"])}
     try:
-        run_workflow(config | {"input_model": _undigested(config["input_model"])}, package_config=registry())
+        run_workflow(given, package_config=registry())
     except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
         return error
     finally:

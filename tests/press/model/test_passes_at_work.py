@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from parity import TARGET, converted, distance, pytorch_logits, random_adapter
 from projects import ROOT
 
 from press.core import files
 from press.core.errors import UserError
-from press.model import checkpoints, graph_parity, graphs, olive_run, parity, quantization
+from press.model import checkpoints, graphs, olive_run, parity, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
 
@@ -71,15 +70,18 @@ def test_two_runs_give_the_same_bytes(tiny_base, in_root):
 
 
 def test_a_pass_that_needs_data_gets_the_calibration_text(tiny_base, in_root):
-    pruned = {"type": "SparseGPT", "sparsity": 0.25}
-    quantized(tiny_base, in_root / "pruned", before_quantize=[pruned])
-    run = files.read_json(in_root / "pruned/run.json")
+    quantized(tiny_base, in_root / "clipped", before_quantize=[{"type": "AutoClip", "group_size": 32}])
+    run = files.read_json(in_root / "clipped/run.json")
     assert run["passes"]["before_quantize_0"]["data_config"] == run["passes"]["quantize"]["data_config"]
 
 
-def test_a_pass_that_breaks_the_weights_is_refused(tiny_base, in_root):
-    with pytest.raises(UserError, match=r"passes\.before_quantize\.0, SparseGPT: it breaks the model, which is .* nats"):
-        quantized(tiny_base, in_root / "broken", before_quantize=[{"type": "SparseGPT", "sparsity": 1.0}])
+def test_a_pass_that_breaks_the_weights_is_refused(tiny_base, in_root, monkeypatch):
+    from olive.passes.pytorch.rotate import RotateBase
+
+    rotation = RotateBase.get_orthogonal_matrix
+    monkeypatch.setattr(RotateBase, "get_orthogonal_matrix", staticmethod(lambda *size: 2 * rotation(*size)))
+    with pytest.raises(UserError, match=r"passes\.before_quantize\.0, QuaRot: it breaks the model, which is .* nats"):
+        quantized(tiny_base, in_root / "broken", before_quantize=[QUAROT])
 
 
 def test_a_pass_that_olive_cannot_run_is_named(tiny_base, in_root):
@@ -105,7 +107,7 @@ def test_a_graph_after_a_pass_still_takes_adapters(tiny_quantized, in_root):
     [
         (surgery("RemoveInitializerFromInputs"), "it breaks the inputs for adapters: the graph's model.layers.0"),
         (
-            surgery("ZeroOutInput", node_name="/model/layers.1/mlp/down_proj/lora/Add", input_idx=1),
+            surgery("ZeroOutInput", node_name="/model/layers.1/mlp/down_proj/MatMulNBits/lora/Add", input_idx=1),
             "it breaks adapters: with one that changes what the graph says by",
         ),
         (
