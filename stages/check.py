@@ -10,7 +10,7 @@ out: reports/params.json, every parameter of the pipeline, the defaults laid und
 from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
-from press.model import device, grammar, olive_passes
+from press.model import device, grammar, pass_checks
 from press.params import checks, resolving, schema, settings
 from press.quality import tasks
 
@@ -22,7 +22,7 @@ def write_libraries(
     with files.replaced(paths.ENVIRONMENT) as building:
         for stage, script in project.stages().items():
             modules = project.uses(script, through_front_door=True)
-            used = libraries.used([*map(project.tree, modules), *olive_passes.trees(passes, stage)], unused)
+            used = libraries.used([*map(project.tree, modules), *pass_checks.trees(passes, stage)], unused)
             lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -48,7 +48,7 @@ def main() -> None:
     checks.check_files(params)
     checks.check(params)
     grammar.check(params)
-    olive_passes.check(params.passes)
+    pass_checks.check(params.passes)
     tasks.check(params.evaluate.tasks)
     optional = packages.read(packages.TASKS)
     unused = {} if params.evaluate.tasks.names else optional

@@ -16,8 +16,8 @@ GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE} | resolving.Resolved(ROOT / "params.yaml").values
 TRAVEL = PARAMS["adapters"]["travel"]
 KEYS = (
-    "seed, threads, device, arithmetic, base, data_sets, quantize, passes, every_adapter, adapters, targets, evaluate, gates, "
-    "package"
+    "seed, threads, device, arithmetic, base, data_sets, quantize, passes, every_adapter, adapters, targets, evaluate, "
+    "gates, package"
 )
 # A response schema that even random weights can be held to.
 SCHEMA = {

@@ -1,14 +1,16 @@
 """Olive's own passes before the quantizer and after the capture: what they leave, and what of it is refused."""
 
+import shutil
 from pathlib import Path
 
+import onnx
 import pytest
 from parity import TARGET, converted, distance, pytorch_logits, random_adapter
 from projects import ROOT
 
 from press.core import files
 from press.core.errors import UserError
-from press.model import checkpoints, graphs, olive_run, parity, quantization
+from press.model import checkpoints, graph_parity, graphs, olive_run, parity, quantization
 from press.model.runtime import Runtime
 from press.params import schema, settings
 
@@ -107,10 +109,6 @@ def test_a_graph_after_a_pass_still_takes_adapters(tiny_quantized, in_root):
     [
         (surgery("RemoveInitializerFromInputs"), "it breaks the inputs for adapters: the graph's model.layers.0"),
         (
-            surgery("ZeroOutInput", node_name="/model/layers.1/mlp/down_proj/MatMulNBits/lora/Add", input_idx=1),
-            "it breaks adapters: with one that changes what the graph says by",
-        ),
-        (
             surgery("ZeroOutInput", node_name="/model/layers.1/post_attention_layernorm/SkipLayerNorm", input_idx=2),
             "it breaks the graph, which is",
         ),
@@ -122,3 +120,42 @@ def test_a_pass_that_breaks_the_graph_is_refused(tiny_quantized, in_root, broken
         captured(tiny_quantized, in_root / "graph", broken)
     assert str(caught.value).startswith("params.yaml: passes.after_capture.0, GraphSurgeries: ")
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("branch", ["layers.0/attn/qkv_proj", "layers.1/mlp/down_proj"])
+def test_a_graph_that_is_the_same_but_with_an_adapter_is_refused(tiny_quantized, in_root, branch):
+    before = captured(tiny_quantized, in_root / "graph")
+    after = in_root / "after"
+    shutil.copytree(before, after)
+    graph_parity.check(before, after, runs=True)
+    # Without an adapter, nothing is subtracted as nothing is added.
+    proto = onnx.load(after / "model.onnx", load_external_data=False)
+    (node,) = (node for node in proto.graph.node if branch in node.name and node.name.endswith("lora/Add"))
+    node.op_type = "Sub"
+    onnx.save(proto, after / "model.onnx")
+    with pytest.raises(UserError, match="it breaks adapters: with one that changes .* and without 0"):
+        graph_parity.check(before, after, runs=True)
+
+
+def test_an_input_for_adapters_of_another_kind_is_refused(tiny_quantized, in_root):
+    before = captured(tiny_quantized, in_root / "graph")
+    after = in_root / "after"
+    shutil.copytree(before, after)
+    proto = onnx.load(after / "model.onnx", load_external_data=False)
+    given = next(each for each in proto.graph.input if each.name.endswith("lora_A"))
+    given.type.tensor_type.shape.dim[1].ClearField("dim_param")
+    given.type.tensor_type.shape.dim[1].dim_value = 8
+    onnx.save(proto, after / "model.onnx")
+    with pytest.raises(
+        UserError, match=r"it breaks the inputs for adapters: .*lora_A is FLOAT \[64, 8\], but was FLOAT"
+    ):
+        graph_parity.check(before, after, runs=False)
+
+
+def test_a_merged_target_s_graph_is_checked_bare(tiny_quantized, in_root):
+    target = TARGET.model_copy(update={"adapters": "merged"})
+    given = passes(after_capture=[surgery("DeduplicateNodes")]).after_capture
+    (in_root / "graph").mkdir()
+    folder = graphs.build(olive_run.hf_model(tiny_quantized), target, in_root / "graph", after=given)
+    assert not (folder / "lora_inputs.json").exists()
+    assert (folder / "genai_config.json").exists()
