@@ -141,7 +141,7 @@ def _lacking(key: str, each: schema.OlivePass) -> str | None:
     wanted = [*entry.get("module_dependencies", ())]
     for extra in entry.get("extra_dependencies", ()):
         wanted += extras.get(extra, [extra])
-    locked = packages.read()
+    locked = packages.read() if wanted else {}
     for text in wanted:
         name = Requirement(text).name
         # What only this option asks for, which is on by default.

@@ -102,11 +102,6 @@ BY_OLIVE = [
         "0: AutoClip does not take these options: group_size",
     ),
     ("after_capture", {"type": "GraphSurgeries"}, "0.surgeries, which GraphSurgeries needs, is missing: List of"),
-    (
-        "after_capture",
-        {"type": "OnnxStaticQuantization"},
-        "0.type is OnnxStaticQuantization, which needs inputs of the",
-    ),
 ]
 
 
