@@ -20,10 +20,11 @@ RANK = 4
 STRENGTH = 0.1
 
 
-def check(before: Path, after: Path, *, runs: bool) -> None:
+def check(before: Path, after: Path, *, runs: bool) -> float | None:
     """Refuse a graph whose inputs for adapters a pass has changed, or that computes something else than before.
 
     :param runs: whether this machine has the runtime to compare what they compute
+    :return: the divergence of the bare graph in nats a token, None if it does not run here
     :raises UserError: saying what the pass broke
     """
     if not (after / paths.GRAPH).exists():
@@ -31,8 +32,7 @@ def check(before: Path, after: Path, *, runs: bool) -> None:
     layout = files.read_json(before / paths.LAYOUT) if (before / paths.LAYOUT).exists() else None
     if layout:
         _check_inputs(before / paths.GRAPH, after / paths.GRAPH, set(_random(layout)))
-    if runs:
-        _check_numbers(before, after, layout)
+    return _check_numbers(before, after, layout) if runs else None
 
 
 def _check_inputs(before: Path, after: Path, names: set[str]) -> None:
@@ -65,7 +65,7 @@ def _inputs(graph: onnx.GraphProto) -> dict[str, str]:
     return found
 
 
-def _check_numbers(before: Path, after: Path, layout: dict | None) -> None:
+def _check_numbers(before: Path, after: Path, layout: dict | None) -> float:
     ids = checkpoints.tokenizer(before)(parity.TEXT)["input_ids"]
     bare, changed = (_logits(folder, ids) for folder in (before, after))
     cost = parity.divergence(bare, changed)
@@ -74,7 +74,7 @@ def _check_numbers(before: Path, after: Path, layout: dict | None) -> None:
             f"it breaks the graph, which is {cost:.3g} nats a token from what it was; at most {SAME:g} is let pass"
         )
     if layout is None:
-        return
+        return cost
     with tempfile.TemporaryDirectory() as scratch:
         adapter = Path(scratch, paths.ADAPTER_FILE)
         adapter_inputs.write(_random(layout), adapter)
@@ -85,6 +85,7 @@ def _check_numbers(before: Path, after: Path, layout: dict | None) -> None:
             f"it breaks adapters: with one that changes what the graph says by {effect:.3g} nats a token, the graph is "
             f"{found:.3g} from what it was, and without {cost:.3g}"
         )
+    return cost
 
 
 def _random(layout: dict) -> dict[str, np.ndarray]:

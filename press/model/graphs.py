@@ -57,21 +57,19 @@ def build(
 
 def _applied(given: dict[str, dict], graph: Path, target: Target, building: Path, accelerator: dict) -> Path:
     """Run passes on a graph; return the folder of the result, with all that lay beside the graph."""
-    runs = _is_here(target.provider)
 
-    def finish(before: Path, after: Path) -> Path:
+    def finish(before: Path, after: Path) -> tuple[Path, float | None]:
+        # Its files may be links to those of the result, as above.
         files.remove(after.parent / "cache")
         for path in before.iterdir():
             if not path.name.startswith(paths.GRAPH):
                 shutil.copyfile(path, after / path.name)
-        graph_parity.check(before, after, runs=runs)
+        cost = graph_parity.check(before, after, runs=_is_here(target.provider))
         check_loads(after, target.provider)
-        return after
+        return after, cost
 
     start = {"type": "ONNXModel", "model_path": str(graph), "onnx_file_name": paths.GRAPH}
     found = olive_passes.apply("after_capture", given, start, building, finish, accelerator)
-    if not runs:
-        print(f"note: {target.provider} is not on this machine: the graph that passes.after_capture made has not run")
     return Path(found["model_path"])
 
 

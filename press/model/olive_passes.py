@@ -30,14 +30,15 @@ def apply(
     given: dict[str, dict],
     model: dict,
     building: Path,
-    finish: Callable[[Path, Path], Path],
+    finish: Callable[[Path, Path], tuple[Path, float | None]],
     accelerator: dict | None = None,
 ) -> dict:
     """Run the passes of a place one by one, and return Olive's input_model block of the last one's result.
 
     :param given: their blocks, as `blocks` returns them
     :param model: Olive's input_model block, with a path
-    :param finish: makes a model of the folders with the model before a pass and with Olive's result, and judges it
+    :param finish: makes a model of the folders with the model before a pass and with Olive's result, and returns it and
+        its divergence in nats a token; None where that cannot be told here
     :raises UserError: if Olive fails, or `finish` refuses the result
     """
     for index, (name, block) in enumerate(given.items()):
@@ -45,10 +46,13 @@ def apply(
         folder.mkdir()
         try:
             result = olive_run.run(model, {name: block}, folder, accelerator)
-            model = {**model, "model_path": str(finish(Path(model["model_path"]), result))}
+            path, cost = finish(Path(model["model_path"]), result)
         except (RuntimeError, UserError) as error:
             raise UserError(f"{paths.PARAMS}: passes.{place}.{index}, {block['type']}: {error}") from error
+        said = "what it computes could not be compared" if cost is None else f"{cost:.2g} nats a token from what it was"
+        print(f"passes.{place}.{index}, {block['type']}: {said}")
         files.remove(folder / "cache")
+        model = {**model, "model_path": str(path)}
     return model
 
 

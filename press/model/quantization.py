@@ -51,11 +51,8 @@ def around(
 
 
 def _applied(place: str, given: dict[str, dict], model: dict, building: Path, trust: bool) -> dict:
-    def finish(before: Path, result: Path) -> Path:
-        after = result / "model"
-        cost = parity.check_checkpoints(before, after, trust)
-        print(f"passes.{place}: {cost:.2g} nats a token from what it was before {result.parent.name}")
-        return after
+    def finish(before: Path, result: Path) -> tuple[Path, float]:
+        return result / "model", parity.check_checkpoints(before, result / "model", trust)
 
     return olive_passes.apply(place, given, model, building, finish)
 
