@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from press.core import files, paths
+from press.core import cli, files, paths
 from press.core.errors import UserError
 from press.model import olive_run
 from press.params import schema
@@ -48,6 +48,8 @@ def apply(
             result = olive_run.run(model, {name: block}, folder, accelerator)
             path, cost = finish(Path(model["model_path"]), result)
         except (RuntimeError, UserError) as error:
+            if cli.is_full_disk(error):
+                raise
             raise UserError(f"{paths.PARAMS}: passes.{place}.{index}, {block['type']}: {error}") from error
         said = "what it computes could not be compared" if cost is None else f"{cost:.2g} nats a token from what it was"
         print(f"passes.{place}.{index}, {block['type']}: {said}")
