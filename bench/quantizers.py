@@ -1,4 +1,4 @@
-"""Compare the quantizers on the pipeline's base model and on its rotated form: quality against fp32, and time.
+"""Compare the quantizers on the pipeline's base model, its rotated form and its form by QuaRot: quality and time.
 
     make bench-quantizers    after `make repro`, which makes models/base and prepared/
     python -m bench.quantizers --help
@@ -25,7 +25,7 @@ import torch
 from bench import rotation
 from press.core import environment
 from press.data import jsonl, passages, tokens
-from press.model import checkpoints, quantization
+from press.model import checkpoints, olive_run, quantization
 from press.params import schema, settings
 
 BASE = Path("models/base")
@@ -106,6 +106,12 @@ def by_olive(base: Path, params: schema.Quantize, scratch: Path, seed: int) -> t
     return checkpoints.dequantize(checkpoints.load(result)), seconds
 
 
+def by_quarot(base: Path, scratch: Path) -> None:
+    """Write the base as `passes: {before_quantize: [{type: QuaRot}]}` hands it to the quantizer."""
+    scratch.mkdir()
+    olive_run.run(olive_run.hf_model(base), {"before_quantize_0": {"type": "QuaRot"}}, scratch)
+
+
 def by_gguf(base: Path) -> tuple[torch.nn.Module, float]:
     """Round the layers' weights as llama.cpp's Q4_1 does: blocks of 32, each with a scale and a minimum in fp16."""
     from gguf import GGMLQuantizationType, quants
@@ -160,7 +166,7 @@ def line(model: str, quantizer: str, group_size: str, seconds: str, figures: lis
 def words() -> argparse.Namespace:
     """Return the command line's words."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", choices=["base", "rotated"], default=["base", "rotated"])
+    parser.add_argument("--models", nargs="+", choices=["base", "rotated", "quarot"], default=["base", "rotated"])
     parser.add_argument("--group-sizes", nargs="+", type=int, default=[32, 64])
     parser.add_argument("--quantizers", nargs="+", choices=QUANTIZERS, default=list(QUANTIZERS))
     parser.add_argument("--layers", type=int, help="use only the first layers of the model, to compare times")
@@ -211,9 +217,11 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         base = cut(BASE, chosen.layers, Path(scratch) / "cut") if chosen.layers else BASE
-        bases = {"base": base, "rotated": Path(scratch) / "rotated"}
+        bases = {"base": base, "rotated": Path(scratch) / "rotated", "quarot": Path(scratch) / "quarot/olive/model"}
         if "rotated" in chosen.models:
             rotation.rotate(base, bases["rotated"])
+        if "quarot" in chosen.models:
+            by_quarot(base, Path(scratch) / "quarot")
         for name in chosen.models:
             reference = checkpoints.load(bases[name], DEVICE)
             heldouts = [Heldout.of(reference, ids) for ids in texts.values()]

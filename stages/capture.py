@@ -1,6 +1,6 @@
 """Capture the quantized base as an ONNX model for one target, with optional inputs for adapters if it takes them.
 
-in:  base.trust_remote_code, targets.TARGET (reports/params.json), models/quantized
+in:  base.trust_remote_code, passes.after_capture, targets.TARGET (reports/params.json), models/quantized
 out: models/captured/TARGET, the graph, its weights, genai_config.json, tokenizer, base.json and, if adapters are
      inputs, lora_inputs.json; reports/olive/capture/TARGET.json, the run's config; reports/machine/capture/TARGET.json,
      what it ran on
@@ -16,7 +16,7 @@ def main(target: str) -> None:
     output = paths.CAPTURED / target
     model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
     with files.building(output) as building, files.digesting(paths.QUANTIZED) as digest:
-        result = graphs.build(model, params.target(target), building)
+        result = graphs.build(model, params.target(target), building, after=params.passes.after_capture)
         files.write_json(result / paths.BASE_DIGEST, {"base_sha256": digest.result()})
         files.publish(result, output)
         olive_run.keep_config(building, f"capture/{target}")

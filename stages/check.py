@@ -10,17 +10,19 @@ out: reports/params.json, every parameter of the pipeline, the defaults laid und
 from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
-from press.model import device, grammar
-from press.params import checks, resolving, settings
+from press.model import device, grammar, pass_checks
+from press.params import checks, resolving, schema, settings
 from press.quality import tasks
 
 
-def write_libraries(project: code.Project, locked: dict[str, str], unused: dict[str, str]) -> None:
-    """Write the locked packages of each stage; `unused` are those that no stage runs."""
+def write_libraries(
+    project: code.Project, locked: dict[str, str], unused: dict[str, str], passes: schema.Passes
+) -> None:
+    """Write the locked packages of each stage, those of Olive's passes that it runs too; no stage runs `unused`."""
     with files.replaced(paths.ENVIRONMENT) as building:
         for stage, script in project.stages().items():
             modules = project.uses(script, through_front_door=True)
-            used = libraries.used(map(project.tree, modules), unused)
+            used = libraries.used([*map(project.tree, modules), *pass_checks.trees(passes, stage)], unused)
             lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
             (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
@@ -46,6 +48,7 @@ def main() -> None:
     checks.check_files(params)
     checks.check(params)
     grammar.check(params)
+    pass_checks.check(params.passes)
     tasks.check(params.evaluate.tasks)
     optional = packages.read(packages.TASKS)
     unused = {} if params.evaluate.tasks.names else optional
@@ -54,7 +57,7 @@ def main() -> None:
     arithmetic.begin(params.arithmetic, params.threads)
     run_cache.keep()
     project = code.Project()
-    write_libraries(project, locked, unused)
+    write_libraries(project, locked, unused, params.passes)
     write_code(project)
     files.write_json(paths.RESOLVED, resolved.values)
     print("params.yaml and the environment are as they should be")

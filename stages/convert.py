@@ -1,6 +1,7 @@
 """Convert one adapter for one target: a file for its captured model's inputs, or a model that it is merged into.
 
-in:  base.trust_remote_code, targets.TARGET and, to merge, device, quantize, seed, threads (reports/params.json),
+in:  base.trust_remote_code, targets.TARGET and, to merge, device, passes.after_quantize, passes.after_capture,
+     quantize, seed, threads (reports/params.json),
      models/quantized, the calibration text, models/adapters/ADAPTER, models/captured/TARGET,
      prepared/ADAPTER/adapter.json (its template, response schema and settings of generation)
 out: models/converted/TARGET/ADAPTER, adapter.onnx_adapter or a whole model, with the manifest adapter.json;

@@ -1,6 +1,7 @@
 """Quantize the base model's linear layers through Olive.
 
-in:  base.trust_remote_code, device, quantize, seed, threads (reports/params.json), models/base, the calibration text
+in:  base.trust_remote_code, device, passes.before_quantize, passes.after_quantize, quantize, seed, threads
+     (reports/params.json), models/base, the calibration text
 out: models/quantized, Olive's int4 or int8 checkpoint; reports/olive/quantize.json, the run's config;
      reports/machine/quantize.json, what it ran on
 """
@@ -16,7 +17,7 @@ def main() -> None:
     trust = params.base.trust_remote_code
     where = device.confine(params.device)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
-        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust)
+        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust, params.passes)
         files.publish(result, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize", params.arithmetic, where)

@@ -16,8 +16,8 @@ GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE} | resolving.Resolved(ROOT / "params.yaml").values
 TRAVEL = PARAMS["adapters"]["travel"]
 KEYS = (
-    "seed, threads, device, arithmetic, base, data_sets, quantize, every_adapter, adapters, targets, evaluate, gates, "
-    "package"
+    "seed, threads, device, arithmetic, base, data_sets, quantize, passes, every_adapter, adapters, targets, evaluate, "
+    "gates, package"
 )
 # A response schema that even random weights can be held to.
 SCHEMA = {
@@ -86,6 +86,9 @@ OTHERS = {
         "damping": 0.5,
     },
     "quantize.calibration": {"data": "data/other.jsonl", "rows": 1, "row_tokens": 16},
+    "passes.before_quantize": [{"type": "QuaRot"}],
+    "passes.after_quantize": [{"type": "Rtn"}],
+    "passes.after_capture": [{"type": "OnnxPeepholeOptimizer"}],
     "adapters.*.data": "data/other.jsonl",
     "adapters.*.format": "prompt",
     "adapters.*.fields": {"response": "answer"},

@@ -32,6 +32,12 @@ def test_another_sample_prompt_trains_nothing_anew(copy):
     assert stages_run(copy) - {"check"} == expected
 
 
+def test_a_pass_after_the_capture_quantizes_and_trains_nothing_anew(copy):
+    copy.edit("params.yaml", "passes: {}", "passes: {after_capture: [{type: AddOliveMetadata, graph_name: a}]}")
+    expected = {"capture@cpu", "convert@cpu-travel", "convert@cpu-packing", "evaluate@cpu", "package@cpu"}
+    assert stages_run(copy) - {"check"} == expected
+
+
 def test_how_answers_are_given_trains_nothing_anew(copy):
     copy.edit("params.yaml", "repetition_penalty: 1.05", "repetition_penalty: 1.2")
     expected = {"check", "prepare@travel", "convert@cpu-travel", "evaluate@cpu", "package@cpu"}

@@ -31,7 +31,8 @@ def convert(target: str, adapter: str, params: settings.Settings, building: Path
         },
     }
     if params.target(target).adapters == MERGED:
-        result = graphs.build(model, params.target(target), building, merging(params))
+        after = params.passes.after_capture
+        result = graphs.build(model, params.target(target), building, merging(params), after=after)
         manifest |= {"merged": True, "files": files.digests(result)}
     else:
         layout, result = captured / paths.LAYOUT, building / "adapter"
@@ -53,8 +54,10 @@ def computes(target: str, adapter: str, params: settings.Settings) -> bool:
 
 def merging(params: settings.Settings) -> dict[str, dict]:
     """Return the passes from the base and an adapter to one checkpoint, quantized as the base was."""
-    again = quantization.passes(params.quantize, paths.QUANTIZED, params.seed, params.base.trust_remote_code)
-    return {"merge": {"type": "MergeAdapter"}, **again}
+    trust = params.base.trust_remote_code
+    again = quantization.passes(params.quantize, paths.QUANTIZED, params.seed, trust)
+    after = quantization.around("after_quantize", params.quantize, paths.QUANTIZED, params.passes, trust)
+    return {"merge": {"type": "MergeAdapter"}, **again, **after}
 
 
 def check_same_base(adapter: Path, captured: Path) -> str:

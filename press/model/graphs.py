@@ -1,9 +1,11 @@
 """Make a target's ONNX model out of a checkpoint by Olive's passes, and see that it loads."""
 
+import shutil
 from pathlib import Path
 
 from press.core import files, paths
-from press.model import node_names, olive_run, packaged
+from press.model import graph_parity, node_names, olive_passes, olive_run, packaged
+from press.params import schema
 from press.params.providers import MERGED, SCALED_INPUTS
 from press.params.settings import Target
 
@@ -23,21 +25,58 @@ NPU_SURGERIES = ("RemoveRopeMultiCache", "AttentionMaskToSequenceLengths", "Simp
 
 
 def build(
-    model: dict, target: Target, building: Path, before: dict[str, dict] | None = None, window: int = WINDOW
+    model: dict,
+    target: Target,
+    building: Path,
+    before: dict[str, dict] | None = None,
+    window: int = WINDOW,
+    after: list[schema.OlivePass] | None = None,
 ) -> Path:
     """Build a quantized checkpoint's ONNX model for a target; return the folder of the result, below `building`.
 
     :param model: Olive's input_model block
     :param before: passes to run on the checkpoint first
     :param window: tokens of a prompt that a static graph takes at a time
+    :param after: passes of Olive's own to run on the graph
+    :raises UserError: if one of these breaks the graph
     """
     checkpoint = Path(model["model_path"])
     accelerator = {"device": target.device, "execution_providers": [target.provider]}
-    result = olive_run.run(model, (before or {}) | passes(target, checkpoint, window), building, accelerator)
+    own = (before or {}) | passes(target, checkpoint, window)
+    result = olive_run.run(model, own, building, accelerator)
     # Its files may be links to those of the result, which onnx.checker refuses.
     files.remove(building / "cache")
     check_loads(result, target.provider)
-    return result
+    if not after:
+        return result
+    given = olive_passes.blocks("after_capture", after)
+    changed = _applied(given, result, target, building, accelerator)
+    olive_run.configure(model, own | given, building, accelerator)
+    return changed
+
+
+def _applied(given: dict[str, dict], graph: Path, target: Target, building: Path, accelerator: dict) -> Path:
+    """Run passes on a graph; return the folder of the result, with all that lay beside the graph."""
+
+    def finish(before: Path, after: Path) -> tuple[Path, float | None]:
+        # Its files may be links to those of the result, as above.
+        files.remove(after.parent / "cache")
+        for path in before.iterdir():
+            if not path.name.startswith(paths.GRAPH):
+                shutil.copyfile(path, after / path.name)
+        cost = graph_parity.check(before, after, runs=_is_here(target.provider))
+        check_loads(after, target.provider)
+        return after, cost
+
+    start = {"type": "ONNXModel", "model_path": str(graph), "onnx_file_name": paths.GRAPH}
+    found = olive_passes.apply("after_capture", given, start, building, finish, accelerator)
+    return Path(found["model_path"])
+
+
+def _is_here(provider: str) -> bool:
+    import onnxruntime as ort
+
+    return provider in ort.get_available_providers()
 
 
 def passes(target: Target, checkpoint: Path, window: int = WINDOW) -> dict[str, dict]:
@@ -93,11 +132,10 @@ def check_loads(model: Path, provider: str) -> None:
 
     Where its runtime is not here, onnx.checker and ONNX Runtime's CPU provider take its place.
     """
-    import onnxruntime as ort
     import onnxruntime_genai as og
 
     packaged.runtime_config(model / paths.RUNTIME_CONFIG)
-    if provider in ort.get_available_providers():
+    if _is_here(provider):
         og.Model(str(model))
         return
     missing = sorted({kernel for graph in sorted(model.glob("*.onnx")) if (kernel := check_graph(graph))})

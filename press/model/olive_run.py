@@ -1,5 +1,6 @@
 """Run Olive for a stage: the exact config kept as a report, no cache, and a failure that is one."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,9 +94,18 @@ def load() -> None:
 def keep_config(building: Path, name: str) -> None:
     """Keep a run's config as reports/olive/NAME.json.
 
-    It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`.
+    It runs by hand: `olive run --package-config passes/olive.json --config reports/olive/NAME.json`, or where it has
+    passes of params.yaml, with what `python -m press.model.olive_run` prints as the package config.
     """
     files.write_json(paths.OLIVE_RUNS / f"{name}.json", files.read_json(building / CONFIG))
+
+
+def registry() -> dict[str, Any]:
+    """Return Olive's own registry of passes, with those of passes/olive.json."""
+    from olive.package_config import OlivePackageConfig
+
+    own = files.read_json(Path(OlivePackageConfig.get_default_config_path()))
+    return own | {"passes": own["passes"] | files.read_json(paths.OLIVE_PACKAGE)["passes"]}
 
 
 def _undigested(model: dict) -> "ModelConfig":
@@ -134,10 +144,10 @@ def _run(config: dict) -> BaseException | None:
     for handler in shown:
         handler.addFilter(failures.filter_out)
     logger.addHandler(failures)
+    # Olive writes into what it is given.
+    given = copy.deepcopy(config) | {"input_model": _undigested(config["input_model"])}
     try:
-        run_workflow(
-            config | {"input_model": _undigested(config["input_model"])}, package_config=str(paths.OLIVE_PACKAGE)
-        )
+        run_workflow(given, package_config=registry())
     except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
         return error
     finally:
@@ -145,3 +155,7 @@ def _run(config: dict) -> BaseException | None:
         for handler in shown:
             handler.removeFilter(failures.filter_out)
     return failures.exceptions[0] if failures.exceptions else None
+
+
+if __name__ == "__main__":
+    print(files.json_text(registry()))

@@ -5,7 +5,7 @@ from typing import Any
 
 from press.core import nested
 from press.core.errors import UserError
-from press.model import checkpoints, olive_run
+from press.model import checkpoints, olive_passes, olive_run, parity
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -15,17 +15,46 @@ PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
 KNOBS = "quantize.calibration.rows or .row_tokens"
 
 
-def quantize(params: schema.Quantize, base: Path, building: Path, seed: int, trust: bool = False) -> Path:
+def quantize(
+    params: schema.Quantize,
+    base: Path,
+    building: Path,
+    seed: int,
+    trust: bool = False,
+    others: schema.Passes | None = None,
+) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :param trust: whether the checkpoint's own Python code may run
-    :raises UserError: if the group size does not divide a layer's width
+    :param others: passes of Olive's own, of which those before and after are run
+    :raises UserError: if the group size does not divide a layer's width, or one of the passes breaks the model
     """
     check_group_size(params.group_size, base)
-    model = olive_run.hf_model(base, trust)
-    result = olive_run.run(model, passes(params, base, seed, trust), building) / "model"
+    before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
+    model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
+    start = _applied("before_quantize", before, model, building, trust)
+    result = olive_run.run(start, own, building) / "model"
     checkpoints.load(result, trust=trust)
-    return result
+    end = _applied("after_quantize", after, {**start, "model_path": str(result)}, building, trust)
+    if before or after:
+        # All of them as one run, since those above name folders that are gone by then.
+        olive_run.configure(model, before | own | after, building)
+    return Path(end["model_path"])
+
+
+def around(
+    place: str, params: schema.Quantize, base: Path, others: schema.Passes | None, trust: bool = False
+) -> dict[str, dict]:
+    """Return Olive's passes block of what params.yaml names before or after the quantizer."""
+    given = getattr(others, place) if others else []
+    return olive_passes.blocks(place, given, calibration_config(params.calibration, base, trust)) if given else {}
+
+
+def _applied(place: str, given: dict[str, dict], model: dict, building: Path, trust: bool) -> dict:
+    def finish(before: Path, result: Path) -> tuple[Path, float]:
+        return result / "model", parity.check_checkpoints(before, result / "model", trust)
+
+    return olive_passes.apply(place, given, model, building, finish)
 
 
 def passes(params: schema.Quantize, base: Path, seed: int, trust: bool = False) -> dict[str, dict]:

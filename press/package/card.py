@@ -40,6 +40,7 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
         licences=origin.licences(base),
         quantize=params.quantize,
         mixed=_is_mixed(params.quantize),
+        others=_passes(params.passes),
         HIGH_BITS=HIGH_BITS,
         precisions=_precisions(params.quantize, spec),
         metrics=metrics,
@@ -63,6 +64,15 @@ def render(target: str, params: settings.Settings, metrics: dict, results: list[
 
 def _is_mixed(quantize: schema.Quantize) -> bool:
     return quantize.mixed_precision.method != "none"
+
+
+def _passes(passes: schema.Passes) -> list[str]:
+    """Say in words which passes of Olive's own have run, and where."""
+    return [
+        f"{', '.join(each.type for each in given)} {place.replace('_', ' ')}"
+        for place in ("before_quantize", "after_quantize", "after_capture")
+        if (given := getattr(passes, place))
+    ]
 
 
 def _precisions(quantize: schema.Quantize, spec: schema.Target) -> dict[str, str]:

@@ -24,8 +24,8 @@ SHARED = EVERY["adapters"]
 # The blocks of params.yaml that say what is built. All must be there: by their names `check` depends on them in
 # dvc.yaml, and DVC knows no block that may be missing.
 BUILD = (
-    *("seed", "threads", "device", "arithmetic", "base", "data_sets", "quantize", SHARED, "adapters", "targets"),
-    *("evaluate", "gates", "package"),
+    *("seed", "threads", "device", "arithmetic", "base", "data_sets", "quantize", "passes", SHARED, "adapters"),
+    *("targets", "evaluate", "gates", "package"),
 )
 # Those that say nothing about what is built: those who read them check them.
 OUTSIDE = {"cluster", "licences", "publish", "search", "signing"}

@@ -172,6 +172,22 @@ class Quantize(Block):
         return self
 
 
+class OlivePass(Block):
+    """A pass of Olive's own with its options, which `check` has Olive's own schema validate."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Annotated[str, Field(min_length=1)]
+
+
+class Passes(Block):
+    """Passes of Olive's own, by the place where they run."""
+
+    before_quantize: list[OlivePass]
+    after_quantize: list[OlivePass]
+    after_capture: list[OlivePass]
+
+
 class Lora(Block):
     method: Literal["lora", "rslora", "dora", "qlora"]
     rank: Positive

@@ -18,6 +18,7 @@ from press.params.schema import (
     Evaluate,
     Name,
     Package,
+    Passes,
     Positive,
     Quantize,
     Target,
@@ -39,6 +40,7 @@ class Settings(Block):
     base: Base
     data_sets: dict[Name, DataSet]
     quantize: Quantize
+    passes: Passes
     adapters: Annotated[dict[Name, Adapter], Field(min_length=1)]
     targets: Annotated[dict[Name, Target], Field(min_length=1)]
     evaluate: Evaluate
@@ -86,6 +88,16 @@ class Settings(Block):
             raise ValueError(
                 f"adapters.{dora[0]}.lora.method is dora, which also scales the rows of the base's weights, but "
                 f"targets.{plain[0]}.adapters is {INPUTS}, whose graph has no input for that: choose dora or merged"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def graphs_are_one(self) -> "Settings":
+        parted = [name for name, target in self.targets.items() if target.device == "npu"]
+        if self.passes.after_capture and parted:
+            raise ValueError(
+                f"passes.after_capture names {self.passes.after_capture[0].type}, but the graph of targets.{parted[0]} "
+                "is in parts, as an npu needs it: leave after_capture empty, or build this target alone without it"
             )
         return self
 

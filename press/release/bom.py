@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE = "bom.cdx.json"
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 # Parameters that shape the weights; the rest of them is in the provenance.
-SHAPING = ("seed", "arithmetic", "device", "quantize", "lora", "training")
+SHAPING = ("seed", "arithmetic", "device", "quantize", "passes", "lora", "training")
 TASK = "text-generation"
 
 

@@ -11,6 +11,7 @@ from pydantic import JsonValue, ValidationError
 
 from press.core import nested, paths
 from press.core.errors import UserError
+from press.model import pass_checks
 from press.params import checks, schema, sentences, settings
 
 EVERY = "{adapter}"
@@ -93,7 +94,9 @@ def changes(dimensions: Iterable[Dimension], values: Mapping[str, object]) -> di
 def refusal(dimensions: Iterable[Dimension], values: Mapping[str, object], params: dict) -> str | None:
     """Return the sentence by which params.yaml would be refused with these values, None if it would not."""
     try:
-        checks.check_objectives(settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values)))
+        chosen = settings.Settings.model_validate(_with(copy.deepcopy(params), dimensions, values))
+        checks.check_objectives(chosen)
+        pass_checks.check(chosen.passes)
     except ValidationError as error:
         return sentences.sentence(error.errors()[0], settings.Settings, schema.PATTERNS)
     except UserError as error:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from press.params import gates
+from press.params import gates, schema
 from press.quality import vocabulary
 
 
@@ -196,6 +196,17 @@ def test_the_use_of_merged_adapters_is_that_of_models(metrics, params, render):
     assert 'og.Model("cpu/adapters/packing")' in text
     assert "og.Adapters" not in text
     assert "og.Adapters" in render(metrics)
+
+
+def test_passes_of_olive_s_own_are_told(metrics, params, render):
+    assert "Olive's" not in render(metrics)
+    given = {
+        "before_quantize": [{"type": "QuaRot"}],
+        "after_quantize": [],
+        "after_capture": [{"type": "GraphSurgeries"}],
+    }
+    text = render(metrics, params.model_copy(update={"passes": schema.Passes.model_validate(given)}))
+    assert "in int8; Olive's QuaRot before quantize; GraphSurgeries after capture.\n" in text
 
 
 def test_layers_of_higher_precision_are_told(metrics, params, render):

@@ -23,6 +23,7 @@ device: auto
 arithmetic: portable
 base: {}
 data_sets: {}
+passes: {}
 quantize: {calibration: {data: data/calibration.jsonl}}
 every_adapter: {}
 adapters:

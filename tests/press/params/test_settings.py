@@ -45,6 +45,26 @@ MISTAKES = [
     ({("seed",): DELETED}, "seed is missing"),
     ({("adapters", "packing", "data"): DELETED}, "adapters.packing.data is missing"),
     ({("gates",): DELETED}, "gates is missing: write {} if it has nothing to say"),
+    (
+        {("passes", "before"): []},
+        "passes.before is not a known key, only before_quantize, after_quantize, after_capture",
+    ),
+    ({("passes", "before_quantize"): [{"seed": 1}]}, "passes.before_quantize.0.type is missing"),
+    ({("passes", "before_quantize"): "QuaRot"}, "passes.before_quantize is 'QuaRot', but must be a list"),
+    (
+        {("passes", "after_capture"): [{"type": "GraphSurgeries"}, "Gone"]},
+        "passes.after_capture.1 is 'Gone', but must be a block of keys",
+    ),
+    (
+        {
+            ("passes", "after_capture"): [{"type": "GraphSurgeries"}],
+            ("targets", "cpu", "device"): "npu",
+            ("targets", "cpu", "provider"): "QNNExecutionProvider",
+            ("targets", "cpu", "adapters"): "merged",
+        },
+        "passes.after_capture names GraphSurgeries, but the graph of targets.cpu is in parts, as an npu needs it: "
+        "leave after_capture empty, or build this target alone without it",
+    ),
     # wrong types
     ({("seed",): "42"}, "seed is '42', but must be an integer"),
     ({("threads",): True}, "threads is true, but must be an integer"),

@@ -3,6 +3,7 @@
 import pytest
 
 from press.core.errors import UserError
+from press.params import preset
 from press.params import settings as params
 from press.search import settings, space
 
@@ -52,6 +53,10 @@ def test_no_stage_s_parameters_have_the_search(load):
         (
             {"space": {"quantize.bits": [8]}, "quantize": {"mixed_precision": MIXED}},
             "search.space.quantize.bits: quantize.mixed_precision.method is k_quant_mixed",
+        ),
+        (
+            {"space": {"passes.before_quantize": [[], [{"type": "Quarot"}]]}},
+            "search.space.passes.before_quantize: params.yaml: passes.before_quantize.0.type is 'Quarot', which Olive",
         ),
         ({"space": {"quantize.group_size": []}}, "must be a list of values or a block"),
         ({"space": {"quantize.group_size": [32, 32]}}, "search.space.quantize.group_size has a value twice"),
@@ -108,6 +113,17 @@ def test_a_value_may_need_another_one_of_the_space(load):
 def test_whole_numbers_are_all_checked_unless_they_are_many(load, high, checked):
     (dimension,) = load(space={RANK: {"low": 4, "high": high}}).dimensions
     assert len(dimension.checked()) == checked
+
+
+@pytest.mark.integration
+def test_passes_are_values(load):
+    rotated = [{"type": "QuaRot", "rotate_mode": "random"}]
+    spec = load(space={"passes.before_quantize": [[], rotated]})
+    (dimension,) = spec.dimensions
+    assert space.current(spec.dimensions, spec.params.model_dump()) == {"passes.before_quantize": "[]"}
+    chosen = dimension.value('[{"rotate_mode": "random", "type": "QuaRot"}]')
+    assert space.changes(spec.dimensions, {dimension.key: chosen}) == {"passes": {"before_quantize": rotated}}
+    assert preset.edited("passes: {}\n", {"passes": {"before_quantize": rotated}}).startswith("passes:")
 
 
 def test_lists_and_null_may_be_values(load):
