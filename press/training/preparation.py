@@ -181,17 +181,20 @@ class _Preparation:
 
     def _read(self, most: int | None) -> None:
         lines = self._lines(most)
-        batch = self._begin(lines)
+        batch, compared = self._begin(lines), _nothing
         while batch:
             texts = batch.rendered()
             # The chat templates work in processes of their own, one batch ahead.
             following = self._begin(lines)
             assert self._renderer
             made = self._renderer.examples([line.said for line in batch.lines], texts)
-            self._check_device(batch, made)
+            # The device reads a batch while the next one is made.
+            compared()
+            compared = self._check_device(batch, made)
             for line, example in zip(batch.lines, made, strict=True):
                 self._take(line, example)
             batch = following
+        compared()
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
             self._result.lengths[examples.length(example)] += 1
             self._result.heldout.append(example)
@@ -306,17 +309,18 @@ class _Preparation:
             line.at.reason = str(error)
             self._errors.append(line.at)
 
-    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> None:
-        """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
+    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> Callable[[], None]:
+        """Count what the device renders otherwise; return what refuses a base model whose tokens it reads otherwise."""
         if not self._device:
-            return
+            return _nothing
         prompts = batch.on_device() if batch.on_device else itertools.repeat(None)
+        read: list[tuple[str, list[int]]] = []
         for example, prompt in zip(made, prompts, strict=False):
             if not isinstance(example, ValueError):
-                for side in examples.sides(example):
-                    self._device.compare(side["prompt"] + side["completion"], side["input_ids"])
-                self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
+                read += [(side["prompt"] + side["completion"], side["input_ids"]) for side in examples.sides(example)]
+                read.append((example["prompt"], example["input_ids"][: example["prompt_tokens"]]))
                 self._result.rendered_otherwise += batch.on_device is not None and prompt != example["prompt"]
+        return self._device.begin_comparing(read)
 
     def _fits(self, at: Reject, example: Example) -> bool:
         """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""
@@ -363,6 +367,10 @@ class _Preparation:
             ]
             more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 def _place(reject: Reject) -> tuple[str, int]:

@@ -76,7 +76,7 @@ class Renderer(ABC):
         """Begin to make the text of each example; return what waits for it, and for what is wrong with the others."""
 
     @abstractmethod
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         """Return an example of its tokens, without what is behind its end."""
 
     def examples(self, said: Sequence[Said], texts: Sequence[Rendered | ValueError]) -> list[Example | ValueError]:
@@ -191,7 +191,7 @@ class OwnTemplate(Renderer):
             Rendered(*templates.render(self._adapter.template, each)) for each in said if isinstance(each, dict)
         ]
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         if ids[-1] not in self._eos_ids:
             raise UserError(
                 f"the template ends with {self._adapter.template[-12:]!r}, so that an answer would never end: it must "
@@ -273,7 +273,7 @@ class ChatTemplate(Renderer):
         *earlier, last = starts
         return Rendered(whole[:last], whole[last:], tuple(earlier))
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         assert isinstance(said, Chat)
         if self._count_control(ids) != self._expected(said):
             raise ValueError(COMPOSED)
@@ -330,7 +330,7 @@ class Plain(Renderer):
         end = self._end()
         return lambda: [Rendered(self._start, each + end) for each in said if isinstance(each, str)]
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         if self._count_control(ids) != bool(self._start) + 1:
             raise ValueError(COMPOSED)
         return Example(prompt=text.given, completion=text.written, input_ids=ids, prompt_tokens=int(bool(self._start)))

@@ -11,7 +11,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.data import jsonl
 from press.model import device_tokenizer
-from press.training import preparation_report
+from press.training import preparation, preparation_report
 from stages import prepare
 
 from .data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
@@ -117,14 +117,17 @@ def project(tmp_path, tiny_base, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch):
+# The device reads a batch of lines while the next one is made.
+@pytest.mark.parametrize(("batch", "number"), [(1024, 59), (20, 0), (20, 59), (1, 30)])
+def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch, batch, number):
     encode = device_tokenizer.encode
+    monkeypatch.setattr(preparation, "BATCH", batch)
 
     def otherwise(tokenizer, text: str) -> list[int]:
-        return encode(tokenizer, text.replace("question 59", "question  59"))
+        return encode(tokenizer, text.replace(f"question {number}\n", f"question  {number}\n"))
 
     monkeypatch.setattr(device_tokenizer, "encode", otherwise)
-    with pytest.raises(UserError, match=r"^the device reads .*question 59"):
+    with pytest.raises(UserError, match=rf"^the device reads .*question {number}"):
         prepare.main("travel")
     assert not (project / "prepared" / "travel").exists()
 
