@@ -35,8 +35,8 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
 class Spans(Sequence[Span]):
     """What characters each token of a text stands for, from the first to behind the last.
 
-    Of hundreds of tokens, few are asked for: making Python's pairs of them all takes longer than all else. No token ends
-    before one that stands before it.
+    Of hundreds of tokens, few are asked for, and pairs of them all take Python long to make. No token ends before one
+    that stands before it.
     """
 
     def __init__(self, encoding: "Encoding") -> None:

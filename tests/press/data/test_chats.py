@@ -67,7 +67,9 @@ def test_an_operation_that_nothing_interrupts_is_ended(monkeypatch, template, re
 
 def test_chats_are_rendered_together_and_each_is_told_what_is_wrong_with_it():
     """Those that end alike go through the template in one call, which fails as a whole."""
-    template = "{{ messages[0].content }}{{ 1 // messages[0].content|length }}{% if add_generation_prompt %}?{% endif %}"
+    template = (
+        "{{ messages[0].content }}{{ 1 // messages[0].content|length }}{% if add_generation_prompt %}?{% endif %}"
+    )
     said = [[{"role": "user", "content": text}] for text in ("a", "", "b", "cc")]
     asked = [chats.Asked(messages, asks=asks) for messages in said for asks in (False, True)]
     found = chats.texts(Tokenizer(template), asked)
