@@ -62,6 +62,8 @@ class Prepared:
     :param rendered_otherwise: examples whose prompt the device's own chat template would not give
     :param lengths: how many examples have so many tokens
     :param template: by which the adapter is asked one question
+    :param turn: by which it is asked each further one, behind the answers before it; "" if it is asked single questions
+    :param conversations: examples with several questions
     :param guessed: a sentence about what was guessed
     """
 
@@ -75,6 +77,8 @@ class Prepared:
     rendered_otherwise: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     template: str = ""
+    turn: str = ""
+    conversations: int = 0
     guessed: str = ""
 
 
@@ -171,7 +175,10 @@ class _Preparation:
                 "both must be at least 1: add lines or change heldout"
             )
         if self._renderer:
-            result.template = self._renderer.question_template(*(self._systems if len(self._systems) == 1 else ()))
+            system = self._systems if len(self._systems) == 1 else ()
+            result.template = self._renderer.question_template(*system)
+            if result.conversations:
+                result.turn = self._renderer.turn_template(*system)
         return result
 
     def look(self, lines: int) -> Prepared:
@@ -342,8 +349,10 @@ class _Preparation:
 
     def _put(self, said: Said | Pair, example: Example) -> None:
         chat = said.chosen if isinstance(said, Pair) else said
-        if isinstance(chat, Chat) and len(self._systems) < 2:
-            self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
+        if isinstance(chat, Chat):
+            if len(self._systems) < 2:
+                self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
+            self._result.conversations += sum(each["role"] == "user" for each in chat.messages) > 1
         number = likeness.number(said)
         nearly = likeness.digest([likeness.nearly(text) for text in strict_json.texts(likeness.asked(said))])
         self._result.near_duplicates += nearly in self._sides
