@@ -571,9 +571,7 @@ def test_a_question_that_the_model_would_not_read_as_it_stands_is_refused(packag
 
 
 def test_a_question_is_escaped_for_an_adapter_that_was_trained_so(package):
-    path = package / "adapters/travel/adapter.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "control_tokens": "escape"}), "utf-8")
-    list_files(package)
+    say(package, **CONVERSES, control_tokens="escape")
     chat = Chat(package, 4)
     chat.switch("travel")
     for _ in range(2):
