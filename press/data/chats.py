@@ -114,7 +114,7 @@ def renderer() -> Callable[..., list[tuple[str, str]]]:
         except Exception as error:
             # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
             raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-        return found
+        return list(found)
 
     def one_by_one(template: str, asked: Sequence[Asked], marks: dict) -> list[tuple[str, str]]:
         found = []
