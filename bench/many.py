@@ -4,6 +4,10 @@
 
 Each size is a copy of the project in a folder of its own, whose adapters share one data set. Each stage but `check` has
 outputs that are a few bytes, which DVC is told are those of its inputs. Processor time is that of all processes.
+
+    python -m bench.many --adapters 50 --package packages/cpu
+
+times the loading of a package in app.py, with so many copies of its first adapter.
 """
 
 import argparse
@@ -20,7 +24,8 @@ from pathlib import Path
 
 import yaml
 
-from press.core import paths
+from bench.memory import peak_bytes
+from press.core import files, paths
 
 ROOT = Path(__file__).parents[1]
 SHARED = {"data": "data/travel.jsonl", "generation": {"max_new_tokens": 8}}
@@ -32,10 +37,14 @@ def main() -> None:
     )
     parser.add_argument("--adapters", type=int, default=50)
     parser.add_argument("--targets", type=int, nargs="+", default=[4, 8])
+    parser.add_argument("--package", type=Path, help="folder of a package")
     parser.add_argument("--fill", action="store_true", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.fill:
         fill()
+        return
+    if words.package:
+        load(words.package, words.adapters)
         return
     for targets in words.targets:
         with tempfile.TemporaryDirectory() as place:
@@ -94,6 +103,34 @@ def fill() -> None:
                 json.dumps(serialize.to_single_stage_lockfile(stage))
             )
         Path("dvc.lock").write_text(yaml.safe_dump(locked, sort_keys=False), encoding="utf-8")
+
+
+def load(package: Path, adapters: int) -> None:
+    """Print what it takes to open a package and to switch to each of its adapters."""
+    from app import Chat
+
+    with tempfile.TemporaryDirectory(dir=package.parent) as place:
+        folder = Path(shutil.copytree(package, Path(place) / "package"))
+        first, *others = sorted((folder / "adapters").iterdir())
+        for other in others:
+            files.remove(other)
+        for number in range(1, adapters):
+            # Links to the same bytes, which a package takes for plain files.
+            shutil.copytree(first, first.with_name(f"{first.name}-{number:02}"), copy_function=os.link)
+        manifest = files.read_json(folder / paths.MANIFEST)
+        (folder / paths.MANIFEST).unlink()
+        files.write_json(folder / paths.MANIFEST, manifest | {"files": files.digests(folder)})
+        size = files.readable(files.size(first))
+        started = time.process_time()
+        chat = Chat(folder)
+        opened = time.process_time()
+        for name in chat.available():
+            chat.switch(name)
+        ended = time.process_time()
+    print(
+        f"{adapters} adapters of {size}: opened in {opened - started:.2f} s of processors, "
+        f"all loaded in {ended - opened:.2f} s; peak {files.readable(peak_bytes())}"
+    )
 
 
 def timed(folder: Path, what: str, *command: str) -> None:
