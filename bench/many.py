@@ -122,7 +122,8 @@ def load(package: Path, adapters: int) -> None:
         files.write_json(folder / paths.MANIFEST, manifest | {"files": files.digests(folder)})
         size = files.readable(files.size(first))
         started = time.process_time()
-        chat = Chat(folder)
+        # A response schema is compiled when its adapter is switched to, in a process apart.
+        chat = Chat(folder, free=True)
         opened = time.process_time()
         for name in chat.available():
             chat.switch(name)
