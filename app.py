@@ -40,10 +40,15 @@ BESIDE = ("README.md", "bom.cdx.json", "gates.json", "metrics.json", "provenance
 RESPONSE = "{response}"
 # Where an adapter's control_tokens are escaped, a space of no width stands in the names of control tokens.
 ESCAPE = "\u200b"
+# Tokens that a generator has room for at least, and of what it reads: one alone would be computed otherwise.
+LEAST_ROOM, LEAST_PART = 256, 2
+CUT = "the answer is cut: it has all tokens that it may have (--max-new-tokens, or the model's context)"
 # How long what a package's maker wrote may take, a chat template or a schema to compile, which need not end.
 SECONDS = 20
 TEMPLATE, SCHEMA = "chat template", "response schema"
 NO_TEMPLATE = "Empty chat template"
+# What a decoder's inputs have where its layers remember a text otherwise than by keys and values of its tokens.
+STATES = {"past_conv_names", "past_recurrent_names"}
 # Characters of a sentence, and of each of its ends where the middle is left out.
 LONGEST, HALF = 1000, 500
 
@@ -61,8 +66,8 @@ class UserError(Exception):
 class Chat:
     """A packaged model in a conversation.
 
-    Without an adapter the model's own chat template keeps the conversation's turns; an adapter is trained on
-    single questions, so that each one stands for itself.
+    Without an adapter the model's own chat template keeps the conversation's turns, and so does an adapter that is
+    trained on conversations; to any other one, each question stands for itself.
 
     :param max_new_tokens: tokens that an answer may have; None for what the adapter says
     :param free: whether answers may break an adapter's response schema
@@ -79,7 +84,9 @@ class Chat:
         self.manifest, _ = open_package(package, BESIDE)
         if key:
             _check_signature(package, key)
-        self.context = runtime_config(package / RUNTIME_CONFIG)["model"]["context_length"]
+        model = runtime_config(package / RUNTIME_CONFIG)["model"]
+        self.context = model["context_length"]
+        self.rewinds = _rewinds(model)
         # It reads the tokenizer's files, too, and so is first to crash.
         self.apart = Apart(package)
         self.model = _load_model(package)
@@ -91,6 +98,7 @@ class Chat:
         self.adapter: str | None = None
         self.remarks: list[str] = []
         self.turns: list[dict[str, str]] = []
+        self.read: Read | None = None
         self.control, self.start = _special_tokens(package / "tokenizer.json")
 
     def available(self) -> list[str]:
@@ -103,51 +111,83 @@ class Chat:
             self._load(name)
         self.adapter = None if name == NONE else name
         self.turns = []
+        self.read = None
 
     def ask(self, question: str) -> Iterator[str]:
         """Yield the answer piece by piece; then the turn is part of the conversation, and `remarks` is about it."""
         manifest = self.manifests[self.adapter] if self.adapter else {}
-        question = _whole_characters(question)
-        if manifest.get("control_tokens") == "escape":
-            question = escaped(question, self.control.values())
+        question = self._as_read(_whole_characters(question))
         ids = self.prompt(question)
         settings = manifest.get("generation") or generation({})
-        most = self.max_new_tokens or settings["max_new_tokens"]
-        model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
+        most = min(self.max_new_tokens or settings["max_new_tokens"], self.context - len(ids))
         answer, self.remarks = "", []
         try:
-            params = og.GeneratorParams(model)
-            # Without an adapter, all else is as genai_config.json has it.
-            params.set_search_options(max_length=min(len(ids) + most, self.context))
-            if manifest:
-                params.set_search_options(**search_options(settings))
-                if manifest["response_schema"] is not None and not self.free:
-                    params.set_guidance("json_schema", json.dumps(manifest["response_schema"]))
-            generator = og.Generator(model, params)
-            if self.adapter and self.adapter not in self.merged:
-                generator.set_active_adapter(self.adapters, self.adapter)
-            generator.append_tokens(ids)
-            for piece in _before(self._pieces(generator), settings["stop"]):
+            generator = self._generator(ids, most, manifest)
+            for piece in _before(self._pieces(generator, most), settings["stop"]):
                 answer += piece
                 yield piece
-            self.remarks = self._remarks(generator, answer, manifest)
+            self.remarks += self._remarks(answer, manifest)
         except RuntimeError as error:
             # Such as of sizes in genai_config.json that are not the graph's, or of memory that is not there.
             raise UserError(f"the model in {self.package} cannot answer ({_line(error)})") from error
         finally:
-            self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            if not manifest or manifest.get("turn"):
+                told = self._as_read(answer)
+                self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": told}]
 
-    def _pieces(self, generator: og.Generator) -> Iterator[str]:
+    def _as_read(self, text: str) -> str:
+        """Return a text as the model reads it: escaped, where the adapter learned from such texts."""
+        manifest = self.manifests[self.adapter] if self.adapter else {}
+        return escaped(text, self.control.values()) if manifest.get("control_tokens") == "escape" else text
+
+    def _generator(self, ids: list[int], most: int, manifest: Mapping[str, Any]) -> og.Generator:
+        """Return what has read a prompt, after as much of it as was read for an earlier turn."""
+        schema = None if self.free else manifest.get("response_schema")
+        before, self.read = self.read, None
+        read = before.rewound(ids, len(ids) + most) if before and schema is None else []
+        if before and read:
+            generator, room = before.generator, before.room
+        else:
+            room = self._room(len(ids) + most)
+            generator = self._new_generator(room, manifest, schema)
+        generator.append_tokens(ids[len(read) :])
+        if self.rewinds:
+            self.read = Read(generator, room, ids)
+        return generator
+
+    def _room(self, length: int) -> int:
+        """Return for how many tokens a generator gets memory: for the turns to come, too, if it can go back."""
+        return min(max(LEAST_ROOM, 1 << (length - 1).bit_length()), self.context) if self.rewinds else length
+
+    def _new_generator(self, room: int, manifest: Mapping[str, Any], schema: dict | None) -> og.Generator:
+        model = self.merged.get(self.adapter, self.model) if self.adapter else self.model
+        params = og.GeneratorParams(model)
+        # Without an adapter, all else is as genai_config.json has it.
+        params.set_search_options(max_length=room)
+        if manifest:
+            params.set_search_options(**search_options(manifest["generation"]))
+        if schema is not None:
+            params.set_guidance("json_schema", json.dumps(schema))
+        generator = og.Generator(model, params)
+        if self.adapter and self.adapter not in self.merged:
+            generator.set_active_adapter(self.adapters, self.adapter)
+        return generator
+
+    def _pieces(self, generator: og.Generator, most: int) -> Iterator[str]:
         stream = self.tokenizer.create_stream()
-        while not generator.is_done():
+        token = None
+        for _ in range(most):
+            if generator.is_done():
+                break
             generator.generate_next_token()
-            yield stream.decode(generator.get_next_tokens()[0])
+            token = generator.get_next_tokens()[0]
+            yield stream.decode(token)
+        if token not in self.tokenizer.eos_token_ids:
+            self.remarks = [CUT]
 
-    def _remarks(self, generator: og.Generator, answer: str, manifest: Mapping[str, Any]) -> list[str]:
+    def _remarks(self, answer: str, manifest: Mapping[str, Any]) -> list[str]:
         """Return what is to be said of an answer, which no grammar rules out."""
-        if generator.is_done() and generator.get_next_tokens()[0] not in self.tokenizer.eos_token_ids:
-            return ["the answer is cut: it has all tokens that it may have (--max-new-tokens, or the model's context)"]
-        if manifest.get("response_schema") is not None:
+        if not self.remarks and manifest.get("response_schema") is not None:
             try:
                 parse(answer)
             except (ValueError, RecursionError) as error:
@@ -166,6 +206,7 @@ class Chat:
             )
         try:
             _filled(manifest["template"], "")
+            _filled(manifest.get("turn", RESPONSE), "", "")
         except (AttributeError, KeyError, ValueError) as error:
             raise UserError(f"{folder / ADAPTER_MANIFEST} is damaged: {AGAIN}") from error
         if manifest["response_schema"] is not None and not self.free:
@@ -209,10 +250,46 @@ class Chat:
 
     def _encoded(self, question: str) -> list[int]:
         if self.adapter:
-            return list(self.tokenizer.encode(_filled(self.manifests[self.adapter]["template"], question)))
+            manifest = self.manifests[self.adapter]
+            template, text = manifest["template"], ""
+            for asked, answered in zip(self.turns[::2], self.turns[1::2], strict=True):
+                text += _filled(template, asked["content"], answered["content"])
+                template = manifest["turn"]
+            return list(self.tokenizer.encode(text + _filled(template, question)))
         prompt = self.apart.apply([*self.turns, {"role": "user", "content": question}])
         # A model without a chat template continues a text, which begins as it does in training; templates say how.
         return [*(self.start if prompt is None else []), *self.tokenizer.encode(question if prompt is None else prompt)]
+
+
+class Read:
+    """A generator that has read a prompt, for the next one that begins as it does: a conversation's next turn.
+
+    What it has written is read again, all at once: the runtime computes single tokens by other kernels, so that an
+    answer would depend on how the earlier ones came about.
+
+    :param room: tokens that it has memory for
+    """
+
+    def __init__(self, generator: og.Generator, room: int, ids: list[int]) -> None:
+        self.generator = generator
+        self.room = room
+        self.ids = ids
+
+    def rewound(self, ids: list[int], length: int) -> list[int]:
+        """Go back to what another prompt begins with as well, and return that; nothing, if it has to be read anew.
+
+        :param length: tokens of the prompt and its answer
+        """
+        most = min(len(self.ids), len(ids) - LEAST_PART)
+        common = next((place for place in range(most) if self.ids[place] != ids[place]), most)
+        if common <= 0 or length > self.room:
+            return []
+        try:
+            self.generator.rewind_to(common)
+        except RuntimeError:
+            # Not every provider of ONNX Runtime can.
+            return []
+        return ids[:common]
 
 
 class Apart:
@@ -317,10 +394,22 @@ def _before(pieces: Iterator[str], stops: list[str]) -> Iterator[str]:
         yield held
 
 
-def _filled(template: str, question: str) -> str:
-    """Return an adapter's template up to the answer, with the question for whatever field it names."""
-    before, _ = template.split(RESPONSE)
-    return "".join(text + question * (name is not None) for text, name, *_ in string.Formatter().parse(before))
+def _filled(template: str, question: str, answer: str | None = None) -> str:
+    """Return an adapter's template with the question for whatever field it names, up to the answer or with it."""
+    before, after = template.split(RESPONSE)
+    asked = "".join(text + question * (name is not None) for text, name, *_ in string.Formatter().parse(before))
+    return asked if answer is None else asked + answer + after.format()
+
+
+def _rewinds(model: Mapping[str, Any]) -> bool:
+    """Return whether a model can go back in what it has read.
+
+    Graphs of static shapes part a prompt themselves, what slides over a text forgets its beginning, and what is
+    remembered of a whole text has no beginning to go back to.
+    """
+    decoder = model.get("decoder", {})
+    whole = STATES & decoder.get("inputs", {}).keys()
+    return model.get("type") != "decoder-pipeline" and "sliding_window" not in decoder and not whole
 
 
 def _whole_characters(text: str) -> str:

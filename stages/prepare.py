@@ -38,6 +38,7 @@ def main(adapter: str) -> None:
             building / paths.ADAPTER_MANIFEST,
             {
                 "template": result.template,
+                **({"turn": result.turn} if result.turn else {}),
                 "samples": samples,
                 "response_schema": asking.decodable_schema(params, result.template, building / paths.TRAIN),
                 "generation": generation,

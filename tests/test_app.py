@@ -237,6 +237,81 @@ def test_a_chat_remembers_its_turns_without_an_adapter(package):
     assert "one" not in chat.tokenizer.decode(chat.prompt("again"))
 
 
+TURN = "\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
+CONVERSES = {"template": f"<|im_start|>system\nBe {{{{brief}}}}.<|im_end|>{TURN}", "turn": TURN}
+
+
+def test_an_adapter_that_is_trained_on_conversations_remembers_its_turns(package):
+    """With what the system says in all of them."""
+    say(package, **CONVERSES)
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    answers = ["".join(chat.ask(question)) for question in ("one", "two")]
+    text = chat.tokenizer.decode(chat.prompt("three"))
+    assert text == (
+        f"system\nBe {{brief}}.\nuser\none\nassistant\n{answers[0]}\nuser\ntwo\nassistant\n{answers[1]}\n"
+        "user\nthree\nassistant\n"
+    )
+    # What no longer fits goes, and the system's turn stays.
+    chat.context = len(chat.prompt("three")) - 1
+    assert chat.tokenizer.decode(chat.prompt("three")).startswith("system\nBe {brief}.\nuser\ntwo\n")
+    chat.switch("packing")
+    list(chat.ask("one"))
+    assert chat.turns == []
+
+
+@pytest.mark.parametrize("adapter", ["none", "travel"])
+def test_earlier_turns_are_not_read_again_and_the_answers_are_the_same(package, adapter, monkeypatch):
+    say(package, **CONVERSES, generation={"repetition_penalty": 1.3})
+    questions = ["where to go in may", "and in june", "and then", "what else is there to see"]
+
+    def conversation(kept: bool) -> list[str]:
+        chat = Chat(package, 20)
+        monkeypatch.setattr(chat, "rewinds", kept)
+        chat.switch(adapter)
+        found = ["".join(chat.ask(question)) for question in questions]
+        assert (chat.read is not None) == kept
+        return found
+
+    made = []
+    new = Chat._new_generator
+    monkeypatch.setattr(Chat, "_new_generator", lambda *given: made.append(given[1]) or new(*given))
+    again = conversation(kept=False)
+    assert len(made) == len(questions)
+    made.clear()
+    assert conversation(kept=True) == again
+    # More room, where a conversation has outgrown it.
+    assert made == sorted(set(made))
+    assert len(made) < len(questions)
+
+
+def test_an_answer_is_escaped_as_the_adapter_learned_it(package, monkeypatch):
+    """A control token in it would begin another turn."""
+    say(package, **CONVERSES, control_tokens="escape")
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    monkeypatch.setattr(chat, "_pieces", lambda *_: iter(["a<|im_end|>", "b"]))
+    list(chat.ask("one<|im_end|>"))
+    ids = chat.prompt("two")
+    names = [chat.control[token] for token in ids if token in chat.control]
+    assert names == ["<|im_start|>", "<|im_end|>"] * 4 + ["<|im_start|>"]
+    say(package, control_tokens="refuse")
+    chat = Chat(package, 4)
+    chat.switch("travel")
+    monkeypatch.setattr(chat, "_pieces", lambda *_: iter(["a<|im_end|>", "b"]))
+    list(chat.ask("one"))
+    with pytest.raises(
+        UserError, match=r"^an earlier turn has '<\|im_end\|>', which the model would read as a control"
+    ):
+        chat.prompt("two")
+
+
+@pytest.mark.parametrize("turn", [7, ["{prompt}{response}"], "{prompt}", "{prompt{response}", "{response}{prompt}"])
+def test_a_turn_that_cannot_follow_is_a_damaged_package(package, turn):
+    say(package, **CONVERSES | {"turn": turn})
+    assert_refused(app(package, "--adapter", "travel", QUESTION), "adapter.json is damaged")
+
+
 def test_the_end_of_the_input_ends_the_chat(package):
     assert app(package, typed="").returncode == 0
 
@@ -496,9 +571,7 @@ def test_a_question_that_the_model_would_not_read_as_it_stands_is_refused(packag
 
 
 def test_a_question_is_escaped_for_an_adapter_that_was_trained_so(package):
-    path = package / "adapters/travel/adapter.json"
-    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "control_tokens": "escape"}), "utf-8")
-    list_files(package)
+    say(package, **CONVERSES, control_tokens="escape")
     chat = Chat(package, 4)
     chat.switch("travel")
     for _ in range(2):

@@ -49,12 +49,17 @@ class Apart:
 
     def begin(self, *asked: Any) -> Callable[[], Any]:
         """Let the function begin, and return what waits for it and returns what it returns, as a call does."""
+        answer: Future = Future()
         with self._lock:
             self._settle()
-            if self._process is None or not self._process.is_alive():
-                self._start()
-            self._pipe.send(asked)
-            self._open = answer = Future()
+            try:
+                if self._process is None or not self._process.is_alive():
+                    self._start()
+                self._pipe.send(asked)
+                self._open = answer
+            except ApartError as error:
+                # Who waits is told.
+                answer.set_exception(error)
 
         def wait() -> Any:
             with self._lock:

@@ -1,5 +1,6 @@
 """A model's own chat template, which is a program of who made the model, and may fail in any way."""
 
+import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -77,7 +78,7 @@ def begin(
 ) -> Callable[[], list[str | ValueError]]:
     """Let chats be rendered meanwhile, and return what waits for them and returns them, as `texts` does."""
     whose = "plain" if template else "base model's chat"
-    given = [(_dated(template or tokenizer.get_chat_template(tools=list(each.tools) or None)), *each) for each in asked]
+    given = [(_dated(template or tokenizer.get_chat_template(tools=list(each.tools) or None)), each) for each in asked]
     rendered = RENDER.begin(given, dict(tokenizer.special_tokens_map))
 
     def wait() -> list[str | ValueError]:
@@ -99,34 +100,54 @@ def renderer() -> Callable[..., list[tuple[str, str]]]:
     # It takes half a second.
     from transformers.utils.chat_template_utils import render_jinja_template
 
-    def rendered(template: str, messages: Sequence[dict], tools: Sequence[dict], asks: bool, marks: dict) -> str:
+    def rendered(template: str, asked: Sequence[Asked], marks: dict) -> list[str]:
+        """Return the texts of chats with the same tools, all of which end where an answer does, or begins."""
         try:
             with limits.processor_time(SECONDS):
-                ((made,), _) = render_jinja_template(
-                    conversations=[list(messages)],
-                    tools=list(tools) or None,
+                (found, _) = render_jinja_template(
+                    conversations=[list(each.messages) for each in asked],
+                    tools=list(asked[0].tools) or None,
                     chat_template=template,
-                    add_generation_prompt=asks,
+                    add_generation_prompt=asked[0].asks,
                     **marks,
                 )
         except Exception as error:
             # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
             raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-        return made
+        return list(found)
 
-    def render(
-        asked: Sequence[tuple[str, Sequence[dict], Sequence[dict], bool]], marks: dict[str, Any]
-    ) -> list[tuple[str, str]]:
-        """Return the text of each chat, and why there is none."""
+    def one_by_one(template: str, asked: Sequence[Asked], marks: dict) -> list[tuple[str, str]]:
         found = []
         for each in asked:
             try:
-                found.append((rendered(*each, marks), ""))
+                found.append((rendered(template, [each], marks)[0], ""))
             except ValueError as error:
                 found.append(("", str(error)))
         return found
 
+    def render(asked: Sequence[tuple[str, Asked]], marks: dict[str, Any]) -> list[tuple[str, str]]:
+        """Return the text of each chat, and why there is none."""
+        found = [("", "")] * len(asked)
+        for (template, *_), places in _alike(asked).items():
+            some = [asked[each][1] for each in places]
+            try:
+                texts = [(text, "") for text in rendered(template, some, marks)]
+            except ValueError:
+                texts = one_by_one(template, some, marks)
+            for each, text in zip(places, texts, strict=True):
+                found[each] = text
+        return found
+
     return render
+
+
+def _alike(asked: Sequence[tuple[str, Asked]]) -> dict[tuple[str, bool, str], list[int]]:
+    """Return the places of chats that can be rendered in one call, which costs half of what calls of their own do."""
+    found: dict[tuple[str, bool, str], list[int]] = {}
+    for place, (template, each) in enumerate(asked):
+        tools = json.dumps(each.tools) if each.tools else ""
+        found.setdefault((template, each.asks, tools), []).append(place)
+    return found
 
 
 RENDER = Apart(renderer, seconds=ALL_SECONDS)

@@ -9,11 +9,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from press.data.examples import Example
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
     from transformers import PreTrainedTokenizerBase
 
 Span = tuple[int, int]
@@ -31,15 +32,43 @@ def encode_all(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> li
     return tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
 
 
-def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[list[int], list[Span]]]:
-    """Return the token ids of each text, and what characters each token stands for, from the first to behind the last.
+class Spans(Sequence[Span]):
+    """What characters each token of a text stands for, from the first to behind the last.
 
-    Many texts at once are read by all cores. No token ends before one that stands before it.
+    Of hundreds of tokens, few are asked for, and pairs of them all take Python long to make. No token ends before one
+    that stands before it.
+    """
+
+    def __init__(self, encoding: "Encoding") -> None:
+        self._encoding = encoding
+
+    def __len__(self) -> int:
+        return len(self._encoding)
+
+    @overload
+    def __getitem__(self, index: int) -> Span: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Span]: ...
+
+    def __getitem__(self, index: int | slice) -> Span | list[Span]:
+        if isinstance(index, slice):
+            return self._encoding.offsets[index]
+        found = self._encoding.token_to_chars(index)
+        if found is None:
+            raise IndexError(index)
+        return found
+
+
+def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[list[int], Spans]]:
+    """Return the token ids of each text, and what characters each token stands for.
+
+    Many texts at once are read by all cores.
     """
     # So that the tokenizer below cuts and pads nothing; what transformers makes of its answers takes as long again.
     tokenizer("")
     encoded = tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False)
-    return [(each.ids, each.offsets) for each in encoded]
+    return [(each.ids, Spans(each)) for each in encoded]
 
 
 def example(tokenizer: "PreTrainedTokenizerBase", prompt: str, completion: str) -> Example:

@@ -4,6 +4,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,6 +52,8 @@ class Device:
         files.write_json(Path(self._folder.name) / paths.RUNTIME_CONFIG, CONFIG)
         self._tokenizer = og.Tokenizer(og.Config(self._folder.name))
         self._render = Apart(_renderer, self._folder.name, seconds=SECONDS)
+        # The runtime lets Python go on while it reads a text.
+        self._reading = ThreadPoolExecutor(1, "device")
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text.
@@ -65,6 +68,15 @@ class Device:
         :raises UserError: with the text, and the first tokens that differ
         """
         _compare(self.encode(text), self._trained, text, ids)
+
+    def begin_comparing(self, read: Iterable[tuple[str, list[int]]]) -> Callable[[], None]:
+        """Compare texts and their tokens meanwhile, each as `compare` does, and return what waits for that."""
+
+        def compare_all() -> None:
+            for text, ids in read:
+                self.compare(text, ids)
+
+        return self._reading.submit(compare_all).result
 
     def begin(self, asked: Sequence[Chat], template: str | None) -> Callable[[], list[str | None]]:
         """Let the device make texts of chats meanwhile, each up to where the answer begins.

@@ -26,6 +26,11 @@ EXPECTED = {
     "less_than_equal": "at most {le}",
     "literal_error": "{expected}",
 }
+# Values that others offer, and why they are not among the literal ones.
+NOT_OFFERED = {
+    ("objective", "orpo"): " (TRL has orpo in trl.experimental alone, which may change or go at any time: "
+    "docs/training.md)",
+}
 
 
 def sentence(
@@ -61,6 +66,8 @@ def sentence(
         expected = EXPECTED[kind].format(**context)
     else:
         expected = "text, a number, true, false, null, or a list or block of these"
+    if kind == "literal_error" and isinstance(value, str):
+        expected += NOT_OFFERED.get((parts[-1], value), "")
     if kind == "float_type" and isinstance(value, str):
         expected += ": write it without quotes"
     return f"{key} is {shown(value)}, but must be {expected}"

@@ -26,6 +26,10 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tu
         whether it loops, and under a response schema which fields are right
     """
     about, some = heldout.about(name), steps.texts[name]
+    asks = any(templates.given(about["template"], each["prompt"]) for each in some)
+    if not asks:
+        # Plain text asks nothing, and what is written from its beginning is the same for all.
+        some = some[:1]
     samples, settings = about["samples"], about["generation"]
     prompts = samples + [example["prompt"] for example in some]
     few = [*range(len(samples)), *(len(samples) + index for index in heldout.chosen(some, params.bare_answers))]
@@ -40,7 +44,8 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tu
             table[index][rung] = text
             cases[index] |= {f"{name}.ended.{rung}": ended, f"{name}.looping.{rung}": answers.loops(text)}
         own = {index - len(samples): table[index][rung] for index in indices if index >= len(samples)}
-        steps.judge(f"{name}.onnx.{rung}", own, about)
+        if asks:
+            steps.judge(f"{name}.onnx.{rung}", own, about)
     for other in (other for other in heldout.adapters(steps.texts) if other != name):
         for row, (text, _) in zip(table, runtime.answers(samples, other, settings, free=True), strict=False):
             row.setdefault("others", {})[other] = text

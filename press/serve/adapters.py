@@ -54,10 +54,30 @@ class Named:
         if self.loaded:
             generator.set_active_adapter(self.loaded, ONLY)
 
-    def prompt(self, question: str) -> str:
-        """Return the adapter's template up to the answer, with a question for whatever field it names."""
-        before_answer, _ = self.manifest["template"].split(RESPONSE)
-        return "".join(text + question * (name is not None) for text, name, *_ in Formatter().parse(before_answer))
+    @property
+    def converses(self) -> bool:
+        """Whether it is trained on conversations, and not on single questions alone."""
+        return bool(self.manifest.get("turn"))
+
+    def prompt(self, *said: str) -> str:
+        """Return the adapter's template up to the answer, with a question for whatever field it names.
+
+        :param said: the question, behind earlier ones with their answers
+        """
+        *earlier, question = said
+        template, text = self.manifest["template"], ""
+        for asked, answer in zip(earlier[::2], earlier[1::2], strict=True):
+            before_answer, after = _parted(template, asked)
+            text += before_answer + answer + after
+            template = self.manifest["turn"]
+        return text + _parted(template, question)[0]
+
+
+def _parted(template: str, question: str) -> tuple[str, str]:
+    """Return a template's text before and behind the answer, with a question for whatever field it names."""
+    before_answer, after = template.split(RESPONSE)
+    asked = "".join(text + question * (name is not None) for text, name, *_ in Formatter().parse(before_answer))
+    return asked, after.format()
 
 
 def read(folder: Path, base: str) -> Named:
@@ -74,7 +94,7 @@ def read(folder: Path, base: str) -> Named:
             f"{packaged.shown(path)} is of another base model ({theirs[:12]}) than this package ({base[:12]})"
         )
     try:
-        named.prompt("")
+        named.prompt("", "", "") if named.converses else named.prompt("")
     except (AttributeError, KeyError, ValueError) as error:
         raise UserError(f"{packaged.shown(path)} is damaged: {packaged.AGAIN}") from error
     return named

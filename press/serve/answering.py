@@ -309,8 +309,8 @@ class Package:
             text = message.text()
             self._check(self._escaped(text) if escapes else text, f"messages.{place}.content")
         if named:
-            question = _question(messages, "an adapter")
-            return self._encoded(named.prompt(self._escaped(question) if escapes else question))
+            said = _said(messages) if named.converses else [_question(messages, "an adapter")]
+            return self._encoded(named.prompt(*(self._escaped(text) if escapes else text for text in said)))
         try:
             text = self._templates.apply([message.turn() for message in messages])
         except ApartError as error:
@@ -360,6 +360,24 @@ def _question(messages: Sequence[wire.Message], who: str) -> str:
             code="one_question",
         )
     return messages[0].text()
+
+
+def _said(messages: Sequence[wire.Message]) -> list[str]:
+    """Return what is said in a conversation with an adapter, whose template has the system's turn already."""
+    if any(message.role != ("user", "assistant")[place % 2] for place, message in enumerate(messages)):
+        raise RefusedError(
+            "an adapter answers conversations as it was trained on them: send messages of the roles user and assistant "
+            "in turns, and none of the system",
+            param="messages",
+            code="turns",
+        )
+    if len(messages) % 2 == 0:
+        raise RefusedError(
+            "the last message is the assistant's, which there is nothing to answer of: send the user's next one",
+            param="messages",
+            code="turns",
+        )
+    return [message.text() for message in messages]
 
 
 def _bare_settings(search: Mapping[str, Any], path: Path) -> dict:

@@ -22,6 +22,7 @@ class PairRenderer:
     def __init__(self, inner: Renderer) -> None:
         self._inner = inner
         self.question_template = inner.question_template
+        self.turn_template = inner.turn_template
 
     def begin(self, said: Sequence[Pair]) -> Callable[[], Sequence[Rendered | ValueError]]:
         """Begin to make the texts of both sides of each pair; return what waits for them."""

@@ -62,6 +62,8 @@ class Prepared:
     :param rendered_otherwise: examples whose prompt the device's own chat template would not give
     :param lengths: how many examples have so many tokens
     :param template: by which the adapter is asked one question
+    :param turn: by which it is asked each further one, behind the answers before it; "" if it is asked single questions
+    :param conversations: examples with several questions
     :param guessed: a sentence about what was guessed
     """
 
@@ -75,6 +77,8 @@ class Prepared:
     rendered_otherwise: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     template: str = ""
+    turn: str = ""
+    conversations: int = 0
     guessed: str = ""
 
 
@@ -171,7 +175,10 @@ class _Preparation:
                 "both must be at least 1: add lines or change heldout"
             )
         if self._renderer:
-            result.template = self._renderer.question_template(*(self._systems if len(self._systems) == 1 else ()))
+            system = self._systems if len(self._systems) == 1 else ()
+            result.template = self._renderer.question_template(*system)
+            if result.conversations:
+                result.turn = self._renderer.turn_template(*system)
         return result
 
     def look(self, lines: int) -> Prepared:
@@ -181,17 +188,20 @@ class _Preparation:
 
     def _read(self, most: int | None) -> None:
         lines = self._lines(most)
-        batch = self._begin(lines)
+        batch, compared = self._begin(lines), _nothing
         while batch:
             texts = batch.rendered()
             # The chat templates work in processes of their own, one batch ahead.
             following = self._begin(lines)
             assert self._renderer
             made = self._renderer.examples([line.said for line in batch.lines], texts)
-            self._check_device(batch, made)
+            # The device reads a batch while the next one is made.
+            compared()
+            compared = self._check_device(batch, made)
             for line, example in zip(batch.lines, made, strict=True):
                 self._take(line, example)
             batch = following
+        compared()
         for _, _, example in sorted(self._heldout, key=lambda held: held[1]):
             self._result.lengths[examples.length(example)] += 1
             self._result.heldout.append(example)
@@ -306,17 +316,18 @@ class _Preparation:
             line.at.reason = str(error)
             self._errors.append(line.at)
 
-    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> None:
-        """Refuse a base model of which the device reads an example in other tokens; count what it renders otherwise."""
+    def _check_device(self, batch: Batch, made: list[Example | ValueError]) -> Callable[[], None]:
+        """Count what the device renders otherwise; return what refuses a base model whose tokens it reads otherwise."""
         if not self._device:
-            return
+            return _nothing
         prompts = batch.on_device() if batch.on_device else itertools.repeat(None)
+        read: list[tuple[str, list[int]]] = []
         for example, prompt in zip(made, prompts, strict=False):
             if not isinstance(example, ValueError):
-                for side in examples.sides(example):
-                    self._device.compare(side["prompt"] + side["completion"], side["input_ids"])
-                self._device.compare(example["prompt"], example["input_ids"][: example["prompt_tokens"]])
+                read += [(side["prompt"] + side["completion"], side["input_ids"]) for side in examples.sides(example)]
+                read.append((example["prompt"], example["input_ids"][: example["prompt_tokens"]]))
                 self._result.rendered_otherwise += batch.on_device is not None and prompt != example["prompt"]
+        return self._device.begin_comparing(read)
 
     def _fits(self, at: Reject, example: Example) -> bool:
         """Return whether an example has at most as many tokens as it may have, cut if the parameters say so."""
@@ -338,8 +349,10 @@ class _Preparation:
 
     def _put(self, said: Said | Pair, example: Example) -> None:
         chat = said.chosen if isinstance(said, Pair) else said
-        if isinstance(chat, Chat) and len(self._systems) < 2:
-            self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
+        if isinstance(chat, Chat):
+            if len(self._systems) < 2:
+                self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
+            self._result.conversations += sum(each["role"] == "user" for each in chat.messages) > 1
         number = likeness.number(said)
         nearly = likeness.digest([likeness.nearly(text) for text in strict_json.texts(likeness.asked(said))])
         self._result.near_duplicates += nearly in self._sides
@@ -363,6 +376,10 @@ class _Preparation:
             ]
             more = [f"and {len(shown) - SHOWN_ERRORS} other mistakes"] if len(shown) > SHOWN_ERRORS else []
             raise UserError("\n".join(shown[:SHOWN_ERRORS] + more))
+
+
+def _nothing() -> None:
+    """Wait for nothing."""
 
 
 def _place(reject: Reject) -> tuple[str, int]:

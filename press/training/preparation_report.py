@@ -58,4 +58,9 @@ def sentences(adapter: str, result: Prepared) -> list[str]:
             f"{result.rendered_otherwise} of {len(result.train) + len(result.heldout)} examples: ask the adapter by "
             f"the template of prepared/{adapter}/adapter.json, as app.py does"
         )
+    if result.conversations and not result.turn:
+        found.append(
+            f"{adapter}: {result.conversations} examples have several questions, but the chat template writes a turn "
+            "otherwise once others follow: the adapter is asked single questions"
+        )
     return found

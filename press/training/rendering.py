@@ -34,6 +34,8 @@ ENDLESS = (
 )
 # Stand for a question and an answer where a chat template is asked for its own text.
 QUESTION, ANSWER = "olive0press0question", "olive0press0answer"
+# The field of the question in a template that comes of a chat template.
+ASKED = "prompt"
 
 
 class Rendered(NamedTuple):
@@ -71,12 +73,19 @@ class Renderer(ABC):
         :param system: what the system says in all of the examples
         """
 
+    def turn_template(self, system: str = "") -> str:
+        """Return the template of each further question with its answer, behind the first answer; "" if there is none.
+
+        :param system: what the system says in all of the examples
+        """
+        return ""
+
     @abstractmethod
     def begin(self, said: Sequence[Said]) -> Callable[[], Sequence[Rendered | ValueError]]:
         """Begin to make the text of each example; return what waits for it, and for what is wrong with the others."""
 
     @abstractmethod
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         """Return an example of its tokens, without what is behind its end."""
 
     def examples(self, said: Sequence[Said], texts: Sequence[Rendered | ValueError]) -> list[Example | ValueError]:
@@ -191,7 +200,7 @@ class OwnTemplate(Renderer):
             Rendered(*templates.render(self._adapter.template, each)) for each in said if isinstance(each, dict)
         ]
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         if ids[-1] not in self._eos_ids:
             raise UserError(
                 f"the template ends with {self._adapter.template[-12:]!r}, so that an answer would never end: it must "
@@ -221,17 +230,33 @@ class ChatTemplate(Renderer):
         self._counts: dict[tuple, int] = {}
 
     def question_template(self, system: str = "") -> str:
-        spoken = [{"role": "system", "content": system}] * bool(system)
-        spoken += [{"role": "user", "content": QUESTION}, {"role": formats.ASSISTANT, "content": ANSWER}]
         try:
-            example = self.example(Chat(spoken))
+            text = self._conversation(system, 1)
         except ValueError as error:
             raise UserError(f"the base model's chat template takes no question and answer: {error}") from error
-        text = example["prompt"] + example["completion"]
         if text.count(QUESTION) != 1 or text.count(ANSWER) != 1:
             raise UserError("the base model's chat template does not give a question and its answer once each")
-        escaped = text.replace("{", "{{").replace("}", "}}")
-        return escaped.replace(QUESTION, "{prompt}").replace(ANSWER, f"{{{RESPONSE}}}")
+        return _as_template(text, 1)
+
+    def turn_template(self, system: str = "") -> str:
+        try:
+            one, two, three = (self._conversation(system, count) for count in (1, 2, 3))
+        except ValueError:
+            return ""
+        if not two.startswith(one) or not three.startswith(two):
+            return ""
+        second, third = _as_template(two.removeprefix(one), 2), _as_template(three.removeprefix(two), 3)
+        fits = second == third and templates.fields(second) == [ASKED, RESPONSE]
+        return second if fits else ""
+
+    def _conversation(self, system: str, count: int) -> str:
+        """Return the text of so many questions and answers."""
+        spoken = [{"role": "system", "content": system}] * bool(system)
+        for number in range(1, count + 1):
+            spoken.append({"role": "user", "content": f"{QUESTION}{number}"})
+            spoken.append({"role": formats.ASSISTANT, "content": f"{ANSWER}{number}"})
+        example = self.example(Chat(spoken))
+        return example["prompt"] + example["completion"]
 
     def begin_on_device(
         self, device: device_tokenizer.Device, said: Sequence[Said]
@@ -273,7 +298,7 @@ class ChatTemplate(Renderer):
         *earlier, last = starts
         return Rendered(whole[:last], whole[last:], tuple(earlier))
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         assert isinstance(said, Chat)
         if self._count_control(ids) != self._expected(said):
             raise ValueError(COMPOSED)
@@ -330,7 +355,7 @@ class Plain(Renderer):
         end = self._end()
         return lambda: [Rendered(self._start, each + end) for each in said if isinstance(each, str)]
 
-    def _made(self, said: Said, text: Rendered, ids: list[int], spans: list[tokens.Span]) -> Example:
+    def _made(self, said: Said, text: Rendered, ids: list[int], spans: Sequence[tokens.Span]) -> Example:
         if self._count_control(ids) != bool(self._start) + 1:
             raise ValueError(COMPOSED)
         return Example(prompt=text.given, completion=text.written, input_ids=ids, prompt_tokens=int(bool(self._start)))
@@ -342,6 +367,12 @@ def renderer(
     """Return what makes examples of lines that are read so."""
     kind = Plain if reading.name == "text" else OwnTemplate if reading.template else ChatTemplate
     return kind(adapter, tokenizer, eos_ids)
+
+
+def _as_template(text: str, number: int) -> str:
+    """Return a text that has a question and its answer by their number, with the fields in their places."""
+    escaped = text.replace("{", "{{").replace("}", "}}")
+    return escaped.replace(f"{QUESTION}{number}", f"{{{ASKED}}}").replace(f"{ANSWER}{number}", f"{{{RESPONSE}}}")
 
 
 def _start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:

@@ -59,3 +59,7 @@ def test_what_goes_wrong_is_said_and_the_next_answer_comes(own, what, reason):
 def test_what_keeps_it_from_beginning_is_said():
     with pytest.raises(ApartError, match=r"^not here$"):
         Apart(maker, "not here", seconds=2).start()
+    # Who has asked meanwhile is told where they wait.
+    wait = Apart(maker, "not here", seconds=2).begin("yes")
+    with pytest.raises(ApartError, match=r"^not here$"):
+        wait()

@@ -63,3 +63,30 @@ def test_an_operation_that_nothing_interrupts_is_ended(monkeypatch, template, re
         chats.text(Tokenizer(template), [])
     assert chats.text(Tokenizer("{{ 1 + 1 }}"), []) == "2"
     own.close()
+
+
+def test_chats_are_rendered_together_and_each_is_told_what_is_wrong_with_it():
+    """Those that end alike go through the template in one call, which fails as a whole."""
+    template = (
+        "{{ messages[0].content }}{{ 1 // messages[0].content|length }}{% if add_generation_prompt %}?{% endif %}"
+    )
+    said = [[{"role": "user", "content": text}] for text in ("a", "", "b", "cc")]
+    asked = [chats.Asked(messages, asks=asks) for messages in said for asks in (False, True)]
+    found = chats.texts(Tokenizer(template), asked)
+    assert [str(each).removeprefix("a chat that the base model's chat template does not take: ") for each in found] == [
+        "a1", "a1?", *["integer division or modulo by zero"] * 2, "b1", "b1?", "cc0", "cc0?",
+    ]  # fmt: skip
+
+
+def test_chats_with_other_tools_are_rendered_apart():
+    template = "{% for tool in tools or [] %}{{ tool.name }}{% endfor %}{{ messages[0].content }}"
+
+    class WithTools(Tokenizer):
+        def get_chat_template(self, tools: list[dict] | None) -> str:
+            return template
+
+    asked = [
+        chats.Asked([{"role": "user", "content": name}], [{"name": tool}] * bool(tool))
+        for name, tool in (("a", "x"), ("b", "y"), ("c", ""), ("d", "x"))
+    ]
+    assert chats.texts(WithTools(""), asked) == ["xa", "yb", "c", "xd"]

@@ -95,3 +95,13 @@ def test_the_chat_escapes_as_the_training_does():
     app = (Path(__file__).parents[3] / "app.py").read_text(encoding="utf-8")
     assert inspect.getsource(tokens.escaped) in app
     assert f'ESCAPE = "{tokens.ESCAPE.encode("unicode_escape").decode()}"' in app
+
+
+@given(TEXT)
+def test_the_characters_of_each_token_are_those_that_the_tokenizer_says(text):
+    encoded = TOKENIZER.backend_tokenizer.encode(text, add_special_tokens=False)
+    ((ids, spans),) = tokens.offsets(TOKENIZER, [text])
+    assert (ids, list(spans), spans[1:]) == (encoded.ids, encoded.offsets, encoded.offsets[1:])
+    assert [tokens.before(spans, place) for place in range(len(text) + 1)] == [
+        sum(end <= place for _, end in encoded.offsets) for place in range(len(text) + 1)
+    ]

@@ -184,6 +184,15 @@ MISTAKES = [
         "adapters.travel.lora.method is 'ia3', but must be 'lora', 'rslora', 'dora' or 'qlora'",
     ),
     (
+        {("adapters", "travel", "training", "objective"): "orpo"},
+        "adapters.travel.training.objective is 'orpo', but must be 'sft' or 'dpo' (TRL has orpo in trl.experimental "
+        "alone, which may change or go at any time: docs/training.md)",
+    ),
+    (
+        {("adapters", "travel", "training", "objective"): "kto"},
+        "adapters.travel.training.objective is 'kto', but must be 'sft' or 'dpo'",
+    ),
+    (
         {("adapters", "travel", "training", "processes"): 3},
         "adapters.travel.training: batch_size is 2, but 3 processes share it evenly: choose a multiple of 3",
     ),

@@ -147,6 +147,30 @@ def test_every_rung_s_own_answers_are_held_against_the_schema_and_the_right_ones
     assert {case["packing.pytorch.quantized.fields"] for case in cases} == {0.25}
 
 
+def test_plain_text_is_scored_and_held_against_no_answer(built, params, monkeypatch, tmp_path):
+    """Its loss and perplexity are those of the held-out texts, whose first token may have nothing before it."""
+    folder, reports = Path(shutil.copytree(built, tmp_path / "own", symlinks=True)), tmp_path / "reports"
+    reports.mkdir()
+    monkeypatch.chdir(folder)
+    lines = [json.dumps({"text": f"We spent {prompt}, and it rained."}) + "\n" for prompt in PROMPTS]
+    (folder / "texts.jsonl").write_text("".join(lines), encoding="utf-8")
+    changes = {"data": "texts.jsonl", "format": "text", "template": "chat", "samples": [], "response_schema": None}
+    spec = params.adapter("packing").model_copy(update=changes)
+    base = Path("models/base")
+    result = preparation.prepare(spec, AutoTokenizer.from_pretrained(base), checkpoints.eos_ids(base))
+    jsonl.write(folder / "prepared/packing/heldout.jsonl", result.heldout)
+    about = {"template": result.template, "samples": [], "response_schema": None}
+    files.write_json(
+        folder / "prepared/packing/adapter.json", about | {"generation": packaged.generation({"max_new_tokens": 4})}
+    )
+    metrics = evaluation.evaluate(TARGET, params.model_copy(update={"adapters": {"packing": spec}}), reports)
+    for rung in metrics["packing"]["pytorch"].values(), metrics["packing"]["onnx"].values():
+        for figures in rung:
+            assert {"loss", "perplexity"} <= figures.keys() <= {"loss", "perplexity", "kl", "agreement"}
+    assert len(files.read_json(reports / "answers.json")["packing"]) == 1
+    assert metrics["packing"]["ended"].keys() == {"bare", "adapter"}
+
+
 def test_answers_of_text_are_held_against_the_right_ones_and_all_of_them_are_asked_for(
     built, params, monkeypatch, tmp_path
 ):

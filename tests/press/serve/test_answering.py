@@ -349,6 +349,27 @@ def test_what_begins_anew_with_each_answer_is_not_gone_on_with(served, forgetful
     assert read == lengths
 
 
+def test_an_adapter_that_is_trained_on_conversations_has_one_as_the_chat_has_it(package, tmp_path):
+    turn = "\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
+    copy = changed(package, tmp_path, template=f"<|im_start|>system\nBe brief.<|im_end|>{turn}", turn=turn)
+    chat, messages = app.Chat(copy, max_new_tokens=12), []
+    chat.switch("travel")
+    served = Served(Package(copy), Limits())
+    client = served.client()
+    try:
+        for question in ("one", "two", "three"):
+            messages.append({"role": "user", "content": question})
+            reply = client.chat.completions.create(model="travel", messages=messages, max_tokens=12)
+            assert reply.choices[0].message.content == "".join(chat.ask(question))
+            assert (reply.usage.prompt_tokens_details.cached_tokens > 0) == (question != "one")
+            messages.append({"role": "assistant", "content": reply.choices[0].message.content})
+        for wrong in (messages, [{"role": "system", "content": "Be long."}, *messages[:1]], messages[1:2]):
+            with pytest.raises(openai.BadRequestError, match=r"in turns|nothing to answer"):
+                client.chat.completions.create(model="travel", messages=wrong, max_tokens=12)
+    finally:
+        served.close()
+
+
 def test_a_question_that_was_asked_is_read_again_by_another_adapter(client):
     first, again, other = (ask(client, model, "the same question") for model in ("travel", "travel", "base"))
     assert first.choices[0].message.content == again.choices[0].message.content

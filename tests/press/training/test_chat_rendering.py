@@ -86,6 +86,34 @@ def test_an_adapter_is_asked_as_it_was_trained(template):
     assert own.format(prompt="wh{y", response="so}") == example["prompt"] + example["completion"]
 
 
+@pytest.mark.parametrize("template", [SMOLLM2, LLAMA_3, GEMMA, MISTRAL, None], ids=lambda each: str(each)[:20])
+@pytest.mark.parametrize("system", ["", "S{x}"])
+def test_an_adapter_is_asked_again_as_it_was_trained(template, system):
+    tokenizer = chat_templates.tokenizer(template or SMOLLM2)
+    tokenizer.chat_template = template
+    of = renderer(tokenizer)
+    if system and template in (GEMMA, MISTRAL):
+        # Neither takes what the system says.
+        assert of.turn_template(system) == ""
+        return
+    first, turn = of.question_template(system), of.turn_template(system)
+    said = [("wh{y", "so}"), ("{prompt}", "{response}"), ("c", "d"), ("e", "f")]
+    turns = [(role, text) for pair in said for role, text in zip(("user", "assistant"), pair, strict=True)]
+    example = of.example(chat(*[("system", system)] * bool(system), *turns))
+    texts = (
+        each.format(prompt=asked, response=answer)
+        for each, (asked, answer) in zip([first, *[turn] * 3], said, strict=True)
+    )
+    assert "".join(texts) == example["prompt"] + example["completion"]
+
+
+def test_a_template_that_writes_a_turn_otherwise_once_others_follow_has_no_turn_to_go_on_with():
+    """As Qwen3's, which leaves out the thoughts of earlier turns."""
+    of = renderer(chat_templates.tokenizer(THINKING))
+    assert "<think>" in of.question_template()
+    assert of.turn_template() == ""
+
+
 def test_what_the_system_says_in_all_examples_is_said_when_the_adapter_is_asked():
     of = renderer(chat_templates.tokenizer(LLAMA_3))
     assert "S{x}" in of.question_template("S{x}").format(prompt="", response="")

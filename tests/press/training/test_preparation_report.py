@@ -1,6 +1,9 @@
 """What becomes of a data set: examples with their tokens, two splits, samples and a report."""
 
+import json
+import re
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from press.core import files
 from press.core.errors import UserError
 from press.data import jsonl
 from press.model import device_tokenizer
-from press.training import preparation_report
+from press.training import preparation, preparation_report
 from stages import prepare
 
 from .data_sets import BASE, ROOT, TOKENIZER, adapter, good, line, prepared
@@ -117,14 +120,17 @@ def project(tmp_path, tiny_base, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch):
+# The device reads a batch of lines while the next one is made.
+@pytest.mark.parametrize(("batch", "number"), [(1024, 59), (20, 0), (20, 59), (1, 30)])
+def test_a_base_of_which_the_device_reads_a_prompt_otherwise_is_refused(project, monkeypatch, batch, number):
     encode = device_tokenizer.encode
+    monkeypatch.setattr(preparation, "BATCH", batch)
 
     def otherwise(tokenizer, text: str) -> list[int]:
-        return encode(tokenizer, text.replace("question 59", "question  59"))
+        return encode(tokenizer, text.replace(f"question {number}<", f"question  {number}<"))
 
     monkeypatch.setattr(device_tokenizer, "encode", otherwise)
-    with pytest.raises(UserError, match=r"^the device reads .*question 59"):
+    with pytest.raises(UserError, match=rf"^the device reads .*question {number}"):
         prepare.main("travel")
     assert not (project / "prepared" / "travel").exists()
 
@@ -159,3 +165,32 @@ def test_what_answers_are_asked_and_how_they_are_given_reaches_no_example(projec
     assert (before["generation"]["repetition_penalty"], after["generation"]["repetition_penalty"]) == (1.05, 1.25)
     assert {name for name in after if after[name] != before[name]} == {"generation", "samples"}
     assert examples.read_bytes() == trained_on
+
+
+def conversation(number: int, turns: int) -> bytes:
+    said = [(f"question {number} {turn}", f"answer {number} {turn}") for turn in range(turns)]
+    roles = ("user", "assistant")
+    return json.dumps(
+        {"messages": [{"role": role, "content": text} for each in said for role, text in zip(roles, each, strict=True)]}
+    ).encode()
+
+
+@pytest.mark.parametrize("turns", [1, 2])
+def test_an_adapter_that_is_trained_on_conversations_says_how_they_go_on(project, turns, capsys):
+    (project / "data" / "travel.jsonl").write_bytes(b"\n".join(conversation(each, turns) for each in range(60)))
+    params = (project / "params.yaml").read_text(encoding="utf-8")
+    template = re.compile("^  template: .*$", re.MULTILINE)
+    (project / "params.yaml").write_text(template.sub("  template: chat", params, count=1), encoding="utf-8")
+    prepare.main("travel")
+    manifest = files.read_json(project / "prepared" / "travel" / "adapter.json")
+    turn = "\n<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
+    assert manifest.get("turn") == (turn if turns > 1 else None)
+    assert "single questions" not in capsys.readouterr().out
+
+
+def test_conversations_that_the_template_cannot_go_on_with_are_said():
+    result = preparation.Prepared([], [], lengths=Counter([3]), conversations=2)
+    assert preparation_report.sentences("travel", result)[1:] == [
+        "travel: 2 examples have several questions, but the chat template writes a turn otherwise once others follow: "
+        "the adapter is asked single questions"
+    ]
