@@ -44,7 +44,7 @@ def main() -> None:
     device.check(params)
     cache.check_links()
     checks.check_files(params)
-    checks.check(params)
+    checks.check(params, resolved)
     grammar.check(params)
     tasks.check(params.evaluate.tasks)
     optional = packages.read(packages.TASKS)
