@@ -42,6 +42,11 @@ def bring(name: str, source: schema.DataSet, folder: Path) -> None:
     with hub.sentences(source, "data set", f"data_sets.{name}"):
         repository = _files(source)
     check_card(repository / CARD, source.id)
+    if not any(path.is_file() and path.name != CARD for path in repository.rglob("*")):
+        raise UserError(
+            f"{source.id} at revision {source.revision} has none of the files that data_sets.{name} may name: they end "
+            f"with {', '.join(records.HUB_KINDS)}, or one of these and .gz or .xz"
+        )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".", suffix=".download") as cache:
         _write(source, repository, folder / PARQUET, Path(cache))
 

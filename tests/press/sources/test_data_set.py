@@ -209,17 +209,21 @@ def brought(folder: Path, patch: pytest.MonkeyPatch, files: dict[str, bytes]) ->
         ("a.jsonl", b"PK\x03\x04" + b"1" * 99, "File is not a zip file"),
         ("a.jsonl", b"", "a file is empty"),
         ("a.jsonl", b'{"a": 1}\n{', "An error occurred while generating the dataset; JSON parse error"),
-        ("a.arrow", b"ARROW1\0\0", "Not an Arrow file"),
-        ("a.jsonl.zst", lines(OTHERS), "No (supported) data files found"),
+        ("a.arrow", b"ARROW1\0\0" + b"1" * 99, "Not an Arrow file"),
     ],
 )
 def test_a_damaged_file_is_a_sentence(tmp_path, monkeypatch, name, content, reason):
-    files = {name: content} if name.endswith(records.HUB_FILES) else {}
     with pytest.raises(UserError) as caught:
-        brought(tmp_path, monkeypatch, files)
+        brought(tmp_path, monkeypatch, {name: content})
     expected = f"{NAME} at revision {REVISION} cannot be read as the rows that data_sets names ({reason}"
     assert str(caught.value).startswith(expected)
     assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_data_set_of_which_nothing_could_be_read_is_a_sentence(tmp_path, monkeypatch):
+    assert not "data.jsonl.zst".endswith(records.HUB_FILES)
+    with pytest.raises(UserError, match=r"has none of the files that data_sets\.a may name: they end with \.jsonl, "):
+        brought(tmp_path, monkeypatch, {"README.md": b"Pictures.\n"})
 
 
 def test_an_option_of_the_readme_that_is_of_another_type_is_a_sentence(tmp_path, monkeypatch):
