@@ -52,7 +52,7 @@ def sentence(
         return unknown(place, *_known_keys(loc[:-1], block))
     if loc[-1:] == ("[key]",) or kind == "invalid_key":
         parent = dotted(place[:-1])
-        value = place[-1]
+        value = value if loc[-1] == "[key]" else place[-1]
         expected = patterns[detail["ctx"]["pattern"]] if kind == "string_pattern_mismatch" else EXPECTED["string_type"]
         return f"{parent} has the key {shown(value)}, but a key must be {expected}"
     if kind == "value_error":
