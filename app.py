@@ -753,7 +753,7 @@ def runtime_config(path: Path) -> dict:
     _check_settings(config, CONFIG, path, "")
     model = config.get("model")
     length = model.get("context_length") if isinstance(model, dict) else None
-    if not isinstance(length, int) or length < 1:
+    if type(length) is not int or length < 1:
         raise UserError(f"{shown(path)} has no model.context_length: {AGAIN}")
     return config
 
