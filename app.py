@@ -333,16 +333,27 @@ class Apart:
         if not self._process.is_alive():
             self._start()
             self.wait()
-        self._pipe.send((what, data))
+        try:
+            self._pipe.send((what, data))
+        except OSError:
+            # It was ended while it waited, such as by the system for its memory.
+            self._start()
+            self.wait()
+            self._pipe.send((what, data))
         return self._answer(what)
 
     def _answer(self, what: str) -> tuple[str | None, str]:
+        how = f"takes more than {SECONDS} s"
         try:
             if self._pipe.poll(SECONDS):
                 return self._pipe.recv()
-            how = f"takes more than {SECONDS} s"
-        except (EOFError, ConnectionError):
-            how = "crashes"
+        except (EOFError, OSError):
+            how = "crashes, or was killed"
+        except BaseException:
+            # Such as Ctrl-C: what is still to come would be taken for the answer to the next question.
+            self._process.kill()
+            self._process.join()
+            raise
         self._process.kill()
         self._process.join()
         raise UserError(f"the {what} of {self.package} {how}: use only a package whose maker you trust")
@@ -516,6 +527,7 @@ def _check_signature(package: Path, key: Path) -> None:
 AGAIN = "build, fetch or copy the package again"
 # What libraries take for the name of a Python class to import, or of a vocabulary that may lie elsewhere.
 FOREIGN = ("auto_map", "tiktoken_file")
+CHAT_TEMPLATE = "chat_template.jinja"
 # A name that the package's maker chooses.
 ANY = "*"
 
@@ -739,6 +751,8 @@ def read_adapter(path: Path) -> dict:
             raise ValueError("response_schema is no JSON Schema of an object")
         if schema is not None and (length := len(json.dumps(schema))) > LONGEST_SCHEMA:
             raise ValueError(f"response_schema has {length} characters, but may have {LONGEST_SCHEMA}")
+        if "\0" in str(manifest.get("template")):
+            raise ValueError("template has the character U+0000, at which the runtime cuts a text off")
     except ValueError as error:
         raise UserError(f"{shown(path)} is damaged ({error}): {AGAIN}") from error
     return manifest
@@ -802,8 +816,21 @@ def check_config(path: Path) -> None:
     if name == RUNTIME_CONFIG:
         runtime_config(path)
     elif name.endswith(("config.json", "tokenizer_module.json")):
-        for key in read_object(path).keys() & set(FOREIGN):
+        found = read_object(path)
+        for key in found.keys() & set(FOREIGN):
             _refuse(path, key)
+        _check_whole(path, found.get("chat_template"))
+    elif name == CHAT_TEMPLATE:
+        _check_whole(path, path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _check_whole(path: Path, value: object) -> None:
+    """Refuse a chat template, or some of them by their names, that would be cut off."""
+    if isinstance(value, list | dict):
+        for each in value.values() if isinstance(value, dict) else value:
+            _check_whole(path, each)
+    elif "\0" in str(value):
+        raise UserError(f"{shown(path)} has the character U+0000, at which the runtime cuts a text off: {AGAIN}")
 
 
 def runtime_config(path: Path) -> dict:
@@ -815,7 +842,7 @@ def runtime_config(path: Path) -> dict:
     _check_settings(config, CONFIG, path, "")
     model = config.get("model")
     length = model.get("context_length") if isinstance(model, dict) else None
-    if not isinstance(length, int) or length < 1:
+    if type(length) is not int or length < 1:
         raise UserError(f"{shown(path)} has no model.context_length: {AGAIN}")
     return config
 

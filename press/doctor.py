@@ -125,11 +125,12 @@ def memory() -> Iterable[Row]:
 def parameters() -> Iterable[Row]:
     """params.yaml."""
     from press.core import machine
-    from press.params import checks, settings
+    from press.params import checks, resolving, settings
 
-    params = settings.load()
+    resolved = resolving.Resolved()
+    params = settings.validated(resolved)
     checks.check_files(params)
-    checks.check(params)
+    checks.check(params, resolved)
     found = f"valid: adapters {', '.join(params.adapters)}; targets {', '.join(params.targets)}"
     cores = machine.cores()
     if params.threads > cores:

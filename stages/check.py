@@ -46,7 +46,7 @@ def main() -> None:
     device.check(params)
     cache.check_links()
     checks.check_files(params)
-    checks.check(params)
+    checks.check(params, resolved)
     grammar.check(params)
     pass_checks.check(params.passes)
     tasks.check(params.evaluate.tasks)

@@ -89,3 +89,71 @@ def test_what_a_console_cannot_show_or_read_is_replaced(monkeypatch, words):
 )
 def test_what_no_tokenizer_takes_is_replaced(text, seen):
     assert app._whole_characters(text) == seen
+
+
+class Line:
+    """Both ends of a process that answers, unless it fails."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.error = error
+        self.ended = False
+
+    def is_alive(self) -> bool:
+        return not self.ended
+
+    def kill(self) -> None:
+        self.ended = True
+
+    def join(self) -> None:
+        pass
+
+    def send(self, asked: tuple) -> None:
+        if isinstance(self.error, BrokenPipeError):
+            raise self.error
+
+    def poll(self, seconds: float) -> bool:
+        if self.error:
+            raise self.error
+        return True
+
+    def recv(self) -> tuple[str, str]:
+        return "answer", ""
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Ask a process that fails, where the next one answers; return the first one, and how the question ended."""
+
+    def asked(error: BaseException) -> tuple[Line, app.Apart]:
+        lines = iter([Line(error), Line()])
+
+        def start(self: app.Apart) -> None:
+            self._process = self._pipe = next(lines)
+
+        monkeypatch.setattr(app.Apart, "_start", start)
+        own = app.Apart(ROOT)
+        return own._process, own
+
+    return asked
+
+
+def test_a_process_that_was_killed_while_it_waited_begins_again(asked):
+    _, own = asked(BrokenPipeError())
+    assert own.ask(app.TEMPLATE, "[]") == ("answer", "")
+
+
+@pytest.mark.parametrize("error", [OSError("got end of file during message"), EOFError(), ConnectionResetError()])
+def test_a_process_that_ends_while_it_answers_is_a_sentence_and_the_next_one_answers(asked, error):
+    first, own = asked(error)
+    with pytest.raises(app.UserError, match=r"crashes, or was killed: use only a package whose maker you trust$"):
+        own.ask(app.TEMPLATE, "[]")
+    assert first.ended
+    assert own.ask(app.TEMPLATE, "[]") == ("answer", "")
+
+
+def test_after_an_interruption_the_next_question_does_not_get_the_last_one_s_answer(asked):
+    first, own = asked(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        own.ask(app.TEMPLATE, "[]")
+    assert first.ended
+    assert own.ask(app.TEMPLATE, "[]") == ("answer", "")

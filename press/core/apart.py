@@ -16,6 +16,8 @@ from typing import Any
 
 # How long the process may take to begin: it imports libraries.
 STARTING = 60
+# How long one that has closed its pipe may take to end.
+ENDING = 5
 # Bytes that it may have of its own.
 MEMORY = 2 << 30
 
@@ -55,7 +57,7 @@ class Apart:
             try:
                 if self._process is None or not self._process.is_alive():
                     self._start()
-                self._pipe.send(asked)
+                self._send(asked)
                 self._open = answer
             except ApartError as error:
                 # Who waits is told.
@@ -84,14 +86,29 @@ class Apart:
     def _start(self) -> None:
         self.close()
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, self._make, self._given), daemon=True)
-        self._process.start()
+        try:
+            self._pipe, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, self._make, self._given), daemon=True)
+            process.start()
+        except OSError as error:
+            raise ApartError(f"no process can begin for it ({error.strerror})") from error
+        self._process = process
         theirs.close()
         # Before multiprocessing's own end, which would wait for a process that ignores its signal.
         atexit.unregister(self.close)
         atexit.register(self.close)
         self._answer(STARTING)
+
+    def _send(self, asked: tuple) -> None:
+        try:
+            self._pipe.send(asked)
+        except OSError:
+            # It was ended while it waited, such as by the system for its memory.
+            self._start()
+            try:
+                self._pipe.send(asked)
+            except OSError as error:
+                raise ApartError(self._end()) from error
 
     def _settle(self) -> None:
         """Read the answer that is still to come, if there is one."""
@@ -99,21 +116,35 @@ class Apart:
         if answer is not None:
             try:
                 answer.set_result(self._answer(self._seconds))
-            except ApartError as error:
-                answer.set_exception(error)
+            except BaseException as error:
+                # Whoever waits for it must not wait for ever.
+                answer.set_exception(error if isinstance(error, ApartError) else ApartError("it was interrupted"))
+                if not isinstance(error, ApartError):
+                    raise
 
     def _answer(self, seconds: float) -> Any:
         try:
             if self._pipe.poll(seconds):
                 answer, reason = self._pipe.recv()
-                if reason:
-                    raise ApartError(reason)
-                return answer
-            how = f"it takes more than {seconds} s"
-        except (EOFError, ConnectionError):
-            how = "it crashes"
+            else:
+                self.close()
+                raise ApartError(f"it takes more than {seconds} s")
+        except (EOFError, OSError) as error:
+            raise ApartError(self._end()) from error
+        except BaseException:
+            # Such as Ctrl-C: what is still to come would be taken for the answer to the next question.
+            self.close()
+            raise
+        if reason:
+            raise ApartError(reason)
+        return answer
+
+    def _end(self) -> str:
+        """End the process, which answers no more; return how it came to that."""
+        self._process.join(ENDING)
+        killed = self._process.exitcode == -signal.SIGKILL
         self.close()
-        raise ApartError(how)
+        return "it was killed, by the system for want of memory or by somebody" if killed else "it crashes"
 
 
 def _work(asked: Connection, make: Callable[..., Callable[..., Any]], given: tuple) -> None:

@@ -18,8 +18,15 @@ BLOCK = 1 << 25
 
 
 def partial(target: Path) -> Path:
-    """Return the hidden folder beside `target` in which its next version is built."""
+    """Return the hidden file or folder beside `target` in which its next version is built."""
     return target.parent / f".{target.name}{PARTIAL_SUFFIX}"
+
+
+def fresh(target: Path) -> Path:
+    """Return `partial(target)`, where nothing is any more: neither what a kill left nor a link to write through."""
+    building = partial(target)
+    remove(building)
+    return building
 
 
 @contextmanager
@@ -29,11 +36,11 @@ def building(target: Path) -> Iterator[Path]:
     After an error or a kill it is left over, for a look or for the next call to remove.
     """
     folder = partial(target)
-    if folder.exists():
+    if folder.is_dir() and not folder.is_symlink():
         # A run whose DVC was killed may still be at it.
         with _locked(folder, target):
             remove(folder)
-    folder.mkdir(parents=True)
+    fresh(target).mkdir(parents=True)
     with _locked(folder, target):
         yield folder
         remove(folder)
@@ -58,7 +65,7 @@ def publish(source: Path, target: Path) -> None:
     outgoing = target.parent / f".{target.name}.outgoing"
     remove(outgoing)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
+    if os.path.lexists(target):
         target.rename(outgoing)
     source.rename(target)
     remove(outgoing)
@@ -73,11 +80,26 @@ def remove(path: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write `value` as `json_text` has it, whole or not at all."""
+    """Write `value` as `json_text` has it, whole or not at all.
+
+    :raises UserError: if there is a folder in its place
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = partial(path)
+    building = fresh(path)
     building.write_text(json_text(value), encoding="utf-8")
-    building.replace(path)
+    put(building, path)
+
+
+def put(building: Path, target: Path) -> None:
+    """Put a file in the place of another one, of a link or of nothing.
+
+    :raises UserError: if there is a folder
+    """
+    try:
+        building.replace(target)
+    except IsADirectoryError as error:
+        remove(building)
+        raise UserError(f"{target} is a folder, but a file is to be written there: remove it") from error
 
 
 def json_text(value: object) -> str:

@@ -7,8 +7,9 @@ key that comes twice, an alias that lets a change of one block change another, a
 
 import contextlib
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,12 +26,15 @@ DEEPEST = 64
 # Mistakes that are told at once.
 SHOWN = 10
 TAG = "tag:yaml.org,2002:"
+NULL = f"{TAG}null"
 JSON_TAGS = {f"{TAG}{name}" for name in ("null", "bool", "int", "float", "str")}
 NUMBERS = {f"{TAG}{name}" for name in ("int", "float")}
 # Without octals, hexadecimals, minutes and underscores; infinities and NaN are refused where a number is wanted.
 PLAIN_NUMBER = re.compile(
     r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.inf|\.nan", re.IGNORECASE
 )
+# What can be too large, at once or in its exponent.
+DECIMAL = re.compile(r"[-+]?\.?[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?")
 # More than any number of 64 bits has.
 DIGITS = 40
 # A number as DVC and a search write it, which the user cannot change: `dvc exp run --set-param lr=3e-5` writes 3e-05.
@@ -59,7 +63,7 @@ def parse(text: str, path: Path) -> Any:
     try:
         _refuse(path, _unusual(text))
         node = YAML(typ="safe").compose(text)
-        _refuse(path, _misread(node, ""))
+        _refuse(path, _misread(node, ()))
         return YAML(typ="safe").load(text)
     except MarkedYAMLError as error:
         mark = cast(StringMark, error.problem_mark)
@@ -67,6 +71,11 @@ def parse(text: str, path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML at {where}: {error.problem}") from error
     except YAMLError as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def dotted(key: Iterable[object]) -> str:
+    """Return how a sentence names a key with those of the blocks around it, with quotes where it would not be plain."""
+    return ".".join(text if text.isprintable() and text and " " not in text else repr(text) for text in map(str, key))
 
 
 def _refuse(path: Path, wrong: Iterator[tuple[int, str]]) -> None:
@@ -97,25 +106,32 @@ def _unusual(text: str) -> Iterator[tuple[int, str]]:
             return
 
 
-def _misread(node: Node | None, key: str) -> Iterator[tuple[int, str]]:
+def _misread(node: Node | None, key: tuple[object, ...]) -> Iterator[tuple[int, str]]:
     """Yield the lines, from 0, that readers take for different values, and what is right."""
     if isinstance(node, ScalarNode):
-        yield from ((node.start_mark.line, f"{key or 'it'} {reason}") for reason in _doubts(node))
+        yield from ((node.start_mark.line, f"{_named(key)} {reason}") for reason in _doubts(node))
     elif isinstance(node, SequenceNode):
         for index, each in enumerate(node.value):
-            yield from _misread(each, f"{key}.{index}" if key else str(index))
+            yield from _misread(each, (*key, index))
     elif isinstance(node, MappingNode):
         lines: dict[str, int] = {}
         for name, value in node.value:
-            line, below = name.start_mark.line, f"{key}.{name.value}" if key else str(name.value)
-            if not isinstance(name, ScalarNode):
-                yield line, f"{key or 'it'} has a key that is no text"
+            line, below = name.start_mark.line, (*key, name.value)
+            if not isinstance(name, ScalarNode) or str(name.tag) == NULL:
+                yield line, f"{_named(key)} has a key that is {'null' if isinstance(name, ScalarNode) else 'no text'}"
                 continue
-            yield from ((line, f"the key {below} {reason}") for reason in _doubts(name))
+            yield from ((line, f"the key {_named(below)} {reason}") for reason in _doubts(name))
             if name.value in lines:
-                yield line, f"{below} is there twice, first in line {lines[name.value] + 1}: remove one, or rename it"
+                yield (
+                    line,
+                    f"{_named(below)} is there twice, first in line {lines[name.value] + 1}: remove one, or rename it",
+                )
             lines.setdefault(name.value, line)
             yield from _misread(value, below)
+
+
+def _named(key: tuple[object, ...]) -> str:
+    return dotted(key) or "it"
 
 
 def _doubts(node: ScalarNode) -> Iterator[str]:
@@ -129,6 +145,8 @@ def _doubts(node: ScalarNode) -> Iterator[str]:
         yield "merges another block into this one, which YAML 1.2 does not know: write its keys out"
     elif str(node.tag) in NUMBERS and len(text) > DIGITS:
         yield f"is a number of {len(text)} digits, but can have {DIGITS}: put it in quotes if it is text"
+    elif str(node.tag) in NUMBERS and DECIMAL.fullmatch(text) and math.isinf(float(text)):
+        yield f"is {text}, which is too large a number: put it in quotes if it is text"
     elif _is_doubtful(text, str(node.tag)):
         yield f"is {text}, which not all readers of YAML take for the same: write {_instead(text)}"
 

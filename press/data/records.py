@@ -246,3 +246,6 @@ KINDS: dict[str, tuple[str, Callable[[BinaryIO, Path], Iterator[Record]]]] = {
     ".tsv": ("line", _of_tsv),
     ".parquet": ("row", _of_parquet),
 }
+# Of what a data set's repository on the hub may have, what `datasets` reads text from, packed or not.
+HUB_KINDS = (*KINDS, ".arrow", ".txt")
+HUB_FILES = tuple(f"{kind}{packed}" for kind in HUB_KINDS for packed in ("", ".gz", ".xz"))

@@ -1,12 +1,13 @@
 """A checkpoint's weights: those that its architecture asks for, in the sizes of its configuration, and all of them
 numbers."""
 
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from press.core import paths
+from press.core import nested, paths
 from press.core.errors import UserError
 from press.model import checkpoints
 
@@ -17,17 +18,22 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[int, ...]]
 
 EMBEDDING = "model.embed_tokens.weight"
-# Keys of config.json that are numbers of something.
-SIZES = (
-    "head_dim",
-    "hidden_size",
-    "intermediate_size",
-    "max_position_embeddings",
-    "num_attention_heads",
-    "num_hidden_layers",
-    "num_key_value_heads",
-    "vocab_size",
-)
+# What the runtime's whole numbers hold.
+LARGEST = 2**31 - 1
+# Keys of config.json that are numbers of something, with their largest; transformers gives each label a name.
+SIZES = {
+    "head_dim": LARGEST,
+    "hidden_size": LARGEST,
+    "intermediate_size": LARGEST,
+    "max_position_embeddings": LARGEST,
+    "num_attention_heads": LARGEST,
+    "num_hidden_layers": LARGEST,
+    "num_key_value_heads": LARGEST,
+    "num_labels": 100_000,
+    "vocab_size": LARGEST,
+}
+# Keys of what turns positions into angles, which is no number for any other value.
+ROTARY = re.compile(r"rope.*(theta|freq|factor)$")
 # Tables that checkpoints of older versions of transformers have, and which are computed since.
 COMPUTED = re.compile(r"rotary_emb\.inv_freq$")
 
@@ -55,10 +61,10 @@ def check(folder: Path, trust: bool) -> None:
 
 def check_sizes(config: Mapping, shapes: Shapes) -> None:
     """Refuse a config.json whose sizes are none, or not those of the weights."""
-    for key in SIZES:
-        size = config.get(key)
-        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-            raise UserError(f"the base model's config.json has {key} {size!r}, but it must be a whole number above 0")
+    try:
+        check_numbers(config)
+    except ValueError as error:
+        raise UserError(f"in the base model's config.json, {error}") from error
     layers = {int(found[1]) for name in shapes if (found := re.search(r"\.layers\.(\d+)\.", name))}
     actual = {"num_hidden_layers": len(layers)}
     if len(shapes.get(EMBEDDING, ())) == 2:
@@ -66,6 +72,19 @@ def check_sizes(config: Mapping, shapes: Shapes) -> None:
     for key, size in actual.items():
         if config.get(key, size) != size:
             raise UserError(f"the base model's config.json has {key} {config[key]}, but its weights have {size}")
+
+
+def check_numbers(config: Mapping) -> None:
+    """Raise ValueError for sizes that are none, or so large that a library would take all memory to read them, and for
+    what makes no number of a position."""
+    for key, most in SIZES.items():
+        size = config.get(key)
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= most):
+            raise ValueError(f"{key} is {size!r}, but it must be a whole number from 1 to {most}")
+    for key, value in nested.flat(config).items():
+        for each in (value if isinstance(value, list) else [value]) if ROTARY.search(key) else []:
+            if isinstance(each, int | float) and not 0 < each < math.inf:
+                raise ValueError(f"{key} is {each!r}, but it must be a number above 0")
 
 
 def described(folder: Path, trust: bool) -> "PreTrainedModel":

@@ -5,33 +5,54 @@ from pathlib import Path
 
 from press.core import paths
 from press.core.errors import UserError
+from press.core.strict_yaml import dotted
 from press.data import formats, templates
 from press.params import gates, objectives
+from press.params.resolving import Resolved
 from press.params.schema import Adapter, Training
+from press.params.sentences import Location
 from press.params.settings import Settings
 
-
-def check(params: Settings) -> None:
-    """Refuse what each key by itself may say, but not together."""
-    check_gates(params)
-    check_objectives(params)
+OBJECTIVE = ("training", "objective")
 
 
-def check_gates(params: Settings) -> None:
+def check(params: Settings, found: Resolved) -> None:
+    """Refuse what each key by itself may say, but not together.
+
+    :param found: what the parameters were made of
+    """
+    check_gates(params, found)
+    check_objectives(params, found)
+
+
+def check_gates(params: Settings, found: Resolved) -> None:
     """Refuse gates that are none, or are about an adapter that is not there."""
-    for gate in params.gates:
+    for key, gate in found.gates:
         try:
             gates.check(gate)
             gates.check_subjects(gate, params.adapters)
         except UserError as error:
-            raise UserError(f"{paths.PARAMS}: gates: {error}") from error
+            path, written = found.written(key)
+            raise UserError(f"{path}: {dotted(written)}: {error}") from error
 
 
-def check_objectives(params: Settings) -> None:
-    """Refuse an adapter whose parameters do not go with what it learns for."""
+def check_objectives(params: Settings, found: Resolved | None = None) -> None:
+    """Refuse an adapter whose parameters do not go with what it learns for.
+
+    :param found: what the parameters were made of, to name the keys as they were written there
+    """
     for name, adapter in params.adapters.items():
         if wrong := _against_objective(adapter):
-            raise UserError(f"{paths.PARAMS}: adapters.{name}.{wrong}")
+            key, said, why = wrong
+            own, objective = (_place(("adapters", name, *each), found) for each in (key, OBJECTIVE))
+            path = found.path if found else paths.PARAMS
+            raise UserError(f"{path}: {own} {said}, but {objective} is {adapter.training.objective}{why}")
+
+
+def _place(key: Location, found: Resolved | None) -> str:
+    """Return a key as params.yaml has it, which may say it once for all adapters."""
+    path, written = found.written(key) if found else (None, key)
+    return dotted(written if found and path == found.path else key)
 
 
 def check_files(params: Settings) -> None:
@@ -63,37 +84,32 @@ def _is_there(is_kind: Callable[[Path], bool], path: str) -> bool:
         return False
 
 
-def _against_objective(adapter: Adapter) -> str | None:
-    """Return what of an adapter's parameters does not go with its objective, or None.
+def _against_objective(adapter: Adapter) -> tuple[Location, str, str] | None:
+    """Return which of an adapter's parameters does not go with its objective, what it says, and why it does not go.
 
     The types let it pass, so that a stage can read what it does not name with any other values.
     """
-    training, own = adapter.training, adapter.training.objective
+    training = adapter.training
     if not objectives.learns_from_pairs(training):
         if adapter.format == formats.PREFERENCE:
-            return (
-                f"format is {formats.PREFERENCE}, but training.objective is {own}: choose {objectives.DPO}, or another "
-                "format"
-            )
+            return ("format",), f"is {formats.PREFERENCE}", f": choose {objectives.DPO}, or another format"
         return None
     if adapter.format not in (None, formats.PREFERENCE):
-        return (
-            f"format is {adapter.format}, but training.objective is {own}, which learns from pairs of answers: choose "
-            f"{formats.PREFERENCE} or null"
-        )
+        why = f", which learns from pairs of answers: choose {formats.PREFERENCE} or null"
+        return ("format",), f"is {adapter.format}", why
     known = set(formats.known(formats.PREFERENCE, templates.names(adapter.template)))
     for name in adapter.fields:
         if name not in known:
-            return f"fields names {name!r}, but the format {formats.PREFERENCE} has only {', '.join(sorted(known))}"
+            why = f", and the format {formats.PREFERENCE} has only {', '.join(sorted(known))}"
+            return ("fields",), f"names {name!r}", why
     return _against_pairs(training)
 
 
-def _against_pairs(training: Training) -> str | None:
-    own = training.objective
+def _against_pairs(training: Training) -> tuple[Location, str, str] | None:
     if training.packing:
-        return f"training.packing is true, but {own} compares two answers to one prompt: choose false"
+        return ("training", "packing"), "is true", ", which compares two answers to one prompt: choose false"
     if training.processes > 1:
-        return f"training.processes is {training.processes}, but {own} trains in one process: choose 1"
+        return ("training", "processes"), f"is {training.processes}", ", which trains in one process: choose 1"
     if not training.response_only:
-        return f"training.response_only is false, but {own} compares answers alone: choose true"
+        return ("training", "response_only"), "is false", ", which compares answers alone: choose true"
     return None

@@ -24,6 +24,8 @@ from press.core.errors import UserError
 METRIC = re.compile(
     r"(?<![\w.])(?:\d++(?:\.\d*+)?(?:[eE][+-]?\d++)?(?![\w.-])|(?P<name>[A-Za-z0-9][\w-]*+(?:\.[A-Za-z0-9][\w-]*+)++))"
 )
+# What is left beside them: anything else would be Python's, such as a comment.
+OTHER = re.compile(r"[\w.]*[^-+*/()<>= .\d][^-+*/()<>= ]*")
 EVERY = "{adapter}"
 # What the metrics are about besides the adapters.
 SUBJECTS = ("bytes", "general", "package", "tasks")
@@ -184,6 +186,9 @@ def _parse(gate: str) -> tuple[ast.Compare, dict[str, str]]:
         raise UserError(
             f"{gate[:40]!r}... has {len(gate)} characters, but a gate may have {LONGEST}: make several of it"
         )
+
+    if other := OTHER.search(METRIC.sub(" ", gate)):
+        raise UserError(f"{gate!r} may have metrics, numbers, + - * / and parentheses, but no {other[0]!r}")
 
     def symbol(match: re.Match) -> str:
         if not match["name"]:

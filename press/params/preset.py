@@ -43,17 +43,18 @@ def apply(name: str) -> str:
 
 def write(text: str) -> None:
     """Validate and write params.yaml, and remember the text, so that another preset may take its place."""
-    building = files.partial(paths.PARAMS)
+    building = files.fresh(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
-        checks.check(settings.load(building))
+        found = resolving.Resolved(building)
+        checks.check(settings.validated(found), found)
     except UserError as error:
         building.unlink()
         said = str(error).replace(str(building), str(paths.PARAMS))
         raise UserError(said.replace(f"{paths.PARAMS}: ", f"{paths.PARAMS} with the preset: ")) from error
     LAID.parent.mkdir(parents=True, exist_ok=True)
     LAID.write_text(text, encoding="utf-8")
-    building.replace(paths.PARAMS)
+    files.put(building, paths.PARAMS)
 
 
 def edited(text: str, changes: dict) -> str:
@@ -101,7 +102,7 @@ def _block(values: object, name: str) -> dict:
 
 def _read(path: Path) -> dict:
     # Read again for the comments and the style, which are laid over with the values.
-    preset = YAML().load(path) if strict_yaml.load(path) else {}
+    preset = {} if strict_yaml.load(path) is None else YAML().load(path)
     if not isinstance(preset, dict):
         raise UserError(f"{path} must be a block of keys, those of {paths.PARAMS} that it changes")
     return preset

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from press.core import nested, paths, strict_yaml
 from press.core.errors import UserError
 from press.params.sentences import Location, sentence
 
 T = TypeVar("T", bound=BaseModel)
+JSON_KINDS = {"list", "dict", "str", "bool", "int", "float"}
 # Mistakes that are told at once.
 SHOWN = 10
 
@@ -59,7 +59,9 @@ def validated(
     except ValidationError as error:
         wrong = []
         for detail in error.errors():
-            file, key = _place(detail, written) if written else (path, detail["loc"])
+            # A key that is missing has no default, so that it belongs into the file.
+            place = _place(detail["loc"], found)
+            file, key = written(place) if written and detail["type"] != "missing" else (path, place)
             wrong.append(f"{file}: {sentence(detail, model, patterns, key)}")
         # What all adapters have is wrong once.
         wrong = list(dict.fromkeys(wrong))
@@ -67,12 +69,18 @@ def validated(
         raise UserError("\n".join(wrong[:SHOWN] + more)) from error
 
 
-def _place(detail: ErrorDetails, written: Callable[[Location], tuple[Path, Location]]) -> tuple[Path, Location]:
-    """Return the file, and the key in it, of what is wrong; where a key is missing, those where it should be."""
-    if detail["type"] != "missing":
-        return written(detail["loc"])
-    path, above = written(detail["loc"][:-1])
-    return path, (*above, detail["loc"][-1])
+def _place(loc: Location, found: object) -> Location:
+    """Return a location without what pydantic puts behind the key of a JSON value: the kind that it was tried as."""
+    place: Location = ()
+    for part in loc:
+        if part in JSON_KINDS and not (isinstance(found, Mapping) and part in found):
+            continue
+        place += (part,)
+        try:
+            found = nested.at(found, (part,))
+        except (KeyError, IndexError, TypeError):
+            found = None
+    return place
 
 
 def chosen(model: type[T], patterns: Mapping[str, str]) -> T:

@@ -11,9 +11,10 @@ from typing import Any
 
 from press.core import nested, paths, strict_yaml
 from press.core.errors import UserError
+from press.core.strict_yaml import dotted
 from press.params import reading
 from press.params.schema import PATTERNS, Block, Name
-from press.params.sentences import Location, shown
+from press.params.sentences import Location, shown, unknown
 
 DEFAULTS = Path(__file__).with_name("defaults.yaml")
 # Where that is in the project, for the sentences.
@@ -57,7 +58,9 @@ class Resolved:
         overlay(values, {name: block for name, block in self._given.items() if name not in OUTSIDE})
         for members, every in EVERY.items():
             values[members] = _each(values.pop(every), values[members])
-        values["gates"] = self._gates(values)
+        # Each gate with its key.
+        self.gates = self._gates(values)
+        values["gates"] = [gate for _, gate in self.gates]
         self.values: dict[str, Any] = nested.in_order(values)
 
     def written(self, key: Location) -> tuple[Path, Location]:
@@ -72,25 +75,37 @@ class Resolved:
 
     def _misplaced(self) -> Iterator[str]:
         """Yield what is wrong about the blocks themselves."""
-        for name in self._given.keys() - {*BUILD, *OUTSIDE}:
-            yield f"{name} is not a known key, only {', '.join(BUILD)}"
+        for name in self._given:
+            if name not in (*BUILD, *OUTSIDE):
+                yield unknown((name,), BUILD)
         for name in BUILD:
             if name not in self._given:
                 yield f"{name} is missing" + (": write {} if it has nothing to say" if name in self._defaults else "")
-        shared = self._given.get(SHARED, {})
-        if not isinstance(shared, dict):
-            yield f"{SHARED} is {shown(shared)}, but must be a block of keys"
-        elif "data" in shared:
+        if "data" in self._block(SHARED):
             yield f"{SHARED}.data is not a known key: each of adapters names its own data"
+        for name, block in self._given.items():
+            if name in BUILD and name != "gates":
+                yield from _no_blocks(block, self._defaults.get(name), (name,))
+        for members, every in EVERY.items():
+            for name, block in self._block(members).items():
+                if isinstance(block, dict):
+                    yield from _no_blocks(block, self._defaults[every], (members, name))
 
-    def _gates(self, values: Mapping) -> list[str]:
+    def _block(self, name: str) -> dict:
+        """Return a block of the file; an empty one where it is missing, or something else."""
+        block = self._given.get(name)
+        return block if isinstance(block, dict) else {}
+
+    def _gates(self, values: Mapping) -> list[tuple[Location, str]]:
         """Return the gates of all sets: those of the defaults as these have them, then all others by their names."""
         sets = reading.validated(Sets, {"gates": values["gates"]}, PATTERNS, self.path, self.written).gates
         order, found = self._defaults["gates"], []
         for name in _in_order(sets, order):
             gates = sets[name] or {}
-            found += [gates[gate] for gate in _in_order(gates, order.get(name, {}))]
-        return [each for gate in found if gate is not None for each in _for_schemas(gate, values["adapters"])]
+            found += [(("gates", name, gate), gates[gate]) for gate in _in_order(gates, order.get(name, {}))]
+        return [
+            (key, each) for key, gate in found if gate is not None for each in _for_schemas(gate, values["adapters"])
+        ]
 
 
 def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
@@ -101,6 +116,17 @@ def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:
 @functools.cache
 def _defaults() -> dict[str, Any]:
     return strict_yaml.parse(DEFAULTS.read_text(encoding="utf-8"), NAMED)
+
+
+def _no_blocks(given: object, default: object, key: Location) -> Iterator[str]:
+    """Yield what is no block where the defaults have one: laid over it, it would take the place of all its keys."""
+    if not isinstance(default, dict):
+        return
+    if not isinstance(given, dict):
+        yield f"{dotted(key)} is {shown(given)}, but must be a block of keys"
+    elif key[-1] not in VALUES:
+        for name, value in given.items():
+            yield from _no_blocks(value, default.get(name), (*key, name))
 
 
 def _each(shared: dict, members: object) -> object:

@@ -7,7 +7,7 @@ from packaging.version import InvalidVersion, Version
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from press.core import paths
-from press.data import formats, schemas, templates
+from press.data import formats, records, schemas, templates
 from press.params.mixed_precision import HIGH_BITS
 from press.params.providers import INPUTS, MERGED, PROVIDERS, ProviderName
 
@@ -19,10 +19,17 @@ HUB_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)?$"
 COMMIT = r"^[0-9a-f]{40}$"
 AZUREML_URI = r"^azureml://registries/NAME/models/NAME/versions/NAME$".replace("NAME", "[A-Za-z0-9][A-Za-z0-9._-]*")
 LICENSE = r"^[a-z0-9][a-z0-9.+-]*$"
+# As `datasets` keeps it on the disk, and without what a sentence could not show.
+CONFIGURATION = r"^[^\p{C}<>:/\\|?*]{1,128}$"
+# One or several, each with or without a range of its rows.
+PART = r"\w[\w.-]*(\[(-?\d{1,12}%?)?:(-?\d{1,12}%?)?\])?(\((closest|pct1_dropremainder)\))?"
+SPLIT = rf"^{PART}(\+{PART})*$"
 LANGUAGE = r"^([a-z]{2,3}|code|multilingual)$"
 
 Name = Annotated[str, Field(pattern=NAME)]
-Positive = Annotated[int, Field(ge=1)]
+# What 32 bits hold, and a float does not round: the libraries below Python have no more.
+MOST = 1_000_000_000
+Positive = Annotated[int, Field(ge=1, le=MOST)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 PATTERNS = {
@@ -32,6 +39,8 @@ PATTERNS = {
     HUB_ID: "a name on the hub, such as owner/model",
     COMMIT: "a full commit hash: 40 hexadecimal digits, since a branch or a tag can move",
     LICENSE: "a licence as the hub spells it: lower case, such as apache-2.0, gemma or other",
+    CONFIGURATION: "a configuration's name, without < > : / \\ | ? * and control characters",
+    SPLIT: "a split's name, such as train, or parts of some, such as train[:80%]+test",
     LANGUAGE: "a language's code: two or three lower-case letters, such as en",
 }
 
@@ -119,27 +128,32 @@ class DataSet(Block):
 
     id: Annotated[str, Field(pattern=HUB_ID)]
     revision: Annotated[str, Field(pattern=COMMIT)]
-    config: str | None
-    split: Annotated[str, Field(min_length=1)]
+    config: Annotated[str, Field(pattern=CONFIGURATION)] | None
+    split: Annotated[str, Field(pattern=SPLIT)]
     data_files: list[str]
 
     @field_validator("data_files")
     @classmethod
     def files_are_its_own(cls, names: list[str]) -> list[str]:
         for name in names:
-            if not paths.is_inside(name):
+            if not paths.is_inside(name) or not name.isprintable():
                 raise ValueError(f"it names {name!r}, but can name only files in the data set's repository")
+            if not name.endswith(records.HUB_FILES):
+                raise ValueError(
+                    f"it names {name!r}, but must name files whose names end with {', '.join(records.HUB_KINDS)}, or "
+                    "one of these and .gz or .xz"
+                )
         return names
 
 
 class Calibration(Block):
     data: str
     rows: Positive
-    row_tokens: Annotated[int, Field(ge=16)]
+    row_tokens: Annotated[int, Field(ge=16, le=MOST)]
 
 
 class Awq(Block):
-    grid_points: Annotated[int, Field(ge=3)]
+    grid_points: Annotated[int, Field(ge=3, le=10_000)]
     search_rows: Positive
     clip: bool
     clip_modules: Annotated[list[str], Field(min_length=1)] | None
@@ -190,25 +204,25 @@ class Passes(Block):
 
 class Lora(Block):
     method: Literal["lora", "rslora", "dora", "qlora"]
-    rank: Positive
-    alpha: Annotated[float, Field(gt=0)]
+    rank: Annotated[int, Field(ge=1, le=65_536)]
+    alpha: Annotated[float, Field(gt=0, le=MOST)]
     dropout: Fraction
     target_modules: Annotated[list[str], Field(min_length=1)]
 
 
 class Training(Block):
     objective: Literal["sft", "dpo"]
-    beta: Annotated[float, Field(gt=0)]
+    beta: Annotated[float, Field(gt=0, le=1000)]
     max_steps: Positive
     batch_size: Positive
     processes: Positive
     packing: bool
     gradient_accumulation: Positive
     gradient_checkpointing: bool
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0, le=1000)]
     schedule: Literal["constant", "linear", "cosine"]
-    warmup_steps: Annotated[int, Field(ge=0)]
-    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0, le=MOST)]
+    weight_decay: Annotated[float, Field(ge=0, le=1000)]
     response_only: bool
     checkpoint_every: Positive
 
@@ -236,7 +250,7 @@ class Generation(Block):
     top_p: Annotated[float, Field(ge=0.001, le=1)] | None
     top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None
     repetition_penalty: Annotated[float, Field(ge=0.01, le=100)] | None
-    max_new_tokens: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    max_new_tokens: Positive
     stop: list[Annotated[str, Field(min_length=1)]]
 
 
@@ -246,12 +260,12 @@ class Adapter(Block):
     fields: dict[str, str]
     template: str
     turns: Literal["all", "last"]
-    max_seq_len: Annotated[int, Field(ge=8)]
+    max_seq_len: Annotated[int, Field(ge=8, le=MOST)]
     too_long: Literal["error", "skip", "truncate"]
     control_tokens: Literal["refuse", "escape"]
     heldout: Annotated[float, Field(gt=0, le=0.5)]
     heldout_examples: Positive
-    response_schema: dict | None
+    response_schema: dict[str, JsonValue] | None
     samples: list[str]
     generation: Generation
     lora: Lora
@@ -341,7 +355,7 @@ class Target(Block):
 class General(Block):
     data: str
     rows: Positive
-    row_tokens: Annotated[int, Field(ge=16)]
+    row_tokens: Annotated[int, Field(ge=16, le=MOST)]
 
 
 class Tasks(Block):

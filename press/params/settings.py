@@ -19,7 +19,6 @@ from press.params.schema import (
     Name,
     Package,
     Passes,
-    Positive,
     Quantize,
     Target,
 )
@@ -34,7 +33,7 @@ class Settings(Block):
     """params.yaml as a whole, laid over the defaults."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    threads: Positive
+    threads: Annotated[int, Field(ge=1, le=4096)]
     device: Literal["auto", "cpu", "cuda"]
     arithmetic: Literal["portable", "native"]
     base: Base

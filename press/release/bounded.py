@@ -52,7 +52,7 @@ class Process:
                     f"{self._whom} gave no answer in {seconds:.0f} s: check the network, then run this again"
                 )
             reason, answer = self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):
             self.end()
             raise UserError(
                 f"{self._whom} could not be asked: the process that did was ended; run this again"

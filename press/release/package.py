@@ -11,7 +11,12 @@ from press.core.errors import UserError
 from press.model import packaged
 
 # Folders that belong to the pipeline.
-MADE = sorted({path.parts[0] for path in (paths.BASE, paths.PREPARED, paths.PACKAGES, paths.REPORTS, paths.RELEASES)})
+MADE = sorted(
+    {
+        path.parts[0]
+        for path in (paths.BASE, paths.DOWNLOADS, paths.PREPARED, paths.PACKAGES, paths.REPORTS, paths.RELEASES)
+    }
+)
 
 
 @dataclass(frozen=True)

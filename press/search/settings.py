@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from press.core import paths
 from press.core.errors import UserError
-from press.params import checks, gates, reading, schema, settings
+from press.params import checks, gates, reading, resolving, schema, settings
 from press.params.schema import Block, Name, Positive
 from press.search import space
 from press.search.objectives import Objective
@@ -71,14 +71,16 @@ class Spec:
 
 def load() -> Spec:
     """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
-    return _checked(settings.load(), reading.chosen(Params, schema.PATTERNS).search)
+    found = resolving.Resolved()
+    params = settings.validated(found)
+    checks.check(params, found)
+    return _checked(params, reading.chosen(Params, schema.PATTERNS).search)
 
 
 def _checked(params: settings.Settings, search: Search) -> Spec:
     if search.target not in params.targets:
         targets = ", ".join(params.targets)
         raise UserError(f"{paths.PARAMS}: search.target is {search.target!r}, but must be one of {targets}")
-    checks.check(params)
     for constraint in search.constraints:
         _named("search.constraints", gates.check, constraint)
     spec = Spec(

@@ -5,19 +5,32 @@ answers across revisions. `datasets` then reads them as the data set's README.md
 patterns. It runs no code of a data set, and none is brought.
 """
 
+import errno
+import lzma
+import tarfile
 import tempfile
+import zipfile
+import zlib
 from pathlib import Path
+from typing import cast
 
-from press.core import azure, paths
+import yaml
+
+from press.core import azure, cli, paths
 from press.core.errors import UserError
 from press.data import records, strict_json
 from press.params import schema
 from press.sources import hub
 
 CARD = "README.md"
-# Of what a repository may have, those that `datasets` reads text from, packed or not.
-KEPT = tuple(f"*{kind}{packed}" for kind in (*records.KINDS, ".arrow", ".txt") for packed in ("", ".gz", ".zst", ".xz"))
+KEPT = tuple(f"*{end}" for end in records.HUB_FILES)
 PARQUET = "data.parquet"
+# Besides the errors of `datasets` and Arrow: what these let pass of a file that is damaged, empty, or needs a library
+# which is not here, and of an option in README.md of another type.
+UNREADABLE = (
+    *(ValueError, RuntimeError, OSError, EOFError, ImportError, StopIteration, TypeError),
+    *(lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+)
 
 
 def bring(name: str, source: schema.DataSet, folder: Path) -> None:
@@ -29,23 +42,43 @@ def bring(name: str, source: schema.DataSet, folder: Path) -> None:
     with hub.sentences(source, "data set", f"data_sets.{name}"):
         repository = _files(source)
     check_card(repository / CARD, source.id)
+    if not any(path.is_file() and path.name != CARD for path in repository.rglob("*")):
+        raise UserError(
+            f"{source.id} at revision {source.revision} has none of the files that data_sets.{name} may name: they end "
+            f"with {', '.join(records.HUB_KINDS)}, or one of these and .gz or .xz"
+        )
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".", suffix=".download") as cache:
         _write(source, repository, folder / PARQUET, Path(cache))
 
 
 def check_card(card: Path, name: str) -> None:
-    """Refuse a README.md that names files which are not the data set's, here or on a server."""
-    from huggingface_hub import DatasetCard
-
+    """Refuse a README.md that is damaged, or names files which are not the data set's, here or on a server."""
     if not card.is_file():
         return
     try:
-        configurations = DatasetCard.load(card).data.to_dict().get("configs", [])
-    except ValueError as error:
-        raise UserError(f"{name} has a damaged {CARD} ({azure.first_line(error)})") from error
-    for text in strict_json.texts(configurations):
+        configurations = _configurations(card)
+    # Nothing but the README.md is read here, and its values are of any kind.
+    except Exception as error:
+        raise UserError(f"{name} has a damaged {CARD} ({azure.first_line(error)}): nothing is read by it") from error
+    for text in configurations:
         if not paths.is_inside(text):
             raise UserError(f"{name} names {text!r} in its {CARD}, which is not a file of its own: it is not read")
+
+
+def _configurations(card: Path) -> list[str]:
+    """Return all texts of the configurations in a README.md, and read it as `datasets` does."""
+    from datasets.info import DatasetInfosDict
+    from datasets.utils.metadata import MetadataConfigs
+    from huggingface_hub import DatasetCard, DatasetCardData
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    header = REGEX_YAML_BLOCK.search(card.read_text(encoding="utf-8-sig"))
+    if header and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(header[2])):
+        raise ValueError("it repeats blocks, of which a few make millions")
+    data = cast(DatasetCardData, DatasetCard.load(card).data)
+    MetadataConfigs.from_dataset_card_data(data)
+    DatasetInfosDict.from_dataset_card_data(data)
+    return [text for text in strict_json.texts(data.to_dict().get("configs", [])) if isinstance(text, str)]
 
 
 def _files(source: schema.DataSet) -> Path:
@@ -58,6 +91,7 @@ def _files(source: schema.DataSet) -> Path:
 
 def _write(source: schema.DataSet, repository: Path, target: Path, cache: Path) -> None:
     import datasets
+    import pyarrow
 
     try:
         rows = datasets.load_dataset(
@@ -68,8 +102,11 @@ def _write(source: schema.DataSet, repository: Path, target: Path, cache: Path) 
             cache_dir=str(cache),
         )
         rows.to_parquet(target)
-    except (datasets.exceptions.DatasetsError, ValueError, RuntimeError, FileNotFoundError) as error:
-        reason = "; ".join(azure.first_line(each) for each in (error, error.__cause__) if isinstance(each, Exception))
+    except (datasets.exceptions.DatasetsError, pyarrow.ArrowException, *UNREADABLE) as error:
+        if cli.is_full_disk(error) or (isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)):
+            raise
+        causes = [each for each in (error, error.__cause__) if isinstance(each, Exception)]
+        reason = "a file is empty" if isinstance(error, StopIteration) else "; ".join(map(azure.first_line, causes))
         raise UserError(
             f"{source.id} at revision {source.revision} cannot be read as the rows that data_sets names ({reason})"
         ) from error

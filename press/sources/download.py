@@ -113,6 +113,9 @@ def bring(wanted: Sequence[RemoteFile], folder: Path, previous: Path, label: str
 
 def _bring(file: RemoteFile, path: Path, previous: Path, bar: tqdm) -> None:
     part = files.partial(path)
+    if part.is_symlink() or not part.is_file():
+        # What is written there is to be the file itself.
+        files.remove(part)
     if not part.exists() and file.is_in(previous):
         shutil.copyfile(previous / file.name, part)
         bar.update(file.size)

@@ -69,6 +69,8 @@ def check(checkpoint: Path, trust: bool) -> None:
     weights.check(checkpoint, trust)
     with checkpoints.readable("tokenizer"):
         tokenizer = checkpoints.tokenizer(checkpoint, trust)
+    if any("\0" in text for text in strict_json.texts(tokenizer.chat_template)):
+        raise UserError("the base model's chat template has the character U+0000, at which a device cuts a text off")
     with checkpoints.readable("generation_config.json"):
         ends = checkpoints.eos_ids(checkpoint)
     check_ends(ends, len(tokenizer))

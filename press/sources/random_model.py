@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from press.core.errors import UserError
-from press.model import architectures
+from press.model import architectures, weights
 from press.params import schema
 from press.sources import tokenizers
 
@@ -20,6 +20,7 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     values: dict[str, Any] = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     try:
+        weights.check_numbers(values)
         config = AutoConfig.for_model(**values)
         architectures.check(config.to_dict())
         torch.manual_seed(seed)

@@ -45,8 +45,9 @@ def pinned(source: schema.PackageSource, folder: Path) -> Path:
     # A home that is full or cannot be written to costs the next run a download, and nothing else.
     with contextlib.suppress(OSError):
         kept.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(wheel, files.partial(kept / wheel.name))
-        files.partial(kept / wheel.name).replace(kept / wheel.name)
+        building = files.fresh(kept / wheel.name)
+        shutil.copyfile(wheel, building)
+        building.replace(kept / wheel.name)
     return wheel
 
 

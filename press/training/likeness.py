@@ -15,6 +15,11 @@ def _is_punctuation(character: str) -> bool:
     return unicodedata.category(character).startswith("P")
 
 
+def _is_shown(character: str) -> bool:
+    """Whether a character is more than a space, or a mark of no width such as a soft hyphen."""
+    return not character.isspace() and unicodedata.category(character) != "Cf"
+
+
 ASCII_PUNCTUATION = dict.fromkeys(code for code in range(128) if _is_punctuation(chr(code)))
 
 
@@ -65,7 +70,7 @@ def nearly(text: str) -> str:
         alike = together.translate(ASCII_PUNCTUATION)
     else:
         folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        together = "".join(folded.split())
+        together = "".join(filter(_is_shown, folded))
         alike = "".join(each for each in together if not _is_punctuation(each))
     # Of what is nothing but punctuation, that is what it says.
     return alike or together

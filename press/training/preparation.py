@@ -170,9 +170,11 @@ class _Preparation:
         self._raise()
         result = self._result
         if not result.train or not result.heldout:
+            long = len(result.rejects)
             raise UserError(
-                f"{self._path} leaves {len(result.train)} examples to train on and {len(result.heldout)} held out; "
-                "both must be at least 1: add lines or change heldout"
+                f"{self._path} leaves {len(result.train)} examples to train on and {len(result.heldout)} held out"
+                f"{f', and {long} out, which are too long' if long else ''}; both must be at least 1: add lines or "
+                f"change {'max_seq_len or ' if long else ''}heldout"
             )
         if self._renderer:
             system = self._systems if len(self._systems) == 1 else ()

@@ -25,3 +25,8 @@ def test_a_secret_is_not_cut_in_half_and_then_shown():
     address = "https://me:secret@host/x"
     for place in range(480, 501):
         assert "sec" not in str(UserError("x" * place + address + "x" * 1000))
+
+
+def test_what_would_control_a_terminal_is_shown():
+    said = str(UserError("a \x1b[31mred\rline\x00\x9b and\ta tab\nof two"))
+    assert said == "a \\x1b[31mred\\rline\\x00\\x9b and\ta tab\nof two"

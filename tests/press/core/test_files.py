@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from press.core import files
+from press.core.errors import UserError
 
 contents = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), st.binary(max_size=8), min_size=1, max_size=4)
 
@@ -71,6 +72,54 @@ def test_published_permissions_do_not_depend_on_the_umask(tmp_path):
     assert modes == {"out": 0o755, "sub": 0o755, "a": 0o644, "tool": 0o644}
 
 
+def in_the_way(kind: str, place: Path, other: Path) -> None:
+    """Put something where a file or a folder is built."""
+    if kind == "folder":
+        write(place, {"a": b"1"})
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "file":
+        place.write_bytes(b"1")
+    else:
+        place.symlink_to(other)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe", "file"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_lies_where_a_file_is_built_is_removed_and_not_written_through(tmp_path, kind, exists):
+    path, other = tmp_path / "value.json", tmp_path / "other"
+    if exists:
+        other.write_bytes(b"theirs")
+    in_the_way(kind, files.partial(path), other)
+    files.write_json(path, {})
+    assert (path.read_bytes(), path.is_symlink()) == (b"{}\n", False)
+    assert (other.read_bytes() if exists else other.exists()) == (b"theirs" if exists else False)
+    assert {each.name for each in tmp_path.iterdir()} == {"value.json"} | ({"other"} if exists else set())
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "file"])
+@pytest.mark.parametrize("exists", [True, False])
+def test_what_lies_where_a_folder_is_built_is_removed_and_not_written_through(tmp_path, kind, exists):
+    target, other = tmp_path / "out", tmp_path / "other"
+    if exists:
+        write(other, {"theirs": b"1"})
+    for place in (files.partial(target), target):
+        in_the_way(kind, place, other)
+    with files.replaced(target) as building:
+        (building / "a").write_bytes(b"2")
+    assert (files.digests(target).keys(), target.is_symlink()) == ({"a"}, False)
+    assert (files.digests(other).keys() == {"theirs"}) is exists
+
+
+def test_a_folder_in_the_place_of_a_file_is_named_and_stays(tmp_path):
+    path = write(tmp_path / "value.json", {"a": b"1"})
+    with pytest.raises(UserError) as caught:
+        files.write_json(path, {})
+    assert str(caught.value) == f"{path} is a folder, but a file is to be written there: remove it"
+    assert files.digests(path).keys() == {"a"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_json_ends_with_a_newline_and_keeps_letters_as_they_are(tmp_path):
     path = tmp_path / "deep" / "value.json"
     files.write_json(path, {"city": "Flåm"})
@@ -88,10 +137,10 @@ def test_what_is_no_json_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_json_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_json_file_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
     path = tmp_path / "value.json"
     files.write_json(path, 1)
-    files.partial(path).symlink_to("/dev/full")
+    monkeypatch.setattr(files, "fresh", lambda _: Path("/dev/full"))
     with pytest.raises(OSError, match="No space left"):
         files.write_json(path, 2)
     assert files.read_json(path) == 1

@@ -277,7 +277,7 @@ def test_a_second_value_of_a_setting_is_not_overlooked(package):
     assert "genai_config.json is damaged" in refused(package)
 
 
-@pytest.mark.parametrize("model", [None, {}, {"context_length": 0}, {"context_length": 1.5}, []])
+@pytest.mark.parametrize("model", [None, {}, *({"context_length": length} for length in (0, 1.5, True)), []])
 def test_a_model_without_a_context_is_refused(package, model):
     files.write_json(package / "genai_config.json", {"model": model} if model is not None else {})
     list_files(package)
@@ -292,6 +292,20 @@ def test_no_config_names_a_class_to_import_or_a_vocabulary_elsewhere(package, na
     files.write_json(package / name, {key: "../../vocab"})
     list_files(package)
     assert refused(package).startswith(f"{package / name} sets {key}, which is not among")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("chat_template.jinja", "{{ messages }}\0{{ bos }}"),
+        ("tokenizer_config.json", json.dumps({"chat_template": "a\0"})),
+        ("tokenizer_config.json", json.dumps({"chat_template": [{"name": "default", "template": "a\0"}]})),
+    ],
+)
+def test_a_chat_template_that_the_runtime_would_cut_off_is_refused(package, name, text):
+    (package / name).write_text(text, encoding="utf-8")
+    list_files(package)
+    assert refused(package).startswith(f"{package / name} has the character U+0000, at which the runtime cuts")
 
 
 ADAPTER = {"template": "{prompt}{response}"}
@@ -328,6 +342,7 @@ def test_an_adapter_of_an_earlier_version_is_greedy_and_held_to_nothing(adapter)
         ({"generation": {"max_new_tokens": True}}, "max_new_tokens is True, but must be an integer from 1"),
         ({"generation": {"stop": ["a", ""]}}, "stop is ['a', ''], but must be a list of texts, none of them empty"),
         ({"generation": {"stop": "a"}}, "stop is 'a', but must be a list of texts"),
+        ({"template": "{prompt}\0{response}"}, "template has the character U+0000"),
         ({"response_schema": ["a"]}, "response_schema is no JSON Schema of an object"),
         ({"response_schema": {"enum": ["a" * 100_000]}}, "response_schema has 100014 characters, but may have 100000"),
     ],

@@ -6,7 +6,7 @@ import pytest
 from projects import ROOT
 
 from press.core.errors import UserError
-from press.params import checks, settings
+from press.params import checks, resolving, settings
 
 
 @pytest.fixture
@@ -25,13 +25,15 @@ def test_parameters_whose_files_are_there_pass(project):
 
 
 def test_a_gate_about_an_adapter_that_is_not_there_is_named():
-    params = settings.load(ROOT / "params.yaml")
-    checks.check_gates(params)
+    found = resolving.Resolved(ROOT / "params.yaml")
+    params = settings.validated(found)
+    checks.check_gates(params, found)
+    found.gates.append((("gates", "own", "days"), "hotel.onnx.adapter.valid >= 0.8"))
     with pytest.raises(UserError) as caught:
-        checks.check_gates(params.model_copy(update={"gates": [*params.gates, "hotel.onnx.adapter.valid >= 0.8"]}))
+        checks.check_gates(params, found)
     assert str(caught.value) == (
-        "params.yaml: gates: 'hotel.onnx.adapter.valid >= 0.8': hotel.onnx.adapter.valid is about 'hotel', but there "
-        "are only the adapters packing, travel, and bytes, general, package, tasks"
+        f"{ROOT / 'params.yaml'}: gates.own.days: 'hotel.onnx.adapter.valid >= 0.8': hotel.onnx.adapter.valid is about "
+        "'hotel', but there are only the adapters packing, travel, and bytes, general, package, tasks"
     )
 
 

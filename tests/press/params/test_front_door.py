@@ -8,7 +8,9 @@ made there (a default, a rounded number, a constant), a change of it would rerun
 import ast
 import json
 from collections.abc import Iterator
+from typing import Annotated, Literal, get_args, get_origin
 
+import annotated_types
 import pytest
 from parameters import PARAMS, changed, disguised, written
 from projects import ROOT
@@ -145,6 +147,28 @@ def test_no_key_has_a_default():
     assert len(list(fields())) > 80
     assert [name for name, field in fields() if not field.is_required()] == []
     assert {Release, Params, settings.Settings} <= set(blocks())
+
+
+def test_every_number_is_bounded():
+    """One of 25 digits would end in a traceback of whatever library gets it first."""
+
+    def numbers(kind: object, bounds: list) -> Iterator[list]:
+        if get_origin(kind) is Annotated:
+            inner, *own = get_args(kind)
+            yield from numbers(
+                inner, [*bounds, *(each for field in own for each in getattr(field, "metadata", [field]))]
+            )
+        elif kind in (int, float):
+            yield bounds
+        elif get_origin(kind) is not Literal:
+            for each in get_args(kind):
+                yield from numbers(each, bounds)
+
+    found = {name: bounds for name, field in fields() for bounds in numbers(field.annotation, field.metadata)}
+    assert len(found) > 30
+    for name, bounds in found.items():
+        assert {type(bound) for bound in bounds} & {annotated_types.Ge, annotated_types.Gt}, name
+        assert {type(bound) for bound in bounds} & {annotated_types.Le, annotated_types.Lt}, name
 
 
 def test_no_validator_comes_before_the_types():

@@ -65,7 +65,13 @@ def test_a_gate_for_every_adapter_is_one_for_each():
         (f"{'-' * 900}bytes.captured < 1", "has more than 200 parts: make several gates of it"),
         (f"bytes.captured{' + 1' * 200} < 1", "has more than 200 parts: make several gates of it"),
         (f"{'(' * 400}bytes.captured{')' * 400} < 1", "is not a comparison"),
-        (f"{'not ' * 200}bytes.captured < 1", "has more than 200 parts"),
+        # What Python takes, and does not count.
+        ("bytes.captured <= 1 # * 100", "no '#'"),
+        ("(bytes.captured\n<= 1)", "no '\\n'"),
+        ("bytes.captured <= 0x10", "no '0x10'"),
+        ("bytes.captured <= 1_000", "no '1_000'"),
+        ("bytes.captured <= metric_0", "no 'metric_0'"),
+        ("not bytes.captured < 1", "no 'not'"),
     ],
 )
 def test_what_is_no_gate_is_refused(gate, part):

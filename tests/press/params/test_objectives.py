@@ -29,29 +29,32 @@ def test_the_defaults_go_with_each_objective(objective):
     [
         (
             adapter("sft", {}, format="preference"),
-            "format is preference, but training.objective is sft: choose dpo, or another format",
+            "format is preference, but adapters.tone.training.objective is sft: choose dpo, or another format",
         ),
         (
             adapter("dpo", {}, format="messages"),
-            "format is messages, but training.objective is dpo, which learns from pairs of answers: choose preference "
-            "or null",
+            "format is messages, but adapters.tone.training.objective is dpo, which learns from pairs of answers: "
+            "choose preference or null",
         ),
         (
             adapter("dpo", {}, fields={"output": "answer"}),
-            "fields names 'output', but the format preference has only chosen, prompt, rejected, response, system, "
-            "tools",
+            "fields names 'output', but adapters.tone.training.objective is dpo, and the format preference has only "
+            "chosen, prompt, rejected, response, system, tools",
         ),
         (
             adapter("dpo", {"packing": True}),
-            "training.packing is true, but dpo compares two answers to one prompt: choose false",
+            "training.packing is true, but adapters.tone.training.objective is dpo, which compares two answers to one "
+            "prompt: choose false",
         ),
         (
             adapter("dpo", {"processes": 2}),
-            "training.processes is 2, but dpo trains in one process: choose 1",
+            "training.processes is 2, but adapters.tone.training.objective is dpo, which trains in one process: choose "
+            "1",
         ),
         (
             adapter("dpo", {"response_only": False}),
-            "training.response_only is false, but dpo compares answers alone: choose true",
+            "training.response_only is false, but adapters.tone.training.objective is dpo, which compares answers "
+            "alone: choose true",
         ),
     ],
 )

@@ -115,6 +115,10 @@ def test_parameters_that_were_never_committed_are_refused(repository):
         ("seed: [", "is not valid YAML at line 1, column 8: "),
         ("seed: 1\nseed: 2\n", "line 2: seed is there twice"),
         ("- seed\n", "must be a block of keys, those of params.yaml that it changes"),
+        ("false\n", "must be a block of keys, those of params.yaml that it changes"),
+        ("0\n", "must be a block of keys, those of params.yaml that it changes"),
+        ("''\n", "must be a block of keys, those of params.yaml that it changes"),
+        ("null: 1\n", "line 1: it has a key that is null"),
     ],
 )
 def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
@@ -127,6 +131,16 @@ def test_a_preset_that_is_no_yaml_mapping_is_refused(repository, text, reason):
 def test_committed_parameters_that_cannot_be_read_are_refused_in_a_sentence():
     with pytest.raises(UserError, match=r"^params\.yaml line 2: seed is there twice"):
         preset.edited("seed: 1\nseed: 2\n", {})
+
+
+@pytest.mark.integration
+def test_nothing_is_written_through_a_link(repository, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other") / "file"
+    other.write_text("theirs", encoding="utf-8")
+    Path(".params.yaml.partial").symlink_to(other)
+    lay("quick")
+    assert other.read_text(encoding="utf-8") == "theirs"
+    assert not Path("params.yaml").is_symlink()
 
 
 @pytest.mark.integration
@@ -144,7 +158,8 @@ def test_the_command_says_what_is_wrong_with_the_resulting_parameters(repository
 def test_the_project_s_parameters_are_valid_with_each_of_its_presets(repository, name):
     shutil.copytree(ROOT / "presets", "presets", dirs_exist_ok=True)
     values = lay(name)
-    checks.check_gates(settings.load())
+    found = resolving.Resolved()
+    checks.check_gates(settings.validated(found), found)
     own = yaml.safe_load(Path(f"presets/{name}.yaml").read_text(encoding="utf-8"))
     assert resolving.overlay(copy.deepcopy(values), own) == values
 
@@ -200,8 +215,8 @@ def test_a_preset_replaces_and_removes_adapters_targets_and_gates(repository):
         ),
         (
             "adapters: {packing: null}\n",
-            "params.yaml with the preset: gates: 'packing.fields.days >= 0.7': packing.fields.days is about 'packing', "
-            "but there are only the adapters travel",
+            "params.yaml with the preset: gates.own.days: 'packing.fields.days >= 0.7': packing.fields.days is about "
+            "'packing', but there are only the adapters travel",
         ),
         ("adapters: [travel]\n", "params.yaml with the preset: adapters is ['travel'], but must be a block of keys"),
         ("targets: null\n", "params.yaml with the preset: targets is null, but must be a block of keys"),

@@ -170,6 +170,20 @@ def test_the_blocks_are_those_of_the_types():
         ),
         ([("cpu: {}", "cpu:")], ["params.yaml: targets.cpu is null, but must be a block of keys"]),
         ([own("lora: null")], ["params.yaml: adapters.mine.lora is null, but must be a block of keys"]),
+        # what would take the place of a block, whose other keys would then be missing
+        (
+            [shared("lora: null, generation: 3"), own("lora: {rank: 2}, generation: {top_k: 1}")],
+            [
+                "params.yaml: every_adapter.generation is 3, but must be a block of keys",
+                "params.yaml: every_adapter.lora is null, but must be a block of keys",
+            ],
+        ),
+        ([("base: {}", "base: {package: null}")], ["params.yaml: base.package is null, but must be a block of keys"]),
+        # a key without a default is missing in params.yaml, whatever the defaults have around it
+        (
+            [("general: {data: data/general.jsonl}, ", "")],
+            ["params.yaml: evaluate.general.data is missing"],
+        ),
         # blocks
         ([("every_adapter: {}", "every_adapter: 3")], ["params.yaml: every_adapter is 3, but must be a block of keys"]),
         (
@@ -220,9 +234,35 @@ def test_a_default_that_is_wrong_is_told_with_its_file(tmp_path, monkeypatch):
 
 
 def test_a_gate_without_a_text_is_one_and_is_refused(tmp_path):
-    params = settings.load(written(tmp_path, ("gates: {}", 'gates: {own: {a: ""}}')))
-    with pytest.raises(UserError, match=r"^params\.yaml: gates: "):
-        checks.check_gates(params)
+    found = resolving.Resolved(written(tmp_path, ("gates: {}", 'gates: {own: {a: ""}}')))
+    with pytest.raises(UserError, match=r"params\.yaml: gates\.own\.a: '' is not a comparison"):
+        checks.check_gates(settings.validated(found), found)
+
+
+@pytest.mark.parametrize(
+    ("edits", "sentence"),
+    [
+        (
+            [shared("training: {objective: dpo, packing: true}")],
+            "every_adapter.training.packing is true, but every_adapter.training.objective is dpo, which compares two ",
+        ),
+        (
+            [shared("training: {packing: true}"), own("training: {objective: dpo}")],
+            "every_adapter.training.packing is true, but adapters.mine.training.objective is dpo, which compares two ",
+        ),
+        # What params.yaml does not say is a default.
+        (
+            [own("format: preference")],
+            "adapters.mine.format is preference, but adapters.mine.training.objective is sft: choose dpo, or another",
+        ),
+    ],
+)
+def test_what_does_not_go_with_an_objective_is_told_where_it_was_written(tmp_path, edits, sentence):
+    path = written(tmp_path, *edits)
+    found = resolving.Resolved(path)
+    with pytest.raises(UserError) as caught:
+        checks.check_objectives(settings.validated(found), found)
+    assert str(caught.value).startswith(f"{path}: {sentence}")
 
 
 def test_gates_come_as_sets_that_follow_the_adapters(tmp_path):

@@ -23,11 +23,18 @@ def on(device: str, provider: str) -> dict:
     return {("targets", "cpu", "device"): device, ("targets", "cpu", "provider"): provider}
 
 
+DATA_SET = {"id": "a/b", "revision": "0" * 40, "config": None, "split": "train", "data_files": []}
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
 FOLDER_NAME = "a folder name: up to 64 lower-case letters, digits, - and _"
 MISTAKES = [
     # unknown and missing keys
-    ({("sed",): 1}, f"sed is not a known key, only {KEYS}"),
+    ({("sed",): 1}, f"sed is not a known key, only {KEYS}: is seed meant?"),
+    ({("a\nb",): 1}, f"'a\\nb' is not a known key, only {KEYS}"),
+    (
+        {("quantize", "rows"): 1},
+        "quantize.rows is not a known key, only algorithm, bits, group_size, symmetric, mixed_precision, awq, "
+        "calibration: is calibration.rows meant?",
+    ),
     ({("base", "hub", "branch"): "main"}, "base.hub.branch is not a known key, only id, revision"),
     (
         {("quantize", "calibration", "file"): ""},
@@ -304,6 +311,34 @@ MISTAKES = [
         )
         for x in ("../a.csv", "/etc/passwd", "https://example.com/a.csv", "hf://datasets/a/b.csv", "~/a.csv")
     ),
+    *(
+        (
+            {("data_sets",): {"a": DATA_SET | {"data_files": [x]}}},
+            f"data_sets.a.data_files: it names {x!r}, but must name files whose names end with .jsonl, .ndjson, .json, "
+            ".csv, .tsv, .parquet, .arrow, .txt, or one of these and .gz or .xz",
+        )
+        for x in ("evil.py", "*", "", ".huggingface.yaml", "data.zip")
+    ),
+    (
+        {("data_sets",): {"a": DATA_SET | {"data_files": ["a\x1b.csv"]}}},
+        "data_sets.a.data_files: it names 'a\\x1b.csv', but can name only files in the data set's repository",
+    ),
+    *(
+        (
+            {("data_sets",): {"a": DATA_SET | {"config": x}}},
+            f"data_sets.a.config is {x!r}, but must be a configuration's name, without < > : / \\ | ? * and control "
+            "characters",
+        )
+        for x in ("", "../a", "a\nb", "a*")
+    ),
+    *(
+        (
+            {("data_sets",): {"a": DATA_SET | {"split": x}}},
+            f"data_sets.a.split is {x!r}, but must be a split's name, such as train, or parts of some, such as "
+            "train[:80%]+test",
+        )
+        for x in ("", "../a", "train\n", "train[", "train[:1](x)", "-a")
+    ),
     # formats
     (
         {("adapters", "travel", "format"): "chatml"},
@@ -395,6 +430,14 @@ MISTAKES = [
     (generation("max_new_tokens", None), "adapters.travel.generation.max_new_tokens is null, but must be an integer"),
     (generation("stop", [""]), "adapters.travel.generation.stop.0 is '', but must be text that is not empty"),
     (generation("stop", "."), "adapters.travel.generation.stop is '.', but must be a list"),
+    (
+        schema({"properties": {"a": {"maximum": float("inf")}}}),
+        "adapters.travel.response_schema.properties.a.maximum is inf, but must be a finite number",
+    ),
+    (
+        schema({"enum": [{3: 4}]}),
+        "adapters.travel.response_schema.enum.0 has the key 3, but a key must be text: put it in quotes",
+    ),
     (schema(["object"]), "adapters.travel.response_schema is ['object'], but must be a block of keys"),
 ]
 
@@ -404,6 +447,14 @@ MISTAKES = [
 )
 def test_a_mistake_gives_one_sentence_that_names_the_key_and_what_is_right(tmp_path, changes, sentence):
     assert complaint(changed(tmp_path, changes)) == sentence
+
+
+@pytest.mark.parametrize("split", ["train", "train[:80%]+test", "train[-10:](closest)", "all", "train.clean_100"])
+def test_a_split_may_be_parts_of_some(tmp_path, split):
+    params = settings.load(
+        changed(tmp_path, {("data_sets",): {"a": DATA_SET | {"config": "en-fr v1.0", "split": split}}})
+    )
+    assert params.data_sets["a"].split == split
 
 
 def test_each_mistake_has_a_line_of_its_own(tmp_path):

@@ -70,6 +70,19 @@ def test_a_process_that_dies_is_a_sentence():
         call(dies)
 
 
+def test_an_answer_that_breaks_off_is_a_sentence_and_the_next_one_comes(monkeypatch):
+    def breaks_off() -> None:
+        raise OSError("got end of file during message")
+
+    process = bounded.Process("the server")
+    first = process.call(os.getpid, seconds=60)
+    monkeypatch.setattr(process._connection, "recv", breaks_off)
+    with pytest.raises(UserError, match="the process that did was ended"):
+        process.call(os.getpid, seconds=60)
+    assert process.call(os.getpid, seconds=60) != first
+    process.end()
+
+
 def test_a_process_takes_several_calls_and_is_replaced_when_it_was_ended():
     process = bounded.Process("the server")
 

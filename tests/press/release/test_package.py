@@ -41,6 +41,8 @@ def test_what_is_there_is_refused(project, name):
         ("releases", "releases"),
         ("elsewhere/../models/x", "models"),
         ("packages/x/y", "packages"),
+        ("downloads/x", "downloads"),
+        ("prepared/x", "prepared"),
         ("reports/x", "reports"),
         ("inside/x", ".git"),
     ],

@@ -37,7 +37,7 @@ def test_no_stage_s_parameters_have_the_search(load):
             "search.objective: 'minimize {adapter}.onnx.adapter.loss'",
         ),
         ({"front": ["maximize {adapter}.ended.adapter"]}, "must be one figure, but {adapter} stands for each adapter"),
-        ({"gates": ["package.bytes"]}, "params.yaml: gates: 'package.bytes' must be one comparison"),
+        ({"gates": ["package.bytes"]}, "params.yaml: gates.own.gate-00: 'package.bytes' must be one comparison"),
         ({"trials": 0}, "search.trials is 0, but must be at least 1"),
         ({"budget": 3}, "search.budget is not a known key, only target"),
         ({"workers": 2, "front": ["maximize speed.decode"]}, "search.workers is 2, but must be 1 where speed counts"),

@@ -1,5 +1,6 @@
 """A data set of the Hugging Face hub, brought through the real clients from a server on loopback (hub_server.py)."""
 
+import errno
 import gzip
 import json
 import os
@@ -7,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import yaml
 from projects import ROOT, assert_sentence
@@ -148,6 +151,94 @@ def test_a_readme_that_names_files_elsewhere_is_refused(tmp_path, place):
     card.write_text(f"---\nconfigs:\n- config_name: a\n  data_files: '{place}'\n---\n", encoding="utf-8")
     with pytest.raises(UserError, match=rf"^{NAME} names '{place}' in its README.md, which is not a file of its own"):
         data_set.check_card(card, NAME)
+
+
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        (b"a: [", "while parsing a flow node"),
+        (b"configs: 3", "Expected configs to be a list"),
+        (b"configs: [3]", "argument of type 'int'"),
+        (b"configs: [{config_name: [a], data_files: a.csv}]", "unhashable type"),
+        (b"dataset_info: {features: [{name: a, dtype: nope}]}", "Feature type 'Nope' not found"),
+        (b"dataset_info: {splits: 3}", "'int' object is not iterable"),
+        (b"a: &a [1]\nconfigs: [*a, *a]", "it repeats blocks"),
+        (b"configs: &a [*a]", "it repeats blocks"),
+        (b"a: \xff", "'utf-8' codec"),
+        (b"!!python/name:os.system {}", "could not determine a constructor"),
+    ],
+)
+def test_a_damaged_readme_is_a_sentence(tmp_path, header, reason):
+    card = tmp_path / "README.md"
+    card.write_bytes(b"---\n" + header + b"\n---\n")
+    with pytest.raises(UserError) as caught:
+        data_set.check_card(card, NAME)
+    assert str(caught.value).startswith(f"{NAME} has a damaged README.md ({reason}")
+
+
+def parquet() -> bytes:
+    buffer = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(pyarrow.table({"prompt": [str(n) for n in range(5000)]}), buffer)
+    return buffer.getvalue().to_pybytes()
+
+
+def brought(folder: Path, patch: pytest.MonkeyPatch, files: dict[str, bytes]) -> None:
+    """Bring a data set that has these files."""
+    repository, out = folder / "brought", folder / "out"
+    for each in (repository, out):
+        each.mkdir()
+    for name, content in files.items():
+        (repository / name).write_bytes(content)
+    patch.setattr(data_set, "_files", lambda source: repository)
+    data_set.bring("a", schema.DataSet(id=NAME, revision=REVISION, config=None, split="train", data_files=[]), out)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.parquet", parquet()[:-50], "Parquet magic bytes not found"),
+        (
+            "a.parquet",
+            parquet()[:99] + b"\xff" * 99 + parquet()[198:],
+            "An error occurred while generating the dataset; ",
+        ),
+        ("a.jsonl.gz", gzip.compress(lines(OTHERS))[:-9], "Compressed file ended"),
+        ("a.jsonl.gz", b"hello", "Not a gzipped file"),
+        ("a.jsonl.xz", b"\xfd7zXZ\0" + b"1" * 99, "Corrupt input data"),
+        # By what it begins with, `datasets` takes it for an archive.
+        ("a.jsonl", b"PK\x03\x04" + b"1" * 99, "File is not a zip file"),
+        ("a.jsonl", b"", "a file is empty"),
+        ("a.jsonl", b'{"a": 1}\n{', "An error occurred while generating the dataset; JSON parse error"),
+        ("a.arrow", b"ARROW1\0\0" + b"1" * 99, "Not an Arrow file"),
+    ],
+)
+def test_a_damaged_file_is_a_sentence(tmp_path, monkeypatch, name, content, reason):
+    with pytest.raises(UserError) as caught:
+        brought(tmp_path, monkeypatch, {name: content})
+    expected = f"{NAME} at revision {REVISION} cannot be read as the rows that data_sets names ({reason}"
+    assert str(caught.value).startswith(expected)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_data_set_of_which_nothing_could_be_read_is_a_sentence(tmp_path, monkeypatch):
+    assert not "data.jsonl.zst".endswith(records.HUB_FILES)
+    with pytest.raises(UserError, match=r"has none of the files that data_sets\.a may name: they end with \.jsonl, "):
+        brought(tmp_path, monkeypatch, {"README.md": b"Pictures.\n"})
+
+
+def test_an_option_of_the_readme_that_is_of_another_type_is_a_sentence(tmp_path, monkeypatch):
+    card = b"---\nconfigs: [{config_name: a, data_files: a.jsonl, chunksize: x}]\n---\n"
+    with pytest.raises(UserError, match=r"cannot be read as the rows that data_sets names \(unsupported operand"):
+        brought(tmp_path, monkeypatch, {"README.md": card, "a.jsonl": lines(OTHERS)})
+
+
+def test_a_full_disk_is_none_of_the_data_set_s_faults(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("datasets.load_dataset", full)
+    with pytest.raises(OSError, match="No space left"):
+        brought(tmp_path, monkeypatch, {"a.jsonl": lines(OTHERS)})
 
 
 def test_files_may_be_named_in_place_of_a_configuration(tmp_path, repository, monkeypatch):

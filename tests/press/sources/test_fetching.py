@@ -151,6 +151,14 @@ def test_turns_that_would_never_end_are_refused(ends, sentence):
     assert str(caught.value).startswith(sentence)
 
 
+@pytest.mark.integration
+def test_a_chat_template_that_a_device_would_cut_off_is_refused(tmp_path):
+    checkpoint = built(tmp_path / "model")
+    (checkpoint / "chat_template.jinja").write_text("{{ messages }}\0{{ bos_token }}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"^the base model's chat template has the character U\+0000"):
+        fetching.check(checkpoint, trust=False)
+
+
 def with_code(folder: Path, **changes: str) -> dict:
     """Give a checkpoint Python code of its own; return its config as it was."""
     config = files.read_json(folder / "config.json") | changes

@@ -33,10 +33,12 @@ def test_a_random_model_loads_in_transformers_and_ends_turns(model):
     ("config", "reason"),
     [
         ({"model_type": "no-such-model"}, "Unrecognized model identifier: no-such-model."),
-        ({"hidden_size": "wide"}, "Field 'hidden_size' expected int, got str (value: 'wide')"),
+        ({"hidden_size": "wide"}, "hidden_size is 'wide', but it must be a whole number"),
         ({"hidden_size": 15}, "The hidden size (15) is not a multiple of the number of attention heads (2)."),
         ({"vocab_size": 10}, "Padding_idx must be within num_embeddings"),
-        ({"hidden_size": -16}, "negative dimension"),
+        ({"hidden_size": -16}, "hidden_size is -16, but it must be a whole number from 1 to 2147483647"),
+        ({"num_labels": 10**9}, "num_labels is 1000000000, but it must be a whole number from 1 to 100000"),
+        ({"rope_theta": 0}, "rope_theta is 0, but it must be a number above 0"),
     ],
 )
 def test_a_configuration_of_no_language_model_is_a_sentence(tmp_path, config, reason):

@@ -126,6 +126,14 @@ def test_a_data_set_too_small_to_split_is_refused(write):
     )
 
 
+def test_lines_that_are_too_long_are_why_nothing_is_left(write):
+    lines = [line(f"question {index}", "a" * 300) for index in range(40)]
+    assert complaint(write(lines, too_long="skip")) == (
+        "leaves 0 examples to train on and 0 held out, and 40 out, which are too long; both must be at least 1: add "
+        "lines or change max_seq_len or heldout"
+    )
+
+
 def lengths(result: preparation.Prepared) -> set[int]:
     return {len(example["input_ids"]) for example in result.train + result.heldout}
 
