@@ -33,6 +33,8 @@ from press.serve import answering, wire
 from press.serve.answering import Package
 from press.serve.api import Limits
 
+from .conftest import HERMES, with_template
+
 pytestmark = pytest.mark.integration
 QUESTION = "a week in Rome"
 DAYS = {"type": "object", "properties": {"days": {"enum": [3, 4]}}, "required": ["days"], "additionalProperties": False}
@@ -218,32 +220,17 @@ WEATHER = {
         "type": "object",
         "properties": {"city": {"$ref": "#/$defs/c"}},
         "required": ["city"],
+        "additionalProperties": False,
         "$defs": {"c": {"enum": ["Rome", "Bonn"]}},
     },
 }
 TOOLS = [{"type": "function", "function": each} for each in (WEATHER, {"name": "now"})]
-HERMES = """{% if tools %}<|im_start|>system
-{% for tool in tools %}{{ tool | tojson }}
-{% endfor %}<tool_call>{}<|im_end|>
-{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
-{{ message.content }}{% for call in message.tool_calls %}<tool_call>
-{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
-</tool_call>{% endfor %}<|im_end|>
-{% endfor %}<|im_start|>assistant
-"""
-
-
-def with_template(package: Path, tmp_path: Path, template: str) -> Path:
-    copy = changed(package, tmp_path)
-    (copy / "chat_template.jinja").write_text(template, encoding="utf-8")
-    list_files(copy)
-    return copy
 
 
 @pytest.fixture(scope="module")
-def calling(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def calling(calling_package: Path) -> Iterator[Served]:
     """A server whose base model's template has tools."""
-    served = Served(Package(with_template(package, tmp_path_factory.mktemp("calling"), HERMES)), Limits())
+    served = Served(Package(calling_package), Limits())
     yield served
     served.close()
 
@@ -294,7 +281,7 @@ def test_tools_and_what_came_of_them_are_in_the_prompt_as_the_template_has_them(
     [(None, {}), ("{{ tools | tojson }}", {}), ("<tool_call>{{ messages }}", {}), (HERMES, {"model": "travel"})],
 )
 def test_tools_are_refused_where_there_are_none(package, tmp_path, start, template, changes):
-    package = with_template(package, tmp_path, template) if template else package
+    package = with_template(package, tmp_path / "copy", template) if template else package
     client = start(Package(package)).client()
     with pytest.raises(openai.BadRequestError, match="has no tools") as refused:
         ask(client, **{"model": "base", **changes}, tools=TOOLS)
