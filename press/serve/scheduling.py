@@ -181,8 +181,8 @@ class Scheduler:
         return True
 
     def _leave(self, ticket: Ticket) -> None:
-        # What an answer holds is given back here, where it was taken. Whoever else still knows its turns would have them
-        # end with the next collection of garbage, in any thread, and while a lock is held that their end needs.
+        # What an answer holds is given back here, where it was taken. Others may still know its turns, which would end
+        # with some collection of garbage then, in any thread, and while a lock is held that their end needs.
         if isinstance(ticket.turns, Generator):
             ticket.turns.close()
         ticket.turns = iter(())
