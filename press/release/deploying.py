@@ -5,10 +5,11 @@ What may not be published may not be deployed either.
 
 from pathlib import Path
 
-from press.core import files
+from press.core import files, paths
 from press.core.errors import UserError
+from press.model import packaged
 from press.release import foundry, publishing, tarball
-from press.release.package import Package, check_own
+from press.release.package import check_own
 from press.release.settings import Release
 
 PLACES = ("azureml", "foundry", "tarball")
@@ -22,7 +23,7 @@ def deploy(release: Release, seconds: float, to: str, into: str) -> None:
     """
     folder = _folder(to, into)
     released = publishing.checked(release)
-    name = _name(release, released)
+    name = _name(release)
     match to:
         case "azureml":
             from press.release.endpoint import OnlineEndpoint
@@ -49,7 +50,8 @@ def undeploy(release: Release, seconds: float, to: str, into: str) -> None:
         OnlineEndpoint(release.publish.azureml, seconds).undeploy()
         print(f"the endpoint {release.publish.azureml.endpoint.name} is gone")
         return
-    name = _name(release, publishing.checked(release))
+    # Whatever is wrong with the release: then above all it has to go.
+    name = _name(release)
     found = foundry.path(folder, name) if to == "foundry" else tarball.path(folder, f"{name}-{release.publish.version}")
     if not (foundry.is_ours(found) if to == "foundry" else found.is_file()):
         raise UserError(f"{found} is not there, or is none that `make deploy TO={to}` wrote")
@@ -65,5 +67,6 @@ def _folder(to: str, into: str) -> Path:
     return Path(into)
 
 
-def _name(release: Release, released: Package) -> str:
-    return str(released.manifest.get("name") or release.publish.target)
+def _name(release: Release) -> str:
+    target = release.publish.target
+    return str(packaged.read_object(paths.RELEASES / target / paths.MANIFEST).get("name") or target)
