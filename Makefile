@@ -31,14 +31,16 @@ PACKAGE ?=
 SERVE ?=
 ENGINE ?=
 JOB ?=
+INTO ?=
 # Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
 # recipes get them as they stand, by the environment, and the programs that take them check them.
-GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE ENGINE JOB
+GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE \
+    ENGINE JOB INTO
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-tasks install-serve install-cluster repro logs ask serve look verify push pull release verify-package bom signing-key publish promote versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
+.PHONY: help install install-tasks install-serve install-cluster repro logs ask serve look verify push pull release verify-package bom signing-key publish promote deploy undeploy versions fetch-model report doctor check test test-unit test-emulated test-default-model bench bench-arithmetic bench-quantizers search lint lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +121,12 @@ publish: $(INSTALLED) ## push, and register the release as params.yaml says; DRY
 
 promote: $(INSTALLED) ## give STAGE=staging|prod to VERSION=...
 	python -m press.release promote --version="$$VERSION" --stage="$$STAGE"
+
+deploy: $(INSTALLED) ## serve the published release on TO=azureml, or put it into INTO=folder for TO=foundry|tarball
+	python -m press.release deploy --to="$$TO" --into="$$INTO"
+
+undeploy: $(INSTALLED) ## take away what `make deploy` made; TO and INTO as there
+	python -m press.release undeploy --to="$$TO" --into="$$INTO"
 
 versions: $(INSTALLED) ## list the published versions
 	@python -m press.release versions

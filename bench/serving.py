@@ -5,15 +5,21 @@
 The server is `python -m press.serve`, once with its turns and once with one answer after the other (`--at-once 1`). A
 client asks its questions one after the other, each of the next model, and reads streams. All of it shares this
 machine's processors with the server: compare within one run.
+
+`--llama GGUF --adapters models/adapters` measures llama.cpp on the same model's GGUF with the same adapters in the same
+run. Its server comes in no npm package; what stands for it is one process with a context for each model and a sequence
+for each client (bench/npm/llama_serving.mjs), without HTTP and without schemas, which the server here has to do.
 """
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +28,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import openai
+from tokenizers import Tokenizer
+
+from bench import lora_gguf
+from bench.runtime.contestants import NPM, install_llama
+from press.core import files
 
 QUESTIONS = ("a week in Rome", "three days of hiking", "how early at the airport", "a weekend by the sea")
 
@@ -99,6 +110,39 @@ async def measure(url: str, clients: int, requests: int, tokens: int) -> Measure
     return into
 
 
+def llama(gguf: Path, package: Path, adapters: Path, clients: int, requests: int, tokens: int) -> tuple[Measured, int]:
+    """Let clients ask llama.cpp the same questions; return what they saw, and the MiB that its process holds."""
+    config = files.read_json(package / "genai_config.json")["model"]["decoder"]
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
+    names = sorted(each.name for each in (package / "adapters").iterdir())
+    templates = ["<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}"]
+    templates += [files.read_json(package / "adapters" / name / "adapter.json")["template"] for name in names]
+
+    def prompt(template: str, question: str) -> list[int]:
+        before, _, _ = template.partition("{response}")
+        return tokenizer.encode(re.sub(r"{\w+}", lambda _: question, before)).ids
+
+    with tempfile.TemporaryDirectory() as scratch:
+        loras = [str(lora_gguf.write(adapters / name, heads, Path(scratch) / f"{name}.gguf")) for name in names]
+        options = {
+            "model": str(gguf),
+            "loras": [None, *loras],
+            "prompts": [[prompt(template, each) for each in QUESTIONS] for template in templates],
+            "clients": clients,
+            "requests": requests,
+            "tokens": tokens,
+            "threads": len(os.sched_getaffinity(0)),
+            "context": 256,
+        }
+        command = ["node", str(NPM / "llama_serving.mjs"), json.dumps(options)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(f"error: llama.cpp did not answer: {ended.stderr.strip()[-300:]}")
+    said = json.loads(ended.stdout)
+    return Measured(said["first"], said["between"], said["tokens"], said["seconds"]), said["memory"]
+
+
 def memory(process: int) -> int:
     """Return the MiB that a process holds in memory."""
     status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
@@ -112,8 +156,12 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16])
     parser.add_argument("--requests", type=int, default=4, help="of each client (default: 4)")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer at most (default: 32)")
+    parser.add_argument("--llama", type=Path, help="the model's GGUF, for llama.cpp beside it")
+    parser.add_argument("--adapters", type=Path, default=Path("models/adapters"), help="PEFT's, for llama.cpp")
     words = parser.parse_args()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    if words.llama:
+        install_llama()
     print("| clients | at once | tokens a second | first p50 | p99 | next p50 | p99, ms | memory, MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for clients in words.clients:
@@ -122,6 +170,10 @@ def main() -> None:
                 asyncio.run(measure(url, 1, 1, 4))
                 measured = asyncio.run(measure(url, clients, words.requests, words.tokens))
                 print(f"| {clients} | {at_once} | {measured.row()} | {memory(process)} |", flush=True)
+        if words.llama:
+            given = words.package, words.adapters, clients, words.requests, words.tokens
+            measured, held = llama(words.llama, *given)
+            print(f"| {clients} | llama.cpp | {measured.row()} | {held} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,9 @@ BLOBS = "pressstorage.blob.core.windows.net"
 # Of a workspace (azureml_workspace.py): Azure's resource manager, and the storage that Azurite gives.
 ARM = "management.azure.com"
 STORAGE = "devstoreaccount1.blob.core.windows.net"
-HOSTS = (LOGIN, DISCOVERY, DATA_PLANE, BLOBS, ARM, STORAGE)
+# Where an online endpoint is asked.
+SCORING = "olive-press.eastus.inference.ml.azure.com"
+HOSTS = (LOGIN, DISCOVERY, DATA_PLANE, BLOBS, ARM, STORAGE, SCORING)
 SECRET = "the secret that this server takes"
 
 
@@ -221,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"" if self.command == "HEAD" else content)
 
-    do_GET = do_HEAD = do_POST = do_PUT = answer  # noqa: N815 (names of the standard library)
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 (names of the standard library)
 
     def do_CONNECT(self) -> None:
         if (host := self.path.removesuffix(":443")) not in self.azure.ports:

@@ -11,6 +11,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from projects import ROOT
 
+from press.serve.__main__ import PACKAGE
+
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 # What the server imports by name.
@@ -59,21 +61,22 @@ def test_the_container_writes_nowhere_and_its_server_has_the_options_that_it_is_
     assert service["ports"][0].startswith("127.0.0.1:")
     assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).samefile(DEPLOY / "Dockerfile")
     (entry,) = re.findall(r"^ENTRYPOINT (.+)$", DOCKERFILE, re.MULTILINE)
-    _check_options(yaml.safe_load(entry))
+    # The package is named by the environment, so that another one can be where the words cannot be changed.
+    assert _check_options(yaml.safe_load(entry)) is None
+    assert f"{PACKAGE}=/package" in DOCKERFILE
 
 
 def test_the_units_server_has_the_options_that_it_is_given():
     unit = (DEPLOY / "olive-press.service").read_text(encoding="utf-8")
     (command,) = re.findall(r"^ExecStart=(.+)$", unit, re.MULTILINE)
-    _check_options(shlex.split(command))
+    assert _check_options(shlex.split(command)) == Path("/srv/olive-press")
     for setting in ("DynamicUser=yes", "NoNewPrivileges=yes", "ProtectSystem=strict"):
         assert setting in unit.splitlines()
 
 
-def _check_options(words: list[str]) -> None:
+def _check_options(words: list[str]) -> Path | None:
     from press.serve.__main__ import _parser
 
     place = words.index("press.serve")
     assert words[place - 1] == "-m"
-    parsed = _parser().parse_args(words[place + 1 :])
-    assert parsed.package in (Path("/package"), Path("/srv/olive-press"))
+    return _parser().parse_args(words[place + 1 :]).package

@@ -42,6 +42,8 @@ TAKEN = [
     ("fetch-model", "VERSION", "--version={}"),
     ("fetch-model", "STAGE", "--stage={}"),
     ("fetch-model", "TO", "--to={}"),
+    ("deploy", "TO", "--to={}"),
+    ("undeploy", "INTO", "--into={}"),
     ("report", "TARGET", "{}"),
     ("report", "SINCE", "--since={}"),
     ("test", "TESTS", None),

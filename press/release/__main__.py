@@ -1,4 +1,5 @@
-"""Make a release of a built package, check one, read its bill of materials; publish, promote, list and fetch versions.
+"""Make a release of a built package, check one, read its bill of materials; publish, promote, list and fetch
+versions; deploy one to where it runs.
 
     python -m press.release release                           (`make release`)
     python -m press.release check FOLDER                      (`make verify-package PACKAGE=FOLDER`)
@@ -8,6 +9,8 @@
     python -m press.release versions                          (`make versions`)
     python -m press.release fetch --version V --to FOLDER     (`make fetch-model VERSION=V TO=FOLDER`, or STAGE=S)
     python -m press.release fetch … --adapter NAME            (`make fetch-model … ADAPTER=NAME`)
+    python -m press.release deploy --to WHERE [--into FOLDER]    (`make deploy TO=WHERE INTO=FOLDER`)
+    python -m press.release undeploy --to WHERE [--into FOLDER]  (`make undeploy TO=WHERE INTO=FOLDER`)
 
 The blocks `publish` and `signing` of params.yaml say what, where, as which version, and who vouches for it.
 """
@@ -18,7 +21,7 @@ from pathlib import Path
 from press.core import cli, paths
 from press.model import packaged
 from press.params import reading
-from press.release import bom, bounded, bundle, publishing, registry, settings
+from press.release import bom, bounded, bundle, deploying, publishing, registry, settings
 
 SECONDS = 1800
 
@@ -45,6 +48,10 @@ def _words() -> argparse.Namespace:
     which.add_argument("--stage", default="", choices=registry.STAGES)
     verb.add_argument("--to", required=True, type=Path)
     verb.add_argument("--adapter", default="", help="bring this adapter alone, into a folder that has the rest")
+    for name, does in (("deploy", "let the release run somewhere"), ("undeploy", "take it away from there")):
+        verb = verbs.add_parser(name, help=does)
+        verb.add_argument("--to", required=True, choices=deploying.PLACES)
+        verb.add_argument("--into", default="", help="folder for foundry and tarball")
     return parser.parse_args()
 
 
@@ -71,6 +78,12 @@ def main(words: argparse.Namespace) -> None:
         case "promote":
             with publishing.alone():
                 publishing.promote(release, words.seconds, words.version, words.stage)
+        case "deploy":
+            with publishing.alone():
+                deploying.deploy(release, words.seconds, words.to, words.into)
+        case "undeploy":
+            with publishing.alone():
+                deploying.undeploy(release, words.seconds, words.to, words.into)
         case "versions":
             publishing.versions(release, words.seconds)
         case "fetch" if words.adapter:

@@ -66,10 +66,10 @@ class AzuremlRegistry(Registry):
             )
         self.params = params.model_copy(update=found)
         self.seconds = seconds
-        self._process = bounded.Process(f"Azure ML ({_where(self.params)})")
+        self._process = bounded.Process(f"Azure ML ({where(self.params)})")
 
     def describe(self, package: Package) -> str:
-        return f"the model {self.params.name}, version {self.params.version}, in {_where(self.params)}"
+        return f"the model {self.params.name}, version {self.params.version}, in {where(self.params)}"
 
     def versions(self) -> list[Version]:
         return self._ask(_listed)
@@ -103,10 +103,10 @@ class AzuremlRegistry(Registry):
         :param held: names the content that the version was registered with
         :param came: the SHA-256 of each file that is there
         """
-        name, version, where = self.params.name, self.params.version, _where(self.params)
+        name, version, place = self.params.name, self.params.version, where(self.params)
         if held != _content(package.digests):
             raise UserError(
-                f"{name} {version} is another release of the same package, and not whole in {where}: publish that one "
+                f"{name} {version} is another release of the same package, and not whole in {place}: publish that one "
                 "again, or raise publish.azureml.version in params.yaml and commit it"
             )
         wrong = _differing(package.digests, came)
@@ -118,7 +118,7 @@ class AzuremlRegistry(Registry):
             self._ask(_remove, version, foreign)
         wrong = _differing(package.digests, self._downloaded())
         if wrong:
-            raise UserError(f"{wrong[0]} is another file in {where} than here: run `make publish` again")
+            raise UserError(f"{wrong[0]} is another file in {place} than here: run `make publish` again")
 
     def _downloaded(self) -> dict[str, str]:
         """Download the version; return the SHA-256 of each of its files."""
@@ -143,12 +143,12 @@ def _differing(sent: dict[str, str], came: dict[str, str]) -> list[str]:
     return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
 
 
-def _where(params: Azureml) -> str:
+def where(params: Azureml) -> str:
     return f"the workspace {params.workspace} of {params.resource_group}"
 
 
 def _listed(params: Azureml) -> list[Version]:
-    with _workspace(params) as client:
+    with workspace(params) as client:
         models = _models(client, params)
         holders = _holders(models)
         return [
@@ -173,7 +173,7 @@ def _register(
     from azure.core.exceptions import HttpResponseError
 
     path = f"azureml://datastores/{DATASTORE}/paths/{place}"
-    with _workspace(params) as client:
+    with workspace(params) as client:
         _upload(client, DATASTORE, place, folder, names)
         words = {"name": params.name, "version": params.version, "type": AssetTypes.CUSTOM_MODEL}
         try:
@@ -189,7 +189,7 @@ def _register(
 
 
 def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
-    with _workspace(params) as client:
+    with workspace(params) as client:
         model = client.models.get(params.name, version)
         if not tags.items() <= _tags(model).items():
             model.tags = {**_tags(model), **tags}
@@ -199,7 +199,7 @@ def _tag(params: Azureml, version: str, tags: dict[str, str]) -> None:
 def _promote(params: Azureml, version: str, stage: str) -> None:
     for _ in range(PROMOTIONS):
         began = time.monotonic()
-        with _workspace(params) as client:
+        with workspace(params) as client:
             models = _models(client, params)
         if _holders(models).get(stage) == version:
             return
@@ -211,7 +211,7 @@ def _promote(params: Azureml, version: str, stage: str) -> None:
 
 
 def _download(params: Azureml, version: str, folder: Path) -> None:
-    with _workspace(params) as client, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+    with workspace(params) as client, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         client.models.download(params.name, version, download_path=scratch)
         found = Path(scratch) / params.name / _place(client, params, version)["folder"].rpartition("/")[2]
         found.mkdir(parents=True, exist_ok=True)
@@ -220,20 +220,20 @@ def _download(params: Azureml, version: str, folder: Path) -> None:
 
 def _held(params: Azureml, version: str) -> str:
     """Return what names the content that a version was registered with."""
-    with _workspace(params) as client:
+    with workspace(params) as client:
         return PurePosixPath(_place(client, params, version)["folder"]).parent.name
 
 
 def _upload_again(params: Azureml, version: str, folder: Path, names: list[str]) -> None:
     """Upload files of a version once more."""
-    with _workspace(params) as client:
+    with workspace(params) as client:
         place = _place(client, params, version)
         _upload(client, place["datastore"], place["folder"], folder, names)
 
 
 def _remove(params: Azureml, version: str, names: list[str]) -> None:
     """Remove files from the place of a version."""
-    with _workspace(params) as client:
+    with workspace(params) as client:
         place = _place(client, params, version)
         with _container(client, place["datastore"]) as container:
             for name in names:
@@ -314,7 +314,7 @@ def _place(client: "MLClient", params: Azureml, version: str) -> re.Match:
 
 
 @contextmanager
-def _workspace(params: Azureml) -> Iterator["MLClient"]:
+def workspace(params: Azureml) -> Iterator["MLClient"]:
     """Yield a client of the workspace, and turn its errors into sentences."""
     from azure.ai.ml import MLClient
     from azure.core.exceptions import AzureError, ResourceNotFoundError
@@ -325,8 +325,8 @@ def _workspace(params: Azureml) -> Iterator["MLClient"]:
         yield MLClient(login, *words, enable_telemetry=False, **limits)
     except ResourceNotFoundError as error:
         raise UserError(
-            f"{_where(params)} or what it should hold does not exist ({azure.first_line(error)}): mend "
+            f"{where(params)} or what it should hold does not exist ({azure.first_line(error)}): mend "
             "publish.azureml in params.yaml, or publish again"
         ) from error
     except AzureError as error:
-        raise UserError(azure.sentence(error, "use", "used", _where(params))) from error
+        raise UserError(azure.sentence(error, "use", "used", where(params))) from error

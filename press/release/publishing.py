@@ -20,10 +20,10 @@ def alone() -> AbstractContextManager:
     return locks.alone(LOCK, "another process is publishing from this folder: wait for it")
 
 
-def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
-    """Check the release, push all outputs, register the release; each step may be repeated.
+def checked(release: Release) -> Package:
+    """Return the release that params.yaml names, if nothing keeps it from being given to others.
 
-    :raises UserError: with what keeps it from being published
+    :raises UserError: with what does
     """
     spec = release.publish
     folder = paths.RELEASES / spec.target
@@ -34,7 +34,16 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     built = package.load(paths.PACKAGES / spec.target)
     measured.check_gates(spec.target)
     licences.check(built.manifest["inputs"], release.licences)
-    released = bundle.check_released(built, spec.target, release)
+    return bundle.check_released(built, spec.target, release)
+
+
+def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
+    """Check the release, push all outputs, register the release; each step may be repeated.
+
+    :raises UserError: with what keeps it from being published
+    """
+    spec, released = release.publish, checked(release)
+    folder = paths.RELEASES / spec.target
     place = _registry(release, seconds)
     there = next((each for each in place.versions() if each.version == spec.version), None)
     if there and there.digest != released.digest:

@@ -18,11 +18,17 @@ OCI_REGISTRY = r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?)?$"
 LONGEST_TAG = 128
 PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 OCI_REPOSITORY = rf"^({PART}(/{PART})*)?$"
+# https://learn.microsoft.com/azure/machine-learning/reference-yaml-endpoint-online
+ENDPOINT_NAME = r"^[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]$"
+# By its content; empty until it is named.
+IMAGE = r"^([\w.:/-]+@sha256:[0-9a-f]{64})?$"
 PATTERNS = {
     **schema.PATTERNS,
     OCI_REGISTRY: "a host's name, such as ghcr.io or registry.example.com:5000",
     OCI_REPOSITORY: "a repository's name in lower case, such as owner/olive-press",
     SEMVER: "a version such as 1.2.3",
+    ENDPOINT_NAME: "3 to 32 letters, digits and -, a letter first",
+    IMAGE: "an image by its digest, such as press.azurecr.io/olive-press-serve@sha256:... with 64 digits",
     AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
 }
 
@@ -33,12 +39,22 @@ class Git(Block):
     remote: str
 
 
+class Endpoint(Block):
+    """Where `make deploy TO=azureml` lets a version be served."""
+
+    name: Annotated[str, Field(pattern=ENDPOINT_NAME)]
+    image: Annotated[str, Field(pattern=IMAGE)]
+    instance_type: str
+    instances: Annotated[int, Field(ge=1, le=100)]
+
+
 class Azureml(Block):
     name: Annotated[str, Field(pattern=AZUREML_NAME)]
     version: Annotated[str, Field(pattern=AZUREML_NAME)]
     subscription: str
     resource_group: str
     workspace: str
+    endpoint: Endpoint
 
 
 class Oci(Block):

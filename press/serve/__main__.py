@@ -19,6 +19,8 @@ from press.core.errors import UserError
 
 INSTALL = "make install-serve"
 KEY, ADMIN_KEY = "OLIVE_PRESS_API_KEY", "OLIVE_PRESS_ADMIN_KEY"
+# For a container, whose words are fixed.
+PACKAGE, GATEWAY = "OLIVE_PRESS_PACKAGE", "OLIVE_PRESS_BEHIND_GATEWAY"
 SHORTEST_KEY = 16
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
@@ -86,10 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     whole = _positive
     whole.__name__ = "positive integer"
-    parser.add_argument("package", type=Path, help="folder of a package or a release")
+    parser.add_argument("package", type=Path, nargs="?", help=f"folder of a package or a release (default: ${PACKAGE})")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8000, help="(default: 8000; 0 for any that is free)")
     parser.add_argument("--api-key-file", type=Path, help=f"file with an API key on each line (default: ${KEY})")
+    gateway = f"who reaches the server may ask: a gateway before it checks who does (or ${GATEWAY}=1)"
+    parser.add_argument("--behind-gateway", action="store_true", help=gateway)
     parser.add_argument("--adapters", type=Path, help="folder of folders from which an admin may load adapters")
     parser.add_argument("--admin-key-file", type=Path, help=f"file with an admin's key on each line (${ADMIN_KEY})")
     parser.add_argument("--at-once", type=whole, default=4, help="answers that take turns (default: 4)")
@@ -110,13 +114,17 @@ def serve() -> None:
             f"--queue is {words.queue}, --keep {words.keep} and --port {words.port}: give 0 or more, 0 or more, and 0 "
             "to 65535"
         )
+    folder = words.package or Path(os.environ.get(PACKAGE, ""))
+    if folder == Path():
+        raise UserError(f"there is no package to serve: name its folder, or set {PACKAGE}")
     found = keys(words.api_key_file, KEY, "--api-key-file")
     admin = admin_keys(words, found)
     local = is_loopback(words.host)
-    if not local and not found:
+    guarded = words.behind_gateway or os.environ.get(GATEWAY) == "1"
+    if not local and not found and not guarded:
         raise UserError(
             f"--host {words.host} can be reached from elsewhere, and there is no API key: set {KEY} or --api-key-file, "
-            "or leave --host out"
+            "leave --host out, or say --behind-gateway if a gateway checks who asks"
         )
     try:
         import uvicorn
@@ -127,7 +135,7 @@ def serve() -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: run `{INSTALL}`") from error
     observing.to_stderr()
-    package = Package(words.package, words.threads, words.context, words.keep, words.adapters)
+    package = Package(folder, words.threads, words.context, words.keep, words.adapters)
     limits = Limits(
         words.at_once,
         words.queue,

@@ -4,24 +4,26 @@ import json
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnxruntime_genai as og
 
 from press.core import paths
 from press.core.errors import UserError
-from press.data import tokens
 from press.model import packaged
-from press.serve import adapters, wire
+from press.serve import adapters, chances, tools, wire
 from press.serve.adapters import Named, Shelf
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
+from press.serve.chances import Chance
 from press.serve.errors import RefusedError
 from press.serve.generators import Generators
+from press.serve.prompts import Prompts, special_tokens
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
@@ -51,10 +53,13 @@ class Answer:
     schema: str | None
     most: int
     seed: int | None
+    # How many of the likeliest tokens are told beside each one; None if nothing is told of them.
+    tops: int | None = None
     written: int = 0
     # Tokens of the prompt that were read for an earlier answer.
     reused: int = 0
     finish_reason: Literal["stop", "length"] = "stop"
+    chances: list[Chance] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -101,10 +106,11 @@ class Package:
         self._rewinds = kept > 0 and not static and "sliding_window" not in decoder and not whole
         self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
-        self._control, self._start = _special_tokens(folder / "tokenizer.json")
+        special = special_tokens(folder / "tokenizer.json")
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
         self._model = self._load(folder)
         self._tokenizer = og.Tokenizer(self._model)
+        self._prompts = Prompts(self._tokenizer, self._templates, *special)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
         self._named = {name: self._adapter(name) for name in self._names()}
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -174,10 +180,9 @@ class Package:
 
     def check_schema(self, request: wire.ChatRequest) -> None:
         """Refuse a request whose own schema answers cannot be held to; a client may wait for that."""
-        schema = request.own_schema()
-        if schema is None:
+        text = request.checked_schema()
+        if text is None:
             return
-        text = wire.checked(schema)
         with self._lock:
             if text in self._known:
                 self._known.move_to_end(text)
@@ -186,7 +191,7 @@ class Package:
             self._schemas.compile(text)
         except ApartError as error:
             raise RefusedError(
-                f"answers cannot be held to the schema ({error})", param="response_format", code="invalid_schema"
+                f"answers cannot be held to the schema ({error})", param=request.schema_param, code="invalid_schema"
             ) from error
         with self._lock:
             self._known[text] = None
@@ -202,7 +207,7 @@ class Package:
         if named is None and request.model not in (self.name, BARE):
             raise unknown(request.model)
         settings = _changed(named.manifest["generation"] if named else self._bare, request)
-        prompt = self._prompt(request.messages, named)
+        prompt = self._prompts.of(request, named)
         if len(prompt) >= self.context:
             raise RefusedError(
                 f"the prompt has {len(prompt)} tokens, but prompt and answer together may have {self.context}",
@@ -210,7 +215,7 @@ class Package:
                 code="context_length_exceeded",
             )
         most = min(settings["max_new_tokens"], self.context - len(prompt))
-        return Answer(prompt, named, settings, _schema(request, named), most, request.seed)
+        return Answer(prompt, named, settings, _schema(request, named), most, request.seed, request.tops())
 
     def turns(self, answer: Answer) -> Iterator[str]:
         """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text."""
@@ -227,12 +232,19 @@ class Package:
 
     def _written(self, answer: Answer, generator: og.Generator) -> Iterator[str]:
         stream = self._tokenizer.create_stream()
-        token = None
+        token, length = None, 0
         while answer.written < answer.most and not generator.is_done():
+            # Which change when the next token is chosen among them.
+            logits = None if answer.tops is None else np.array(generator.get_logits())
             generator.generate_next_token()
             token = int(generator.get_next_tokens()[0])
             answer.written += 1
-            yield stream.decode(token)
+            if logits is not None:
+                told = chances.of(logits, token, answer.tops or 0, lambda each: self._tokenizer.decode([each]))
+                answer.chances.append(Chance(length, told))
+            piece = stream.decode(token)
+            length += len(piece)
+            yield piece
         answer.finish_reason = "stop" if token in self._ends else "length"
 
     def _key(self, answer: Answer) -> Key | None:
@@ -303,39 +315,6 @@ class Package:
         except RuntimeError as error:
             raise UserError(f"the model in {folder} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
 
-    def _prompt(self, messages: Sequence[wire.Message], named: Named | None) -> list[int]:
-        escapes = named is not None and named.manifest.get("control_tokens") == "escape"
-        for place, message in enumerate(messages):
-            text = message.text()
-            self._check(self._escaped(text) if escapes else text, f"messages.{place}.content")
-        if named:
-            said = _said(messages) if named.converses else [_question(messages, "an adapter")]
-            return self._encoded(named.prompt(*(self._escaped(text) if escapes else text for text in said)))
-        try:
-            text = self._templates.apply([message.turn() for message in messages])
-        except ApartError as error:
-            raise RefusedError(f"the model's chat template does not take that ({error})", param="messages") from error
-        if text is None:
-            # It continues a text, which begins as it does in training; the runtime's tokenizer begins it with nothing.
-            return [*self._start, *self._encoded(_question(messages, "a model without a chat template"))]
-        return self._encoded(text)
-
-    def _escaped(self, text: str) -> str:
-        return tokens.escaped(text, self._control.values())
-
-    def _check(self, text: str, param: str) -> None:
-        """Refuse a text that the model would read as something else than what stands there."""
-        if "\0" in text:
-            raise RefusedError(f"{param} has the character U+0000, which would cut it off", param=param)
-        for token in self._encoded(text):
-            if token in self._control:
-                raise RefusedError(
-                    f"{param} has {self._control[token]!r}, which the model would read as a control token", param=param
-                )
-
-    def _encoded(self, text: str) -> list[int]:
-        return [int(token) for token in self._tokenizer.encode(text)]
-
 
 def unknown(model: str) -> RefusedError:
     """Return the refusal of a model that is not there."""
@@ -346,38 +325,9 @@ def unknown(model: str) -> RefusedError:
 
 def _schema(request: wire.ChatRequest, named: Named | None) -> str | None:
     """Return the schema that an answer is held to: the request's, or the adapter's where it says nothing."""
-    if request.response_format is None:
-        return named.schema if named else None
-    own = request.own_schema()
-    return None if own is None else wire.checked(own)
-
-
-def _question(messages: Sequence[wire.Message], who: str) -> str:
-    if len(messages) != 1 or messages[0].role != "user":
-        raise RefusedError(
-            f"{who} answers single questions: send one message, of the role user",
-            param="messages",
-            code="one_question",
-        )
-    return messages[0].text()
-
-
-def _said(messages: Sequence[wire.Message]) -> list[str]:
-    """Return what is said in a conversation with an adapter, whose template has the system's turn already."""
-    if any(message.role != ("user", "assistant")[place % 2] for place, message in enumerate(messages)):
-        raise RefusedError(
-            "an adapter answers conversations as it was trained on them: send messages of the roles user and assistant "
-            "in turns, and none of the system",
-            param="messages",
-            code="turns",
-        )
-    if len(messages) % 2 == 0:
-        raise RefusedError(
-            "the last message is the assistant's, which there is nothing to answer of: send the user's next one",
-            param="messages",
-            code="turns",
-        )
-    return [message.text() for message in messages]
+    if named and request.response_format is None:
+        return named.schema
+    return request.checked_schema()
 
 
 def _bare_settings(search: Mapping[str, Any], path: Path) -> dict:
@@ -401,18 +351,6 @@ def _changed(settings: Mapping[str, Any], request: wire.ChatRequest) -> dict:
         "max_new_tokens": request.most(),
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    return {**settings, **chosen, "stop": [*settings["stop"], *request.stops()]}
-
-
-def _special_tokens(path: Path) -> tuple[dict[int, str], list[int]]:
-    """Return the ids and texts of a tokenizer's control tokens, and the ids of what it begins a text with."""
-    try:
-        tokenizer = packaged.read_object(path)
-        control = {token["id"]: token["content"] for token in tokenizer["added_tokens"] if token["special"]}
-        processor = tokenizer.get("post_processor") or {}
-        for each in processor.get("processors", [processor]):
-            if each.get("type") == "TemplateProcessing" and "SpecialToken" in each["single"][0]:
-                return control, each["special_tokens"][each["single"][0]["SpecialToken"]["id"]]["ids"]
-    except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise UserError(f"{packaged.shown(path)} is damaged: {packaged.AGAIN}") from error
-    return control, []
+    # What is to be one call ends with it.
+    one = [tools.CLOSE] if request.functions() and not request.parallel_tool_calls else []
+    return {**settings, **chosen, "stop": [*settings["stop"], *request.stops(), *one]}

@@ -7,6 +7,7 @@ client's schema must not keep the others' conversations waiting.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from press.core import apart
 from press.core.apart import ApartError
@@ -26,22 +27,23 @@ class Apart(apart.Apart):
         super().__init__(_answering, str(package), seconds=seconds)
         self.start()
 
-    def apply(self, messages: list[dict[str, str]]) -> str | None:
+    def apply(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]]) -> str | None:
         """Return the text that the model is given for a conversation, or None if there is no template.
 
+        :param tools: what the model may call
         :raises ApartError: if the template refuses the conversation, crashes or takes too long
         """
-        return self(TEMPLATE, json.dumps(messages))
+        return self(TEMPLATE, json.dumps(messages), json.dumps(tools) if tools else None)
 
     def compile(self, schema: str) -> None:
         """Try to compile a schema.
 
         :raises ApartError: if answers cannot be held to it, or that cannot be told in time
         """
-        self(SCHEMA, schema)
+        self(SCHEMA, schema, None)
 
 
-def _answering(package: str) -> Callable[[str, str], str | None]:
+def _answering(package: str) -> Callable[[str, str, str | None], str | None]:
     """Return what answers each question, in the process."""
     import onnxruntime_genai as og
 
@@ -52,7 +54,7 @@ def _answering(package: str) -> Callable[[str, str], str | None]:
     except RuntimeError as error:
         raise ApartError(line(error)) from error
 
-    def answer(what: str, data: str) -> str | None:
+    def answer(what: str, data: str, tools: str | None) -> str | None:
         if what == SCHEMA:
             try:
                 reason = packaged.schema_complaint(Path(package), json.loads(data))
@@ -62,7 +64,9 @@ def _answering(package: str) -> Callable[[str, str], str | None]:
                 raise ApartError(line(reason))
             return None
         try:
-            return tokenizer.apply_chat_template(data, add_generation_prompt=True)
+            # The library takes no None for what is not there.
+            given = {"tools": tools} if tools else {}
+            return tokenizer.apply_chat_template(data, add_generation_prompt=True, **given)
         # The latter where the template's text is no UTF-8.
         except (RuntimeError, UnicodeDecodeError) as error:
             if str(error).startswith(NO_TEMPLATE):

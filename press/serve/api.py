@@ -19,9 +19,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from press.serve import answering, page, wire
+from press.serve import answering, page, replies, wire
 from press.serve.adapters import Named
 from press.serve.answering import Answer, Package
+from press.serve.conversation import Part
 from press.serve.errors import BusyError, FailedError, LateError, RefusedError
 from press.serve.observing import FIELDS, RECORD, Metrics, Observed, Record
 from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 REFERENCE = "#/components/schemas/{model}"
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": wire.Error, "description": what}
+    status: {"model": replies.Error, "description": what}
     for status, what in {
         400: "The request is wrong, or the model cannot be asked that",
         401: "The API key is missing or wrong",
@@ -134,8 +135,8 @@ class Api:
 
     def _for_clients(self) -> APIRouter:
         router = APIRouter(prefix="/v1", dependencies=self._admitted(self._limits.keys), responses=REFUSALS)
-        router.add_api_route("/models", self._models, response_model=wire.ModelList, summary="All models")
-        router.add_api_route("/models/{model:path}", self._model, response_model=wire.ModelCard, summary="One model")
+        router.add_api_route("/models", self._models, response_model=replies.ModelList, summary="All models")
+        router.add_api_route("/models/{model:path}", self._model, response_model=replies.ModelCard, summary="One model")
         data = {"type": "string", "description": "A chunk of the answer, and [DONE] at the end"}
         event = {"type": "object", "description": "An event", "properties": {"data": data}, "required": ["data"]}
         stream = {STREAM: {"schema": event}}
@@ -143,7 +144,7 @@ class Api:
             "/chat/completions",
             self._complete,
             methods=["POST"],
-            response_model=wire.Completion,
+            response_model=replies.Completion,
             responses={200: {"content": stream}},
             openapi_extra=_body_of(wire.ChatRequest),
             summary="Answer a conversation",
@@ -168,12 +169,12 @@ class Api:
     def _for_admins(self) -> APIRouter:
         admitted = self._admitted(self._limits.admin_keys)
         router = APIRouter(prefix="/v1/adapters", dependencies=admitted, responses=REFUSALS)
-        router.add_api_route("", self._adapters, response_model=wire.AdapterList, summary="All adapters")
+        router.add_api_route("", self._adapters, response_model=replies.AdapterList, summary="All adapters")
         router.add_api_route(
             "",
             self._load_adapter,
             methods=["POST"],
-            response_model=wire.AdapterCard,
+            response_model=replies.AdapterCard,
             openapi_extra=_body_of(wire.AdapterRequest),
             summary="Load an adapter, or another version of it",
         )
@@ -181,7 +182,7 @@ class Api:
             "/{name:path}",
             self._unload_adapter,
             methods=["DELETE"],
-            response_model=wire.Unloaded,
+            response_model=replies.Unloaded,
             summary="Unload an adapter",
         )
         return router
@@ -200,22 +201,22 @@ class Api:
     async def _page(self) -> Response:
         return Response(self._metrics.page(), media_type=CONTENT_TYPE_LATEST)
 
-    async def _models(self) -> wire.ModelList:
-        return wire.ModelList(data=[self._card(name) for name in self._package.models])
+    async def _models(self) -> replies.ModelList:
+        return replies.ModelList(data=[self._card(name) for name in self._package.models])
 
-    async def _model(self, model: str) -> wire.ModelCard:
+    async def _model(self, model: str) -> replies.ModelCard:
         if model not in self._package.models:
             raise answering.unknown(model)
         return self._card(model)
 
-    def _card(self, name: str) -> wire.ModelCard:
-        return wire.ModelCard(id=name, created=self._created, owned_by="olive-press")
+    def _card(self, name: str) -> replies.ModelCard:
+        return replies.ModelCard(id=name, created=self._created, owned_by="olive-press")
 
-    async def _adapters(self) -> wire.AdapterList:
+    async def _adapters(self) -> replies.AdapterList:
         found = self._package.adapters
-        return wire.AdapterList(data=[_adapter_card(name, named) for name, named in found.items()])
+        return replies.AdapterList(data=[_adapter_card(name, named) for name, named in found.items()])
 
-    async def _load_adapter(self, request: Request) -> wire.AdapterCard:
+    async def _load_adapter(self, request: Request) -> replies.AdapterCard:
         asked = wire.parse(await self._body(request), wire.AdapterRequest)
         # Beside the conversations, as compiling a schema is; one after the other.
         load = asyncio.get_running_loop().run_in_executor(
@@ -225,10 +226,10 @@ class Api:
         logger.info("adapter loaded", extra={FIELDS: {"adapter": asked.name, "folder": named.folder}})
         return _adapter_card(asked.name, named)
 
-    async def _unload_adapter(self, name: str) -> wire.Unloaded:
+    async def _unload_adapter(self, name: str) -> replies.Unloaded:
         self._package.unload_adapter(name)
         logger.info("adapter unloaded", extra={FIELDS: {"adapter": name}})
-        return wire.Unloaded(id=name)
+        return replies.Unloaded(id=name)
 
     async def _complete(self, request: Request) -> Response:
         record: Record = request.scope[RECORD]
@@ -293,14 +294,14 @@ async def _within(deadline: float, seconds: float, work: Coroutine[Any, Any, Ans
         raise LateError(seconds) from error
 
 
-def _adapter_card(name: str, named: Named) -> wire.AdapterCard:
+def _adapter_card(name: str, named: Named) -> replies.AdapterCard:
     manifest = named.manifest
-    return wire.AdapterCard(
+    return replies.AdapterCard(
         id=name, folder=named.folder, file_sha256=manifest.get("file_sha256"), base_sha256=manifest["base_sha256"]
     )
 
 
-def _body_of(kind: type[wire.Part]) -> dict[str, Any]:
+def _body_of(kind: type[Part]) -> dict[str, Any]:
     """Return the description of a body that is read here, and not by the framework."""
     schema = {"$ref": REFERENCE.format(model=kind.__name__)}
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -9,7 +9,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 logger = logging.getLogger(__name__)
 
@@ -181,7 +181,10 @@ class Scheduler:
         return True
 
     def _leave(self, ticket: Ticket) -> None:
-        # What an answer holds in memory is given back here, where it was taken.
+        # What an answer holds is given back here, where it was taken. Others may still know its turns, which would end
+        # with some collection of garbage then, in any thread, and while a lock is held that their end needs.
+        if isinstance(ticket.turns, Generator):
+            ticket.turns.close()
         ticket.turns = iter(())
         with self._changed:
             self._inside.discard(ticket)

@@ -7,31 +7,21 @@ stands for a parameter that is not given.
 import json
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ValidationError,
-    model_validator,
-)
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from press.data import strict_json
 from press.model import packaged
+from press.serve import tools
+from press.serve.conversation import LONGEST, TOOLS, ChosenTool, Function, Message, Part, Tool
 from press.serve.errors import RefusedError
 
 MESSAGES = 1000
 STOPS = 16
-# The names of roles and models, and of stop texts.
-LONGEST = 200
+TOPS = 20
 # Without other words, JSON is written as most of it is; llguidance would take any number of blanks between two tokens.
 OPTIONS = "x-guidance"
 # What an adapter, or its folder, may be called: no path, and nothing that a path or a log reads otherwise.
 NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}"
-NULL = {"type": "null"}
 WRITTEN = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
@@ -47,49 +37,6 @@ def _of(*kinds: type) -> BeforeValidator:
 
 
 Off = Annotated[Literal[False], _of(bool)]
-
-
-class Part(BaseModel):
-    """A part of a request."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
-
-    @model_validator(mode="before")
-    @classmethod
-    def _given(cls, value: Any) -> Any:
-        return {name: each for name, each in value.items() if each is not None} if isinstance(value, dict) else value
-
-    @classmethod
-    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        found = handler(core_schema)
-        described = handler.resolve_ref_schema(found)
-        for name, each in described.get("properties", {}).items():
-            if name not in described.get("required", []) and NULL not in each.get("anyOf", []):
-                described["properties"][name] = {"anyOf": [each, NULL]}
-        return found
-
-
-class TextPart(Part):
-    """A part of a message."""
-
-    type: Literal["text"]
-    text: str
-
-
-class Message(Part):
-    """A turn of a conversation; `developer` is another word for `system`."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
-    name: Annotated[str, Field(max_length=LONGEST, description="has no effect")] = ""
-
-    def text(self) -> str:
-        """Return what the turn says."""
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-
-    def turn(self) -> dict[str, str]:
-        """Return the turn as chat templates take it."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.text()}
 
 
 class NamedSchema(Part):
@@ -127,6 +74,7 @@ class StreamOptions(Part):
     include_obfuscation: Off = False
 
 
+Choice = Literal["none", "auto", "required"] | ChosenTool
 QUESTION = {"role": "user", "content": "a week in Rome"}
 EXAMPLE: dict[str, Any] = {"model": "base", "messages": [QUESTION], "max_tokens": 16}
 
@@ -149,9 +97,13 @@ class ChatRequest(Part):
     seed: Annotated[int | None, Field(ge=-(2**63), lt=2**63)] = None
     stop: str | Annotated[list[Annotated[str, Field(min_length=1, max_length=LONGEST)]], Field(max_length=STOPS)] = []
     response_format: Annotated[FreeText | AnyObject | OfSchema | None, Field(discriminator="type")] = None
+    tools: Annotated[list[Tool], Field(min_length=1, max_length=TOOLS)] | None = None
+    tool_choice: Annotated[Choice, Field(validate_default=True)] = "auto"
+    parallel_tool_calls: Annotated[bool, Field(description="a call that must be made is one")] = True
+    logprobs: bool = False
+    top_logprobs: Annotated[int | None, Field(ge=0, le=TOPS)] = None
     # What has one value here, so that clients which always send it are answered.
     n: Annotated[Literal[1], _of(int, float)] = 1
-    logprobs: Off = False
     presence_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] = 0.0
     store: Off = False
@@ -168,8 +120,67 @@ class ChatRequest(Part):
         """Return the texts that end the answer."""
         return [each for each in ([self.stop] if isinstance(self.stop, str) else self.stop) if each]
 
+    @field_validator("tools")
+    @classmethod
+    def _names_are_different(cls, tools: list[Tool] | None) -> list[Tool] | None:
+        names = [tool.function.name for tool in tools or []]
+        if len(set(names)) < len(names):
+            raise ValueError("two functions have the same name")
+        return tools
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _goes_with_tools(cls, choice: Choice, info: ValidationInfo) -> Choice:
+        functions = [tool.function for tool in info.data.get("tools") or []]
+        if isinstance(choice, ChosenTool) and choice.function.name not in [each.name for each in functions]:
+            raise ValueError("it names none of the tools")
+        if choice == "required" and not functions:
+            raise ValueError("there are no tools")
+        if not functions or choice == "none":
+            return choice
+        if isinstance(info.data.get("response_format"), AnyObject | OfSchema):
+            raise ValueError("tools and a response_format other than text do not go together")
+        if choice == "auto" and any(each.strict for each in functions):
+            raise ValueError("strict holds where a call is a must: required or a function here, or strict is false")
+        return choice
+
+    @field_validator("logprobs")
+    @classmethod
+    def _is_of_a_text(cls, wanted: bool, info: ValidationInfo) -> bool:
+        if wanted and info.data.get("tools") and info.data.get("tool_choice") != "none":
+            raise ValueError("there are none of calls of tools")
+        return wanted
+
+    @field_validator("top_logprobs")
+    @classmethod
+    def _has_logprobs(cls, number: int | None, info: ValidationInfo) -> int | None:
+        if number is not None and not info.data.get("logprobs"):
+            raise ValueError("it needs logprobs")
+        return number
+
+    def tops(self) -> int | None:
+        """Return how many of the likeliest tokens are told beside each one, or None if nothing is told of them."""
+        return (self.top_logprobs or 0) if self.logprobs else None
+
+    def offered(self) -> list[Tool]:
+        """Return the tools that the model is told of."""
+        return [] if self.tool_choice == "none" else self.tools or []
+
+    def functions(self) -> list[Function]:
+        """Return the functions that the model may call, or has to call one of."""
+        functions = [tool.function for tool in self.offered()]
+        if isinstance(self.tool_choice, ChosenTool):
+            return [each for each in functions if each.name == self.tool_choice.function.name]
+        return functions
+
+    def must_call(self) -> bool:
+        """Whether the answer has to be a call."""
+        return self.tool_choice == "required" or isinstance(self.tool_choice, ChosenTool)
+
     def own_schema(self) -> dict | None:
         """Return the schema that the request itself brings for the answer."""
+        if self.must_call():
+            return {OPTIONS: WRITTEN, **tools.calls_schema({each.name: each.parameters for each in self.functions()})}
         match self.response_format:
             case AnyObject():
                 return {OPTIONS: WRITTEN, "type": "object"}
@@ -177,91 +188,18 @@ class ChatRequest(Part):
                 return {OPTIONS: WRITTEN, **named.schema_}
         return None
 
+    def checked_schema(self) -> str | None:
+        """Return the request's own schema as text.
 
-class PromptDetails(BaseModel):
-    """Tokens of the prompt that were read for an earlier answer."""
+        :raises RefusedError: if it is too long, or would not hold answers to all of it
+        """
+        schema = self.own_schema()
+        return None if schema is None else checked(schema, self.schema_param)
 
-    cached_tokens: int
-
-
-class Usage(BaseModel):
-    """Tokens that were read and written."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-    prompt_tokens_details: PromptDetails
-
-
-class Said(BaseModel):
-    """The whole answer."""
-
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class Choice(BaseModel):
-    """The answer, and how it ended: by itself, or as it had all tokens that it may have."""
-
-    index: Literal[0] = 0
-    message: Said
-    logprobs: None = None
-    finish_reason: Literal["stop", "length"]
-
-
-class Completion(BaseModel):
-    """An answer."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-
-
-class Delta(BaseModel):
-    """What comes to an answer."""
-
-    role: Literal["assistant"] | None = None
-    content: str | None = None
-
-
-class ChunkChoice(BaseModel):
-    """What comes to an answer, and in the end how it ended."""
-
-    index: Literal[0] = 0
-    delta: Delta
-    logprobs: None = None
-    finish_reason: Literal["stop", "length"] | None = None
-
-
-class Chunk(BaseModel):
-    """An event of a stream."""
-
-    id: str
-    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-    created: int
-    model: str
-    choices: list[ChunkChoice]
-    usage: Usage | None = None
-
-
-class ModelCard(BaseModel):
-    """What `model` may name."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-
-
-class ModelList(BaseModel):
-    """All that `model` may name."""
-
-    object: Literal["list"] = "list"
-    data: list[ModelCard]
+    @property
+    def schema_param(self) -> str:
+        """Where the request's own schema is."""
+        return "tools" if self.must_call() else "response_format"
 
 
 class AdapterRequest(Part):
@@ -271,46 +209,6 @@ class AdapterRequest(Part):
     folder: Annotated[
         str, Field(pattern=f"^({NAME})?$", description="its folder among the operator's; that of its name by default")
     ] = ""
-
-
-class AdapterCard(BaseModel):
-    """An adapter that is loaded."""
-
-    id: str
-    object: Literal["adapter"] = "adapter"
-    folder: Annotated[str | None, Field(description="among the operator's; null for one of the package")]
-    file_sha256: str | None
-    base_sha256: str
-
-
-class AdapterList(BaseModel):
-    """All adapters that are loaded."""
-
-    object: Literal["list"] = "list"
-    data: list[AdapterCard]
-
-
-class Unloaded(BaseModel):
-    """An adapter that is loaded no more."""
-
-    id: str
-    object: Literal["adapter.deleted"] = "adapter.deleted"
-    deleted: Literal[True] = True
-
-
-class ErrorDetail(BaseModel):
-    """What is wrong."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class Error(BaseModel):
-    """Why a request is not answered."""
-
-    error: ErrorDetail
 
 
 Asked = TypeVar("Asked", bound=Part)
@@ -341,17 +239,18 @@ def _refusal(error: ValidationError) -> RefusedError:
     return RefusedError(f"{param or 'the body'}: {first['msg']}", param=param, code="invalid_value")
 
 
-def checked(schema: dict) -> str:
+def checked(schema: dict, param: str = "response_format") -> str:
     """Return a client's schema as text.
 
+    :param param: where the request has it
     :raises RefusedError: if it is too long, or would not hold answers to all of it
     """
     text = json.dumps(schema)
     if len(text) > packaged.LONGEST_SCHEMA:
         raise RefusedError(
-            f"the schema has {len(text)} characters, but may have {packaged.LONGEST_SCHEMA}", param="response_format"
+            f"the schema has {len(text)} characters, but may have {packaged.LONGEST_SCHEMA}", param=param
         )
     options = schema.get(OPTIONS)
     if not isinstance(options, dict) or options.get("lenient"):
-        raise RefusedError(f"{OPTIONS} is not what llguidance takes, or lenient", param="response_format")
+        raise RefusedError(f"{OPTIONS} is not what llguidance takes, or lenient", param=param)
     return text

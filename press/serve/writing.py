@@ -11,11 +11,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from press.serve import wire
+from press.serve import replies, tools, wire
 from press.serve.answering import Answer
 from press.serve.errors import FailedError, LateError, RefusedError
 from press.serve.observing import Metrics, Record
 from press.serve.scheduling import Heard, Ticket
+from press.serve.tools import Call
 
 DONE = "data: [DONE]\n\n"
 STREAM = "text/event-stream"
@@ -46,6 +47,10 @@ class Writing:
         self._turns = turns
         self._metrics = metrics
         self._seconds = seconds
+        names = [each.name for each in asked.functions()]
+        self._reader = tools.Reader(names, begun=asked.must_call())
+        # Characters of the answer that were sent, and tokens that were told of.
+        self._sent = self._told = 0
         self._counted = 0
         self._about: dict[str, Any] = {
             "id": f"chatcmpl-{uuid.uuid4().hex}",
@@ -55,32 +60,42 @@ class Writing:
 
     async def whole(self, deadline: float) -> Response:
         """Return the whole answer as one response."""
-        pieces = []
+        text, calls = [], []
         try:
-            async for piece in self._pieces(deadline):
-                pieces.append(piece)
+            async for part in self._parts(deadline):
+                text += [part] if isinstance(part, str) else []
+                calls += [] if isinstance(part, str) else [part]
         finally:
             self.stop()
-        said = wire.Said(content="".join(pieces))
-        choice = wire.Choice(message=said, finish_reason=self._answer.finish_reason)
-        completion = wire.Completion(**self._about, choices=[choice], usage=self._usage())
+        content = "".join(text)
+        said = replies.Said(
+            content=None if calls and not text else content,
+            tool_calls=[_called(call) for call in calls] or None,
+        )
+        choice = replies.Choice(message=said, logprobs=self._logprobs(content), finish_reason=self._finish_reason())
+        completion = replies.Completion(**self._about, choices=[choice], usage=self._usage())
         return JSONResponse(completion.model_dump())
 
     async def events(self, deadline: float) -> AsyncIterator[str]:
         """Yield the events of the answer's stream; the last one says what broke it, if anything did."""
-        yield self._event(wire.Delta(role="assistant", content=""))
+        yield self._event(replies.Delta(role="assistant", content=""))
         try:
-            async for piece in self._pieces(deadline):
-                if piece:
-                    yield self._event(wire.Delta(content=piece))
+            calls = 0
+            async for part in self._parts(deadline):
+                if isinstance(part, str):
+                    yield self._event(replies.Delta(content=part), logprobs=self._logprobs(part))
+                else:
+                    coming = replies.ComingToolCall(index=calls, **_called(part).model_dump())
+                    yield self._event(replies.Delta(tool_calls=[coming]))
+                    calls += 1
         except RefusedError as error:
             yield f"data: {json.dumps(error.body())}\n\n"
             return
         finally:
             self.stop()
-        yield self._event(wire.Delta(), self._answer.finish_reason)
+        yield self._event(replies.Delta(), self._finish_reason())
         if self._asked.stream_options.include_usage:
-            yield _data(wire.Chunk(**self._about, choices=[], usage=self._usage()))
+            yield _data(replies.Chunk(**self._about, choices=[], usage=self._usage()))
         yield DONE
 
     def stop(self, why: str = "") -> None:
@@ -97,6 +112,23 @@ class Writing:
         if self._answer.written > self._counted:
             self._counted = self._answer.written
             self._metrics.token(self._record)
+
+    def _finish_reason(self) -> replies.Finish:
+        how = self._answer.finish_reason
+        return "tool_calls" if self._reader.called and how == "stop" else how
+
+    async def _parts(self, deadline: float) -> AsyncIterator[str | Call]:
+        """Yield the text of the answer, and its calls of tools."""
+        if not self._asked.functions():
+            async for piece in self._pieces(deadline):
+                if piece:
+                    yield piece
+            return
+        async for piece in self._pieces(deadline):
+            for part in self._reader.feed(piece):
+                yield part
+        for part in self._reader.end():
+            yield part
 
     async def _pieces(self, deadline: float) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
@@ -125,16 +157,27 @@ class Writing:
                 return
             yield what
 
-    def _event(self, delta: wire.Delta, finish_reason: Any = None) -> str:
-        return _data(wire.Chunk(**self._about, choices=[wire.ChunkChoice(delta=delta, finish_reason=finish_reason)]))
+    def _logprobs(self, text: str) -> replies.Logprobs | None:
+        """Return what is told of the tokens that begin in the answer's next text, and not before it."""
+        if self._asked.tops() is None:
+            return None
+        self._sent += len(text)
+        chances = self._answer.chances
+        last = next((place for place, each in enumerate(chances) if each.start >= self._sent), len(chances))
+        first, self._told = self._told, last
+        return replies.Logprobs(content=[each.told for each in chances[first:last]])
 
-    def _usage(self) -> wire.Usage:
+    def _event(self, delta: replies.Delta, finish_reason: Any = None, logprobs: replies.Logprobs | None = None) -> str:
+        choice = replies.ChunkChoice(delta=delta, logprobs=logprobs, finish_reason=finish_reason)
+        return _data(replies.Chunk(**self._about, choices=[choice]))
+
+    def _usage(self) -> replies.Usage:
         read, written = len(self._answer.prompt), self._answer.written
-        return wire.Usage(
+        return replies.Usage(
             prompt_tokens=read,
             completion_tokens=written,
             total_tokens=read + written,
-            prompt_tokens_details=wire.PromptDetails(cached_tokens=self._answer.reused),
+            prompt_tokens_details=replies.PromptDetails(cached_tokens=self._answer.reused),
         )
 
 
@@ -185,7 +228,11 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any], stop: Ca
         stop("")
 
 
-def _data(chunk: wire.Chunk) -> str:
+def _called(call: Call) -> replies.ToolCall:
+    return replies.ToolCall(id=call.id, function=replies.Called(name=call.name, arguments=call.arguments))
+
+
+def _data(chunk: replies.Chunk) -> str:
     # A chunk without usage has none; a choice that goes on has `null` for how it ended.
     found = chunk.model_dump(exclude=None if chunk.usage else {"usage"})
     for choice in found["choices"]:

@@ -15,6 +15,7 @@ from .azurite import ACCOUNT, CONTAINER, KEY, Azurite
 
 SUBSCRIPTION, GROUP, WORKSPACE = "11111111-1111-1111-1111-111111111111", "press-group", "press-workspace"
 STORE = "workspaceblobstore"
+SCORING, ENDPOINT_KEY = server.SCORING, "the endpoint's key"
 ID = (
     f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}"
     f"/providers/Microsoft.MachineLearningServices/workspaces/{WORKSPACE}"
@@ -69,8 +70,86 @@ def secrets(azure: "AzureWorkspace", request: Request) -> Reply:
     return Reply(body={"secretsType": "AccountKey", "key": KEY})
 
 
+def endpoint(azure: "AzureWorkspace", request: Request) -> Reply:
+    name = request.found["endpoint"]
+    return Reply(body=azure.endpoints[name]) if name in azure.endpoints else missing(f"The endpoint {name}")
+
+
+def put_endpoint(azure: "AzureWorkspace", request: Request) -> Reply:
+    name, asked = request.found["endpoint"], json.loads(request.body)
+    traffic = asked["properties"].get("traffic") or {}
+    if wrong := traffic.keys() - azure.deployments.keys():
+        return Reply(400, {"error": {"code": "UserError", "message": f"no deployment {min(wrong)}"}})
+    uri = f"https://{SCORING}/v1/chat/completions"
+    made = {**asked["properties"], "traffic": traffic, "scoringUri": uri, "provisioningState": "Succeeded"}
+    resource = {**asked, "id": f"{ID}/onlineEndpoints/{name}", "name": name, "properties": {"properties": {}, **made}}
+    azure.endpoints[name] = resource
+    azure.traffic.append(dict(traffic))
+    return Reply(201, resource)
+
+
+def delete_endpoint(azure: "AzureWorkspace", request: Request) -> Reply:
+    del azure.endpoints[request.found["endpoint"]]
+    azure.deployments.clear()
+    return Reply(200)
+
+
+def keys(azure: "AzureWorkspace", request: Request) -> Reply:
+    return Reply(body={"primaryKey": ENDPOINT_KEY, "secondaryKey": "other"})
+
+
+def deployments(azure: "AzureWorkspace", request: Request) -> Reply:
+    return Reply(body={"value": list(azure.deployments.values())})
+
+
+def deployment(azure: "AzureWorkspace", request: Request) -> Reply:
+    colour = request.found["deployment"]
+    return Reply(body=azure.deployments[colour]) if colour in azure.deployments else missing(f"The deployment {colour}")
+
+
+def put_deployment(azure: "AzureWorkspace", request: Request) -> Reply:
+    colour, asked = request.found["deployment"], json.loads(request.body)
+    identifier = f"{ID}/onlineEndpoints/{request.found['endpoint']}/deployments/{colour}"
+    made = {"properties": {}, "scaleSettings": {"scaleType": "Default"}, **asked["properties"]}
+    made["provisioningState"] = "Succeeded"
+    azure.deployments[colour] = {**asked, "id": identifier, "name": colour, "properties": made}
+    return Reply(201, azure.deployments[colour])
+
+
+def delete_deployment(azure: "AzureWorkspace", request: Request) -> Reply:
+    azure.deployments.pop(request.found["deployment"], None)
+    return Reply(200)
+
+
+def put_environment(azure: "AzureWorkspace", request: Request) -> Reply:
+    name, version = request.found["name"], request.found["version"]
+    identifier = f"{ID}/environments/{name}/versions/{version}"
+    azure.environments.append(json.loads(request.body)["properties"])
+    return Reply(201, {"id": identifier, "name": version, "properties": azure.environments[-1]})
+
+
+def scored(azure: "AzureWorkspace", request: Request) -> Reply:
+    """Answer for the server that a deployment would run."""
+    if request.headers["Authorization"] != f"Bearer {ENDPOINT_KEY}":
+        return Reply(401)
+    azure.asked.append(request.headers["azureml-model-deployment"])
+    return Reply(body={"object": "chat.completion", "choices": [{"message": {"content": "hi"}}]})
+
+
 HERE = rf"{server.ARM}{ID}"
+ENDPOINT = rf"{HERE}/onlineEndpoints/(?P<endpoint>[^/]+)"
+DEPLOYMENT = rf"{ENDPOINT}/deployments/(?P<deployment>[^/]+)"
 ROUTES = (
+    Route("GET", ENDPOINT, endpoint),
+    Route("PUT", ENDPOINT, put_endpoint),
+    Route("DELETE", ENDPOINT, delete_endpoint),
+    Route("POST", rf"{ENDPOINT}/listKeys", keys),
+    Route("GET", rf"{ENDPOINT}/deployments", deployments),
+    Route("GET", DEPLOYMENT, deployment),
+    Route("PUT", DEPLOYMENT, put_deployment),
+    Route("DELETE", DEPLOYMENT, delete_deployment),
+    Route("PUT", rf"{HERE}/environments/{server.VERSION}", put_environment),
+    Route("POST", rf"{SCORING}/v1/chat/completions", scored),
     Route("GET", HERE, workspace),
     Route("GET", rf"{HERE}/models/(?P<name>[^/]+)/versions", versions),
     Route("GET", rf"{HERE}/models/{server.VERSION}", version),
@@ -89,6 +168,12 @@ class AzureWorkspace(AzureMl):
     def __init__(self, scratch: Path) -> None:
         super().__init__(scratch)
         self.versions: dict[tuple[str, str], dict] = {}
+        # Of online endpoints: those there are, what each is told of its traffic, and which deployments were asked.
+        self.endpoints: dict[str, dict] = {}
+        self.deployments: dict[str, dict] = {}
+        self.environments: list[dict] = []
+        self.traffic: list[dict[str, int]] = []
+        self.asked: list[str] = []
         self.storage = Azurite(scratch / "azurite", certificate=self.certificate)
         self.ports[server.STORAGE] = self.storage.port
         self._ports = dict(self.ports)
@@ -106,6 +191,8 @@ class AzureWorkspace(AzureMl):
         """Hold that and nothing else, all servers running and no fault in them."""
         self.faults.clear()
         self.unexpected.clear()
+        for held in (self.endpoints, self.deployments, self.environments, self.traffic, self.asked):
+            held.clear()
         self.ports.update(self._ports)
         self.storage.go_on()
         blobs, versions = state

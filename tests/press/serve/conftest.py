@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,16 @@ from serving import Served, list_files
 
 from press.core import files
 
+# A chat template with tools, shorter than Qwen's and Hermes', as a token of the tiny model is a letter.
+HERMES = """{% if tools %}<|im_start|>system
+{% for tool in tools %}{{ tool | tojson }}
+{% endfor %}<tool_call>{}<|im_end|>
+{% endif %}{% for message in messages %}<|im_start|>{{ message.role }}
+{{ message.content }}{% for call in message.tool_calls %}<tool_call>
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+</tool_call>{% endfor %}<|im_end|>
+{% endfor %}<|im_start|>assistant
+"""
 TEMPLATE = "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}<|im_end|>"
 
 
@@ -41,6 +52,20 @@ def package(tiny_quantized: Path, tmp_path_factory: pytest.TempPathFactory) -> P
         list_files(made)
 
     return once(tmp_path_factory, "served_package", build) / "package"
+
+
+def with_template(package: Path, copy: Path, template: str) -> Path:
+    """Return a copy of a package whose base model has another chat template."""
+    shutil.copytree(package, copy)
+    (copy / "chat_template.jinja").write_text(template, encoding="utf-8")
+    list_files(copy)
+    return copy
+
+
+@pytest.fixture(scope="session")
+def calling_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package with a chat template that has tools."""
+    return with_template(package, tmp_path_factory.mktemp("calling") / "package", HERMES)
 
 
 @pytest.fixture

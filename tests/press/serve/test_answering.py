@@ -33,6 +33,8 @@ from press.serve import answering, wire
 from press.serve.answering import Package
 from press.serve.api import Limits
 
+from .conftest import HERMES, with_template
+
 pytestmark = pytest.mark.integration
 QUESTION = "a week in Rome"
 DAYS = {"type": "object", "properties": {"days": {"enum": [3, 4]}}, "required": ["days"], "additionalProperties": False}
@@ -208,6 +210,119 @@ def test_a_model_without_a_chat_template_continues_a_text(package, tmp_path, sta
     assert ask(client, "base").usage.prompt_tokens == len(QUESTION)
     with pytest.raises(openai.BadRequestError, match="without a chat template answers single questions"):
         client.chat.completions.create(model="base", messages=[{"role": "user", "content": "a"}] * 2)
+
+
+# Short, as a token of this model is a letter.
+WEATHER = {
+    "name": "weather",
+    "description": "It rains",
+    "parameters": {
+        "type": "object",
+        "properties": {"city": {"$ref": "#/$defs/c"}},
+        "required": ["city"],
+        "additionalProperties": False,
+        "$defs": {"c": {"enum": ["Rome", "Bonn"]}},
+    },
+}
+TOOLS = [{"type": "function", "function": each} for each in (WEATHER, {"name": "now"})]
+
+
+@pytest.fixture(scope="module")
+def calling(calling_package: Path) -> Iterator[Served]:
+    """A server whose base model's template has tools."""
+    served = Served(Package(calling_package), Limits())
+    yield served
+    served.close()
+
+
+@pytest.mark.parametrize(
+    ("choice", "names"),
+    [("required", ["weather", "now"]), ({"type": "function", "function": {"name": "weather"}}, ["weather"])],
+)
+def test_a_call_that_must_be_made_is_one_and_satisfies_the_functions_schema(calling, choice, names):
+    asked = {"tools": TOOLS, "tool_choice": choice, "max_tokens": 120, "temperature": 1.5}
+    for seed in range(3):
+        (whole,) = ask(calling.client(), "base", seed=seed, **asked).choices
+        assert whole.finish_reason == "tool_calls", whole
+        (call,) = whole.message.tool_calls
+        assert call.function.name in names
+        if call.function.name == "weather":
+            assert json.loads(call.function.arguments)["city"] in ("Rome", "Bonn")
+        chunks = list(ask(calling.client(), "base", seed=seed, stream=True, **asked))
+        (delta,) = [each for chunk in chunks for each in chunk.choices[0].delta.tool_calls or []]
+        assert (delta.index, delta.function.model_dump()) == (0, call.function.model_dump())
+    cut = ask(calling.client(), "base", **{**asked, "max_tokens": 3}).choices[0]
+    assert (cut.finish_reason, cut.message.tool_calls) == ("length", None)
+
+
+def test_tools_and_what_came_of_them_are_in_the_prompt_as_the_template_has_them(calling):
+    package = calling.package
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}
+    turns = [
+        {"role": "user", "content": QUESTION},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "sunny"},
+    ]
+
+    def prompt(**changes: object) -> str:
+        body = json.dumps({"model": "base", "messages": turns, **changes}).encode()
+        return package._tokenizer.decode(package._prompts.of(wire.parse(body, wire.ChatRequest), None))
+
+    told = prompt(tools=TOOLS)
+    assert json.dumps(WEATHER) in told
+    assert '"name": "weather", "arguments": {"city": "Rome"}' in told
+    assert "sunny" in told
+    assert prompt(tools=TOOLS, tool_choice="required") == told + "<tool_call>\n"
+    assert "It rains" not in prompt(tools=TOOLS, tool_choice="none")
+
+
+@pytest.mark.parametrize(
+    ("template", "changes"),
+    [(None, {}), ("{{ tools | tojson }}", {}), ("<tool_call>{{ messages }}", {}), (HERMES, {"model": "travel"})],
+)
+def test_tools_are_refused_where_there_are_none(package, tmp_path, start, template, changes):
+    package = with_template(package, tmp_path / "copy", template) if template else package
+    client = start(Package(package)).client()
+    with pytest.raises(openai.BadRequestError, match="has no tools") as refused:
+        ask(client, **{"model": "base", **changes}, tools=TOOLS)
+    assert (refused.value.param, refused.value.code) == ("tools", "unsupported_parameter")
+    if not changes:
+        turn = {"role": "tool", "tool_call_id": "1", "content": "sunny"}
+        with pytest.raises(openai.BadRequestError, match="has no tools"):
+            client.chat.completions.create(model="base", messages=[turn])
+        assert answer(client, "base", tools=TOOLS, tool_choice="none") == answer(client, "base")
+
+
+@pytest.mark.parametrize(
+    ("function", "why"),
+    [
+        ({"name": "weather", "description": "<|im_end|>"}, "tools has .*control token"),
+        ({"name": "weather", "parameters": {"type": "object", "propertyNames": {"pattern": "a"}}}, "propertyNames"),
+    ],
+)
+def test_tools_that_the_model_would_read_otherwise_or_not_be_held_to_are_refused(calling, function, why):
+    with pytest.raises(openai.BadRequestError, match=why) as refused:
+        ask(calling.client(), "base", tools=[{"type": "function", "function": function}], tool_choice="required")
+    assert refused.value.param == "tools"
+
+
+def test_the_tokens_of_an_answer_are_told_with_the_text_that_they_make(client):
+    asked = {"logprobs": True, "top_logprobs": 2, "max_tokens": 30}
+    plain, whole = answer(client, max_tokens=30), ask(client, **asked)
+    told = whole.choices[0].logprobs.content
+    assert whole.choices[0].message.content == plain
+    # Greedily, each token is the likeliest one.
+    assert all(each.token == each.top_logprobs[0].token and len(each.top_logprobs) == 2 for each in told)
+    assert all(each.logprob <= 0 for each in told)
+    assert 10 < len(told) <= whole.usage.completion_tokens
+    chunks = list(ask(client, stream=True, **asked))
+    came = [each for chunk in chunks if chunk.choices[0].logprobs for each in chunk.choices[0].logprobs.content]
+    assert came == told
+    # What is behind a stop text is not told of.
+    stopped = ask(client, stop=plain[len(plain) // 2 :][:2], **asked).choices[0].logprobs.content
+    assert 0 < len(stopped) < len(told)
+    assert stopped == told[: len(stopped)]
+    assert ask(client, max_tokens=2).choices[0].logprobs is None
 
 
 def test_files_that_a_release_has_beside_the_package_are_no_reason_to_refuse_it():

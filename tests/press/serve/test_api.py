@@ -83,6 +83,29 @@ def test_an_answer_is_whole_or_a_stream_and_says_how_it_ended(start):
     assert (last.choices, last.usage.total_tokens) == ([], 6)
 
 
+TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+CALL = '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>'
+
+
+def test_a_call_in_an_answer_is_one_of_the_clients_whole_or_in_a_stream(start):
+    client = start(StandIn()).client()
+    asked = body(f"say I look.\n{CALL}\n{CALL}", tools=[TOOL])
+    (whole,) = client.chat.completions.create(**asked).choices
+    assert (whole.message.content, whole.finish_reason) == ("I look.", "tool_calls")
+    calls = [each.function for each in whole.message.tool_calls]
+    assert [(each.name, json.loads(each.arguments)) for each in calls] == [("weather", {"city": "Rome"})] * 2
+    with client.chat.completions.stream(**asked) as stream:
+        (came,) = stream.get_final_completion().choices
+    assert (came.message.content, came.finish_reason) == ("I look.", "tool_calls")
+    assert [each.function.arguments for each in came.message.tool_calls] == [each.arguments for each in calls]
+    assert len({each.id for each in came.message.tool_calls}) == 2
+    (alone,) = client.chat.completions.create(**body(f"say {CALL}", tools=[TOOL])).choices
+    assert alone.message.content is None
+    for changes in ({}, {"tools": [TOOL], "tool_choice": "none"}):
+        (text,) = client.chat.completions.create(**body(f"say {CALL}", **changes)).choices
+        assert (text.message.content, text.message.tool_calls, text.finish_reason) == (CALL, None, "stop")
+
+
 def test_a_piece_is_sent_when_it_is_there(start):
     package = StandIn()
     stream = iter(start(package).client().chat.completions.create(**body(), stream=True, max_tokens=2))

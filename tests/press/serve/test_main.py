@@ -13,7 +13,7 @@ KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch):
-    for name in (command.KEY, command.ADMIN_KEY):
+    for name in (command.KEY, command.ADMIN_KEY, command.PACKAGE, command.GATEWAY):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -59,6 +59,25 @@ def test_only_this_machine_reaches_a_loopback_address(host, local):
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "example.com"])
 def test_without_a_key_no_other_machine_is_served(monkeypatch, host):
     assert refused(monkeypatch, "--host", host).startswith(f"--host {host} can be reached from elsewhere")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("word", "value"), [("--behind-gateway", ""), ("--port=0", "1")])
+def test_behind_a_gateway_the_package_that_the_environment_names_is_served_without_a_key(
+    monkeypatch, tmp_path, word, value
+):
+    pytest.importorskip("fastapi_offline", reason="needs `make install-serve`")
+    monkeypatch.setenv(command.PACKAGE, str(tmp_path))
+    monkeypatch.setenv(command.GATEWAY, value)
+    monkeypatch.setattr(sys, "argv", ["press.serve", "--host", "0.0.0.0", word])
+    with pytest.raises(UserError, match=f"{tmp_path} is neither a package"):
+        command.serve()
+
+
+def test_a_package_must_be_named(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["press.serve"])
+    with pytest.raises(UserError, match=f"name its folder, or set {command.PACKAGE}"):
+        command.serve()
 
 
 @pytest.mark.parametrize("words", [("--queue", "-1"), ("--keep", "-1"), ("--port", "65536")])

@@ -1,5 +1,6 @@
 """Answers take turns: none waits for another one's end, none takes more places than there are, none is lost."""
 
+import inspect
 import threading
 import time
 import weakref
@@ -112,6 +113,16 @@ def test_what_is_taken_back_takes_no_further_turn_and_frees_its_memory():
     taken(scheduler, 3)
     assert (heard, freed) == (["again"] * 3, [True])
     assert scheduler.running == 0
+
+
+def test_what_is_taken_back_ends_at_once_whoever_else_still_knows_it():
+    """A collection of garbage would end it later, where a lock may be held that its end needs."""
+    known, scheduler = counted("a", 3), Scheduler(1, 0)
+    ticket = begun(scheduler, known, lambda _: None)
+    scheduler.turn()
+    ticket.cancel()
+    scheduler.turn()
+    assert inspect.getgeneratorstate(known) == inspect.GEN_CLOSED
 
 
 def test_one_that_waits_and_is_taken_back_takes_no_turn_at_all():

@@ -14,6 +14,21 @@ ASKED = {"model": "travel", "messages": [{"role": "user", "content": "hi"}]}
 SCHEMA = {"type": "object", "properties": {"days": {"type": "integer", "default": None}}}
 
 
+def called(arguments: str) -> dict:
+    return {"id": "1", "type": "function", "function": {"name": "weather", "arguments": arguments}}
+
+
+def tool(**changes: object) -> dict:
+    return {"type": "function", "function": {"name": "weather", **changes}}
+
+
+def chosen(name: str) -> dict:
+    return {"type": "function", "function": {"name": name}}
+
+
+CALL, TOOL = called('{"city": "Rome"}'), tool(description="says it")
+
+
 def parsed(**changes: object) -> wire.ChatRequest:
     return wire.parse(json.dumps({**ASKED, **changes}).encode(), wire.ChatRequest)
 
@@ -30,7 +45,13 @@ def refused(body: bytes) -> RefusedError:
     ("changes", "param"),
     [
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "tool_call_id": "1"}]}, "messages.0.tool_call_id"),
+        ({"messages": [{"role": "tool", "tool_call_id": "1"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0.tool_calls"),
+        ({"messages": [{"role": "assistant", "tool_calls": [called("[]")]}]}, "messages.0.tool_calls.0.function"),
+        ({"messages": [{"role": "assistant", "tool_calls": [called('{"a": NaN}')]}]}, "messages.0.tool_calls.0"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
         ({"messages": [{"role": "user"}]}, "messages.0.content"),
         ({"model": ""}, "model"),
@@ -50,10 +71,21 @@ def refused(body: bytes) -> RefusedError:
         ({"logprobs": 0}, "logprobs"),
         ({"stream_options": {"include_obfuscation": 0}}, "stream_options.include_obfuscation"),
         ({"presence_penalty": 0.5}, "presence_penalty"),
-        ({"logprobs": True}, "logprobs"),
+        ({"top_logprobs": 1}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"logprobs": True, "tools": [TOOL]}, "logprobs"),
         ({"response_format": {"type": "xml"}}, "response_format"),
         ({"response_format": {"type": "json_schema"}}, "response_format"),
         ({"tools": []}, "tools"),
+        ({"tools": [{"type": "web_search"}]}, "tools.0.type"),
+        ({"tools": [TOOL, TOOL]}, "tools"),
+        ({"tools": [tool(name="a b")]}, "tools.0.function.name"),
+        ({"tools": [tool(parameters={"type": "string"})]}, "tools.0.function.parameters"),
+        ({"tools": [tool(strict=True)]}, "tool_choice"),
+        ({"tools": [TOOL], "response_format": {"type": "json_object"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": chosen("time")}, "tool_choice"),
+        ({"tool_choice": chosen("weather")}, "tool_choice"),
+        ({"tool_choice": "required"}, "tool_choice"),
         ({"logit_bias": {"1": 2}}, "logit_bias"),
     ],
 )
@@ -62,7 +94,7 @@ def test_what_cannot_be_done_is_refused_by_its_name(changes, param):
     assert error.param.startswith(param)
     assert param in error.message
     assert error.body()["error"]["type"] == "invalid_request_error"
-    assert error.code == ("unsupported_parameter" if param in ("tools", "logit_bias") else "invalid_value")
+    assert error.code == ("unsupported_parameter" if param == "logit_bias" else "invalid_value")
 
 
 @pytest.mark.parametrize(
@@ -95,6 +127,47 @@ def test_null_is_what_is_not_given():
 def test_the_clients_own_answers_can_be_sent_back():
     answer = {"role": "assistant", "content": "hello", "refusal": None, "tool_calls": None, "audio": None}
     assert parsed(messages=[*ASKED["messages"], answer]).messages[1].turn() == {"role": "assistant", "content": "hello"}
+
+
+def test_a_call_goes_to_the_template_as_an_object_and_what_came_of_it_as_a_turn():
+    answer = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+    result = {"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "sunny"}]}
+    turns = [each.turn() for each in parsed(messages=[*ASKED["messages"], answer, result]).messages[1:]]
+    (call,) = turns[0].pop("tool_calls")
+    assert call["function"] == {"name": "weather", "arguments": {"city": "Rome"}}
+    assert turns == [{"role": "assistant", "content": ""}, {"role": "tool", "content": "sunny"}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "functions", "must"),
+    [
+        ({}, ["weather", "time"], False),
+        ({"tool_choice": "auto"}, ["weather", "time"], False),
+        ({"tool_choice": "none"}, [], False),
+        ({"tool_choice": "required"}, ["weather", "time"], True),
+        ({"tool_choice": chosen("time")}, ["time"], True),
+    ],
+)
+def test_a_choice_says_which_functions_may_or_must_be_called(choice, functions, must):
+    asked = parsed(tools=[tool(), tool(name="time", strict=must)], **choice)
+    assert ([each.name for each in asked.functions()], asked.must_call()) == (functions, must)
+    assert (asked.own_schema() is not None) == must
+    assert len(asked.offered()) == (0 if asked.tool_choice == "none" else 2)
+    assert asked.schema_param == ("tools" if must else "response_format")
+
+
+def test_a_function_without_parameters_takes_none():
+    (function,) = parsed(tools=[tool()]).functions()
+    assert function.parameters == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert parsed(tools=[TOOL]).offered()[0].turn() == tool(description="says it", parameters=function.parameters)
+
+
+def test_tokens_are_told_of_if_that_is_wanted():
+    assert [parsed(**each).tops() for each in ({}, {"logprobs": True}, {"logprobs": True, "top_logprobs": 5})] == [
+        None,
+        0,
+        5,
+    ]
 
 
 def test_parts_are_one_text_and_a_developer_is_the_system():
