@@ -1,5 +1,6 @@
 """The types of the blocks `publish`, `signing` and `licences` of params.yaml, which say nothing about what is built."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -39,6 +40,11 @@ class Azureml(Block):
     subscription: str
     resource_group: str
     workspace: str
+
+
+def is_tag_of_version(tag: str) -> bool:
+    """Whether a tag of a registry can be a version."""
+    return len(tag) <= LONGEST_TAG and re.search(SEMVER, tag) is not None and tag.isprintable()
 
 
 class Oci(Block):
