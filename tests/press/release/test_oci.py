@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,56 +23,12 @@ PUBLISHED = "version 0.1.0 is published"
 MODEL, ADAPTER = "model.onnx", "adapters/travel/adapter.onnx_adapter"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerRegistry]:
-    with ContainerRegistry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def pushed_once(released: Project, server: ContainerRegistry, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project that publishes to the registry, signed; the DVC remote has all outputs already. Copy it."""
-    result = with_remotes(released, tmp_path_factory.mktemp("pushed"))
-    result.edit("params.yaml", "registry: git ", "registry: oci ")
-    result.edit("params.yaml", "registry: ''", f"registry: '{server.host}'")
-    result.edit("params.yaml", "repository: ''", f"repository: {REPOSITORY}")
-    assert result.module("press.release.signature").returncode == 0
-    result.commit()
-    release_again(result)
-    result.run("dvc", "push", "--quiet")
-    return result
-
-
-@pytest.fixture(scope="module")
-def there(pushed_once: Project, server: ContainerRegistry, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the registry holds after the project was published to it as version 0.1.0."""
-    server.empty()
-    project = with_remotes(pushed_once, tmp_path_factory.mktemp("published"))
-    project.environment |= server.environment
-    assert PUBLISHED in published(project).stdout
-    return Path(shutil.copytree(server.root, tmp_path_factory.mktemp("held") / "root"))
-
-
 @pytest.fixture
 def release(pushed_once: Project, server: ContainerRegistry, tmp_path: Path) -> Project:
     """A copy of the project, with remotes of its own."""
     result = with_remotes(pushed_once, tmp_path)
     result.environment |= server.environment
     return result
-
-
-@pytest.fixture
-def empty(server: ContainerRegistry) -> ContainerRegistry:
-    """A registry that has nothing."""
-    server.empty()
-    return server
-
-
-@pytest.fixture
-def holding(there: Path, empty: ContainerRegistry) -> ContainerRegistry:
-    """A registry that has version 0.1.0."""
-    shutil.copytree(there, empty.root)
-    return empty
 
 
 @pytest.fixture(scope="module")
