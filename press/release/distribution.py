@@ -25,7 +25,7 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 EMPTY_CONTENT = b"{}"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# Of a list of tags, each of which has a thousand or, as some registries have it, a hundred.
+# Of a list, each of which has a thousand entries or, as some registries have it, a hundred.
 PAGES = 100
 # How often a list of referrers is written before it gives way to others.
 WRITES = 5
@@ -75,16 +75,8 @@ class Repository(Connection):
 
     def tags(self) -> list[str]:
         """Return all tags; none if there is no such repository yet."""
-        found, url = [], self._url("tags/list?n=1000")
-        for _ in range(PAGES):
-            answer = self._answer("GET", url, 200, 404)
-            if answer.status == 404:
-                return found
-            found += _all(str, self._json(answer.url, answer.content).get("tags"))
-            if not answer.next:
-                return found
-            url = self._joined(answer.url, answer.next)
-        raise UserError(f"{self.where} has more than {PAGES} pages of tags: is it a repository for releases alone?")
+        pages = self._pages("tags/list?n=1000", "application/json") or []
+        return [tag for page in pages for tag in _all(str, page.get("tags"))]
 
     def manifest(self, reference: str) -> Manifest | None:
         """Return the manifest that a tag or digest names, or None if there is none, or not the one of that digest."""
@@ -146,9 +138,9 @@ class Repository(Connection):
 
     def referrers(self, digest: str) -> list[dict]:
         """Return the descriptors of what refers to a manifest, from the registry's own list or that of its tag."""
-        answer = self._answer("GET", self._url(f"referrers/{digest}"), 200, 404, Accept=INDEX)
-        if answer.status == 200:
-            return _all(dict, self._json(answer.url, answer.content).get("manifests"))
+        pages = self._pages(f"referrers/{digest}", INDEX)
+        if pages is not None:
+            return [each for page in pages for each in _all(dict, page.get("manifests"))]
         listed = self.manifest(_list_tag(digest))
         return listed.listed("manifests") if listed else []
 
@@ -187,6 +179,19 @@ class Repository(Connection):
             # Who read the list before this was written may still write: it takes them about as long as it took here.
             time.sleep(time.monotonic() - began)
         raise UserError(f"what refers to {digest} in {self.where} is written by others just now: run this again")
+
+    def _pages(self, path: str, accept: str) -> list[dict] | None:
+        """Return all pages of a list, or None if the registry has no such list."""
+        found, url = [], self._url(path)
+        for _ in range(PAGES):
+            answer = self._answer("GET", url, 200, 404, Accept=accept)
+            if answer.status == 404:
+                return found or None
+            found.append(self._json(answer.url, answer.content))
+            if not answer.next:
+                return found
+            url = self._joined(answer.url, answer.next)
+        raise UserError(f"{self.where} answered {path} with more than {PAGES} pages: is it a registry?")
 
     def _url(self, path: str) -> str:
         return f"https://{self.registry}/v2/{self.name}/{path}"

@@ -203,7 +203,7 @@ def challenged(challenge: str, token: bytes = b"{}") -> Answer:
         (challenged('Bearer realm="https://["'), "leads to|could not be asked|log in as"),
         (
             lambda _: httpx2.Response(200, json={}, headers={"Link": '</next>; rel="next"'}),
-            "more than 100 pages of tags",
+            "with more than 100 pages: is it a",
         ),
         (lambda _: httpx2.Response(200, json={}, headers={"Link": '<http://[>; rel="next"'}), "leads to|could not be"),
         (refusal(403), r"\(not today\)"),
@@ -249,6 +249,17 @@ def test_a_long_list_of_tags_comes_in_pages():
         return httpx2.Response(200, json={"tags": ["0.1.0"]}, headers=link)
 
     assert asking(answer).tags() == ["0.1.0", "0.2.0"]
+
+
+def test_a_long_list_of_referrers_comes_in_pages():
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers["Accept"] == distribution.INDEX
+        if "last" in request.url.params:
+            return httpx2.Response(200, json={"manifests": [{"digest": "b"}]})
+        link = {"Link": f'</v2/{NAME}/referrers/{DIGEST}?last=a>; rel="next"'}
+        return httpx2.Response(200, json={"manifests": [{"digest": "a"}, 1]}, headers=link)
+
+    assert asking(answer).referrers(DIGEST) == [{"digest": "a"}, {"digest": "b"}]
 
 
 def test_a_manifest_is_what_its_digest_says():
