@@ -1,5 +1,6 @@
 """A release says where its package comes from, and who vouches for it; a changed byte in any file is found."""
 
+import base64
 import json
 import shutil
 from datetime import UTC, datetime, timedelta
@@ -165,6 +166,12 @@ def test_a_release_of_the_same_package_stays_as_it_is(signed):
     assert run(signed, "release").returncode == 0
     assert files.digests(signed.folder / FOLDER) == before
     assert signed.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_signature_calls_the_release_by_its_target(signed):
+    sealed = json.loads((signed.folder / FOLDER / "model.sig").read_text())["dsseEnvelope"]
+    statement = json.loads(base64.b64decode(sealed["payload"]))
+    assert [each["name"] for each in statement["subject"]] == ["cpu"]
 
 
 def test_a_key_that_comes_later_signs_what_there_is(release, tmp_path):
