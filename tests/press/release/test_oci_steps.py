@@ -162,6 +162,14 @@ def test_settling_what_is_whole_writes_nothing(holding, ours, head):
     assert {method for method, *_ in holding.asked} <= {"GET", "HEAD"}
 
 
+def test_a_file_that_the_registry_has_is_not_sent_for_the_next_version(holding, ours, tmp_path):
+    newer = release(tmp_path / "newer", travel="better")
+    publish(newer, "0.2.0")
+    sent = set(holding.sent())
+    assert {f"sha256:{newer.digests[name]}" for name in (ADAPTER, paths.MANIFEST)} <= sent
+    assert not {f"sha256:{digest}" for digest in ours.digests.values()} & sent
+
+
 @pytest.mark.parametrize("name", [MODEL, paths.PROVENANCE, paths.METRICS])
 def test_what_is_lost_is_named_by_a_fetch_and_sent_again_by_the_next_publication(holding, ours, tmp_path, name):
     del holding.blobs[f"sha256:{ours.digests[name]}"]
