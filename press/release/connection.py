@@ -208,7 +208,8 @@ class Connection:
             yield
         except httpx2.TimeoutException as error:
             raise UserError(self._late(min(self.seconds, ANSWER_SECONDS))) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+            # The last one is Python's word for a host's name that is none, such as a..b.
             reason = " ".join(str(error).split()) or type(error).__name__
             mend = "let SSL_CERT_FILE name a file with the certificate of its CA, if you trust it"
             advice = mend if "CERTIFICATE" in reason.upper() else "check the network, then run this again"

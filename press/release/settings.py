@@ -15,7 +15,8 @@ NUMBER, IDENTIFIER = r"(0|[1-9]\d*)", r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
 SEMVER = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{IDENTIFIER}(\.{IDENTIFIER})*)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 # https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md; empty until they are named.
-OCI_REGISTRY = r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?)?$"
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+OCI_REGISTRY = rf"^({LABEL}(\.{LABEL})*(:\d{{1,5}})?)?$"
 LONGEST_TAG = 128
 PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 OCI_REPOSITORY = rf"^({PART}(/{PART})*)?$"

@@ -2,16 +2,19 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
 from press.core.errors import UserError
 from press.release import connection, distribution, docker_login
 from press.release.distribution import Repository
+from press.release.settings import Oci
 
 DIGEST = "sha256:" + "0" * 64
 HOST, NAME = "registry.example.com", "owner/press"
@@ -215,6 +218,30 @@ def test_a_hostile_answer_is_a_sentence(answer, sentence):
         asking(answer).tags()
 
 
+@pytest.mark.parametrize(
+    "registry", ["a..b", "-a", "a-.b", "a" * 64, "[::1]:5000", "ghcr.io/owner", "h:", "h:123456", "h\n"]
+)
+def test_what_is_no_host_is_no_registry(registry):
+    with pytest.raises(ValidationError):
+        Oci(registry=registry, repository="", version="0.1.0")
+
+
+@pytest.mark.parametrize("registry", ["", "ghcr.io", "a-b.azurecr.io", "localhost:5000", "127.0.0.1:443", "A.b"])
+def test_a_host_may_be_a_registry(registry):
+    assert Oci(registry=registry, repository="", version="0.1.0").registry == registry
+
+
+def test_a_place_at_a_host_that_is_none_is_a_sentence():
+    def resolve(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host != HOST:
+            # As socket.getaddrinfo does for it.
+            request.url.host.encode("idna")
+        return httpx2.Response(307, headers={"Location": "https://a..b/"})
+
+    with pytest.raises(UserError, match=r"could not be asked: .*label empty or too long"):
+        asking(resolve).tags()
+
+
 @pytest.mark.parametrize("place", ["http://[", "//", "https://a b/"])
 def test_a_hostile_place_for_an_upload_is_a_sentence(place):
     registry = asking(
@@ -318,6 +345,11 @@ def test_the_login_of_docker_s_config(monkeypatch, tmp_path, config, found):
     login = docker_login.find(HOST)
     assert (login.username, login.password) == found
     assert "password" not in repr(login)
+
+
+def test_a_password_of_the_environment_may_be_no_utf8(monkeypatch):
+    monkeypatch.setenv("OCI_PASSWORD", os.fsdecode(b"\xff"))
+    assert base64.b64decode(docker_login.find(HOST).basic.removeprefix("Basic ")) == b"somebody:\xff"
 
 
 @pytest.mark.parametrize("kind", ["credHelpers", "credsStore"])
