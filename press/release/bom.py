@@ -66,10 +66,11 @@ def review(bom: dict, allowed: Licences) -> list[str]:
     """
     rows = [(_licence_of(each), f"{each['name']} {each.get('version', '')}".rstrip()) for each in bom["components"]]
     settled = Counter(licence for licence, _ in rows if licence and licences.is_allowed(licence, allowed))
-    attention = sorted((licence or "none named", name) for licence, name in rows if licence not in settled)
+    # What names none sorts before all that name one.
+    attention = sorted((licence or "", name) for licence, name in rows if licence not in settled)
     return [
         f"{len(rows)} components, {len(attention)} with a licence that licences.allow does not name:",
-        *(f"  {licence}: {name}" for licence, name in attention),
+        *(f"  {licence or 'none named'}: {name}" for licence, name in attention),
         *(f"{number} under {licence}" for licence, number in sorted(settled.items())),
     ]
 

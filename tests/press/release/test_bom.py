@@ -96,8 +96,8 @@ def test_a_review_says_first_what_needs_attention():
     ]
     assert bom.review({"components": components}, ALLOWED) == [
         "4 components, 2 with a licence that licences.allow does not name:",
-        "  Secret: b 2",
         "  none named: d",
+        "  Secret: b 2",
         "1 under MIT",
         "1 under MIT OR GPL-3.0-only",
     ]
