@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from press.core import files, packages, paths
+from press.package import origin
+from press.params import schema
 from press.quality import vocabulary
+from press.quality.vocabulary import GENERAL
 from press.release import licences, provenance
 from press.release.package import Package
 from press.release.settings import Licences
@@ -63,10 +66,11 @@ def review(bom: dict, allowed: Licences) -> list[str]:
     """
     rows = [(_licence_of(each), f"{each['name']} {each.get('version', '')}".rstrip()) for each in bom["components"]]
     settled = Counter(licence for licence, _ in rows if licence and licences.is_allowed(licence, allowed))
-    attention = sorted((licence or "none named", name) for licence, name in rows if licence not in settled)
+    # What names none sorts before all that name one.
+    attention = sorted((licence or "", name) for licence, name in rows if licence not in settled)
     return [
         f"{len(rows)} components, {len(attention)} with a licence that licences.allow does not name:",
-        *(f"  {licence}: {name}" for licence, name in attention),
+        *(f"  {licence or 'none named'}: {name}" for licence, name in attention),
         *(f"{number} under {licence}" for licence, number in sorted(settled.items())),
     ]
 
@@ -95,6 +99,7 @@ def _base(inputs: dict) -> "Component":
         type=ComponentType.MACHINE_LEARNING_MODEL,
         name=provenance.base_uri(base),
         bom_ref="base model",
+        description=origin.source(schema.Base.model_validate(base)),
         purl=_purl(provenance.base_uri(base)),
         licenses=_licence(licences.of_base(inputs)),
         hashes=[HashType.from_composite_str(f"sha256:{inputs['base_model_sha256']}")],
@@ -102,14 +107,17 @@ def _base(inputs: dict) -> "Component":
 
 
 def _data(inputs: dict, allowed: Licences) -> "Iterator[Component]":
-    from cyclonedx.model import HashType
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashType, XsUri
     from cyclonedx.model.component import Component, ComponentType
 
     for path, digest in sorted(inputs["data_sha256"].items()):
+        uri = provenance.data_uri(path, inputs["params"])
+        source = ExternalReference(type=ExternalReferenceType.SOURCE_DISTRIBUTION, url=XsUri(uri))
         yield Component(
             type=ComponentType.DATA,
             name=path,
             bom_ref=f"data:{path}",
+            external_references=[source] if uri != path else [],
             licenses=_licence(licences.of_data(path, allowed)),
             hashes=[HashType.from_composite_str(f"sha256:{digest}")],
         )
@@ -194,13 +202,19 @@ def _model_card(release: Package, data: list[str]) -> dict:
     """
     inputs, metrics = release.manifest["inputs"], files.read_json(release.folder / paths.METRICS)
     adapters = [name for name in inputs["params"]["adapters"] if name in metrics]
-    texts = [*adapters, vocabulary.GENERAL]
+    texts = [*adapters, GENERAL]
     figures = [
         {"type": figure, "value": json.dumps(score[figure]), "slice": f"{text}: {label}"}
         for text in texts
         for _, label, score in vocabulary.ladder(metrics, text, adapters)
         for figure in (*vocabulary.FIGURES, *vocabulary.PAIRED)
         if score.get(figure) is not None
+    ]
+    figures += [
+        {"type": metric, "value": json.dumps(value), "slice": f"{task}: {who}"}
+        for task, found in metrics.get("tasks", {}).items()
+        for metric, values in found.items()
+        for who, value in values.items()
     ]
     costs = [
         f"{text}: {vocabulary.STEPS[step].label} {cost:+.4f} nats a token"
@@ -216,5 +230,24 @@ def _model_card(release: Package, data: list[str]) -> dict:
             "outputs": [{"format": "text"}],
         },
         "quantitativeAnalysis": {"performanceMetrics": figures},
-        "considerations": {"performanceTradeoffs": costs},
+        "considerations": {
+            "useCases": [inputs["params"]["package"]["description"], *(_use(name, inputs) for name in adapters)],
+            "technicalLimitations": [
+                "The figures hold for the class of machine that gates.json names.",
+                *(_forgetting(name, metrics) for name in adapters if GENERAL in metrics[name]),
+            ],
+            "performanceTradeoffs": costs,
+        },
     }
+
+
+def _use(name: str, inputs: dict) -> str:
+    adapter = inputs["params"]["adapters"][name]
+    return f"{name}: trained on {adapter['data']}, on examples of at most {adapter['max_seq_len']} tokens"
+
+
+def _forgetting(name: str, metrics: dict) -> str:
+    """Say what an adapter's training cost on the general text, as the card does."""
+    engine, without = ("onnx", "bare") if "onnx" in metrics[name] else ("pytorch", "quantized")
+    change = metrics[name][GENERAL][engine]["adapter"]["loss"] - metrics[GENERAL][engine][without]["loss"]
+    return f"{name}: on the general text, the loss changes by {change:+.3f} nats a token; above 0, it forgot"

@@ -36,12 +36,15 @@ def make(release: Release) -> None:
         signature.check_public(release.signing)
     folder = paths.RELEASES / target
     if not _is_released(built, target, release) or workspace.is_changed(folder):
-        with files.replaced(folder) as building:
-            shutil.copytree(built.folder, building, dirs_exist_ok=True)
+        with files.building(folder) as scratch:
+            # By whose name the signature calls it.
+            building = scratch / target
+            shutil.copytree(built.folder, building)
             measured.join(target, building)
             bom.write(replace(built, folder=building), release.licences, building)
             provenance.write(provenance.state(package.load(building, BESIDE), target), building)
             _sign(building, release.signing)
+            files.publish(building, folder)
     _track(folder)
     print(*describe(*check(folder, release.signing)), sep="\n")
     print(f"{folder}: commit {folder}.dvc and {paths.RELEASES}/.gitignore, then `make publish`")

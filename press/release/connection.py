@@ -3,13 +3,14 @@
 import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from urllib.request import parse_http_list, parse_keqv_list
 
 import httpx2
 
 from press.core.errors import UserError
+from press.model import packaged
 from press.release import docker_login
 
 # Seconds to wait for each answer.
@@ -50,7 +51,8 @@ class Connection:
         self._origin = httpx2.URL(f"https://{registry}")
         self._login = docker_login.find(registry)
         self._authorization = ""
-        self._client = httpx2.Client(timeout=min(seconds, ANSWER_SECONDS), transport=transport)
+        hooks = {"request": [self._check_tls]}
+        self._client = httpx2.Client(timeout=min(seconds, ANSWER_SECONDS), transport=transport, event_hooks=hooks)
         self.begin()
 
     def begin(self) -> None:
@@ -59,8 +61,8 @@ class Connection:
 
     def _json(self, url: object, content: bytes) -> dict:
         try:
-            found = json.loads(content)
-        except ValueError:
+            found = packaged.parse(content.decode())
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise UserError(f"{self.registry} answered {url} with what is no JSON object: is it a registry?")
@@ -82,13 +84,23 @@ class Connection:
     def _answer(self, method: str, url: str, *expected: int, content: Content | None = None, **headers: str) -> Answer:
         """Ask and return the whole answer, which is small."""
         with self._streamed(method, url, *expected, content=content, **headers) as answer, self._sentences():
-            came = bytearray()
-            for chunk in self._in_time(answer.iter_bytes(CHUNK)):
-                came += chunk
-                if len(came) > LARGEST:
-                    raise UserError(f"{self.registry} answered {url} with more than {LARGEST} bytes: is it a registry?")
             following = answer.links.get("next", {}).get("url", "")
-            return Answer(str(answer.url), answer.status_code, answer.headers, bytes(came), following)
+            return Answer(str(answer.url), answer.status_code, answer.headers, self._read(answer), following)
+
+    def _read(self, answer: httpx2.Response) -> bytes:
+        """Return the content of an answer, which is small."""
+        came = bytearray()
+        for chunk in self._in_time(answer.iter_bytes(CHUNK)):
+            came += chunk
+            if len(came) > LARGEST:
+                asked = answer.request.url.path
+                raise UserError(f"{self.registry} answered {asked} with more than {LARGEST} bytes: is it a registry?")
+        return bytes(came)
+
+    def _joined(self, url: str, reference: str) -> str:
+        """Return the address to which an answer from `url` refers."""
+        with self._sentences():
+            return str(httpx2.URL(url).join(reference))
 
     @contextmanager
     def _streamed(
@@ -126,6 +138,12 @@ class Connection:
             request = self._client.build_request(method, url, headers=headers, content=body, timeout=limit)
             return self._client.send(request, stream=True, follow_redirects=method in ("GET", "HEAD"))
 
+    def _check_tls(self, request: httpx2.Request) -> None:
+        """Refuse to follow a registry to where everybody reads, and may change, what is sent."""
+        if request.url.scheme != "https":
+            there = f"{request.url.scheme}://{request.url.host}"
+            raise UserError(f"{self.registry} leads to {there}, which is not https: nothing is sent or read there")
+
     def _is_registry(self, url: httpx2.URL) -> bool:
         return (url.scheme, url.host, url.port) == (self._origin.scheme, self._origin.host, self._origin.port)
 
@@ -133,8 +151,8 @@ class Connection:
         """Do what a registry asks for with the answer 401; return whether there is a new login to try."""
         scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
         before = self._authorization
-        if scheme.lower() == "bearer":
-            asked = parse_keqv_list(parse_http_list(rest))
+        asked = _parameters(rest)
+        if scheme.lower() == "bearer" and asked.get("realm"):
             self._authorization = f"Bearer {self._token(asked)}"
         elif scheme.lower() == "basic" and self._login.password:
             self._authorization = self._login.basic
@@ -142,21 +160,23 @@ class Connection:
 
     def _token(self, asked: dict[str, str]) -> str:
         """Get a token from where a registry says, which lasts for minutes."""
-        realm = httpx2.URL(asked.get("realm", ""))
-        if realm.scheme != "https":
-            raise UserError(f"{self.registry} wants a login at {realm}, which is not https: no password goes there")
+        realm = self._joined(str(self._origin), asked.get("realm", ""))
         words = {name: asked[name] for name in ("service", "scope") if name in asked}
-        with self._sentences():
-            if self._login.refresh_token:
-                form = {**words, "grant_type": "refresh_token", "refresh_token": self._login.refresh_token}
-                answer = self._client.post(realm, data={**form, "client_id": "olive-press"})
-            else:
-                headers = {"Authorization": self._login.basic} if self._login else {}
-                answer = self._client.get(realm.copy_merge_params(words), headers=headers)
-        if answer.status_code != 200:
-            raise UserError(self._refused(answer))
-        found = self._json(realm, answer.content)
-        return str(found.get("token") or found.get("access_token") or "")
+        if self._login.refresh_token:
+            form = {**words, "grant_type": "refresh_token", "refresh_token": self._login.refresh_token}
+            request = self._client.build_request("POST", realm, data={**form, "client_id": "olive-press"})
+        else:
+            headers = {"Authorization": self._login.basic} if self._login else {}
+            url = httpx2.URL(realm).copy_merge_params(words)
+            request = self._client.build_request("GET", url, headers=headers)
+        with self._sentences(), closing(self._client.send(request, stream=True)) as answer:
+            if answer.status_code != 200:
+                raise UserError(self._refused(answer))
+            found = self._json(realm, self._read(answer))
+        token = str(found.get("token") or found.get("access_token") or "")
+        if not (token.isascii() and token.isprintable()):
+            raise UserError(f"{self.registry} gave a token that cannot be sent: is it a registry?")
+        return token
 
     def _refused(self, answer: httpx2.Response) -> str:
         """Say what a registry answered that was not expected."""
@@ -176,11 +196,11 @@ class Connection:
         """Return the registry's own sentence, in brackets."""
         try:
             with self._sentences():
-                answer.read()
-            (error, *_) = answer.json()["errors"]
-            return f" ({' '.join(str(error.get('message') or error['code']).split())})"
-        except (ValueError, KeyError, TypeError, AttributeError):
+                (error, *_) = json.loads(self._read(answer))["errors"]
+            words = " ".join(str(error.get("message") or error["code"]).split())
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return ""
+        return f" ({packaged.shown(words)})"
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
@@ -188,8 +208,17 @@ class Connection:
             yield
         except httpx2.TimeoutException as error:
             raise UserError(self._late(min(self.seconds, ANSWER_SECONDS))) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
+            # The last one is Python's word for a host's name that is none, such as a..b.
             reason = " ".join(str(error).split()) or type(error).__name__
             mend = "let SSL_CERT_FILE name a file with the certificate of its CA, if you trust it"
             advice = mend if "CERTIFICATE" in reason.upper() else "check the network, then run this again"
             raise UserError(f"{self.registry} could not be asked: {reason}; {advice}") from error
+
+
+def _parameters(challenge: str) -> dict[str, str]:
+    """Return the parameters of a challenge of the header WWW-Authenticate; none if it is not in that form."""
+    try:
+        return parse_keqv_list(parse_http_list(challenge))
+    except (ValueError, IndexError):
+        return {}

@@ -9,11 +9,11 @@ send it, does not compare what comes with its digest, and cannot list referrers.
 import hashlib
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin
+from typing import Any, TypeVar
 
 import httpx2
 
@@ -25,8 +25,12 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 EMPTY = "application/vnd.oci.empty.v1+json"
 EMPTY_CONTENT = b"{}"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# Of a list, each of which has a thousand entries or, as some registries have it, a hundred.
+PAGES = 100
 # How often a list of referrers is written before it gives way to others.
 WRITES = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Manifest:
 
     def listed(self, key: str) -> list[dict]:
         """Return the objects of one of its lists."""
-        return _objects(self.value.get(key))
+        return _all(dict, self.value.get(key))
 
 
 def encoded(value: object) -> bytes:
@@ -71,27 +75,16 @@ class Repository(Connection):
 
     def tags(self) -> list[str]:
         """Return all tags; none if there is no such repository yet."""
-        found, url = [], self._url("tags/list?n=1000")
-        while url:
-            answer = self._answer("GET", url, 200, 404)
-            if answer.status == 404:
-                break
-            found += self._json(answer.url, answer.content).get("tags") or []
-            url = urljoin(answer.url, answer.next) if answer.next else ""
-        return found
+        pages = self._pages("tags/list?n=1000", "application/json") or []
+        return [tag for page in pages for tag in _all(str, page.get("tags"))]
 
     def manifest(self, reference: str) -> Manifest | None:
-        """Return the manifest that a tag or digest names, or None.
-
-        :raises UserError: if it is not what its digest says
-        """
+        """Return the manifest that a tag or digest names, or None if there is none, or not the one of that digest."""
         answer = self._answer("GET", self._url(f"manifests/{reference}"), 200, 404, Accept=f"{MANIFEST}, {INDEX}")
         if answer.status == 404:
             return None
         found = Manifest(answer.content, digest_of(answer.content), self._json(answer.url, answer.content))
-        if DIGEST.fullmatch(reference) and found.digest != reference:
-            raise UserError(f"the manifest {reference} of {self.where} is damaged there: publish it again")
-        return found
+        return None if DIGEST.fullmatch(reference) and found.digest != reference else found
 
     def put_manifest(self, content: bytes, reference: str, media_type: str = MANIFEST) -> Answer:
         """Write a manifest, under a tag or its digest."""
@@ -108,7 +101,7 @@ class Repository(Connection):
         :param content: returns its bytes, as often as they are asked for
         """
         began = self._answer("POST", self._url("blobs/uploads/"), 202, content=lambda: b"")
-        place = httpx2.URL(urljoin(began.url, began.headers.get("Location", "")))
+        place = httpx2.URL(self._joined(began.url, began.headers.get("Location", "")))
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size)}
         url = str(place.copy_merge_params({"digest": digest}))
         self._answer("PUT", url, 201, content=lambda: self._in_time(content()), **headers)
@@ -119,29 +112,35 @@ class Repository(Connection):
         if not self.has(digest):
             self.upload(digest, len(content), lambda: content)
 
-    def download(self, digest: str, write: Callable[[bytes], object]) -> bool:
-        """Hand on the bytes of a blob; return whether they are those that its digest names. A missing blob is not."""
-        came = hashlib.sha256()
-        with self._streamed("GET", self._url(f"blobs/{digest}"), 200, 404) as answer, self._sentences():
+    def download(self, layer: dict, write: Callable[[bytes], object]) -> bool:
+        """Hand on the bytes of a blob; return whether they are those that its digest names.
+
+        A missing blob is not, nor one that is larger than its descriptor says.
+        """
+        came, left = hashlib.sha256(), layer["size"]
+        with self._streamed("GET", self._url(f"blobs/{layer['digest']}"), 200, 404) as answer, self._sentences():
             if answer.status_code == 404:
                 return False
             for chunk in self._in_time(answer.iter_bytes(CHUNK)):
+                left -= len(chunk)
+                if left < 0:
+                    return False
                 came.update(chunk)
                 write(chunk)
-        return digest == f"sha256:{came.hexdigest()}"
+        return layer["digest"] == f"sha256:{came.hexdigest()}"
 
     def small_blob(self, layer: dict) -> bytes | None:
         """Return the bytes of a small blob, or None if it is missing, damaged or large."""
-        if not isinstance(layer.get("size"), int) or layer["size"] > LARGEST:
+        if not is_descriptor(layer) or layer["size"] > LARGEST:
             return None
         found = bytearray()
-        return bytes(found) if self.download(str(layer.get("digest")), found.extend) else None
+        return bytes(found) if self.download(layer, found.extend) else None
 
     def referrers(self, digest: str) -> list[dict]:
         """Return the descriptors of what refers to a manifest, from the registry's own list or that of its tag."""
-        answer = self._answer("GET", self._url(f"referrers/{digest}"), 200, 404, Accept=INDEX)
-        if answer.status == 200:
-            return _objects(self._json(answer.url, answer.content).get("manifests"))
+        pages = self._pages(f"referrers/{digest}", INDEX)
+        if pages is not None:
+            return [each for page in pages for each in _all(dict, page.get("manifests"))]
         listed = self.manifest(_list_tag(digest))
         return listed.listed("manifests") if listed else []
 
@@ -171,12 +170,28 @@ class Repository(Connection):
     def _list(self, digest: str, entry: dict) -> None:
         """Write a referrer into the list that a tag names, where somebody else may just write another one."""
         for _ in range(WRITES):
+            began = time.monotonic()
             found = self.referrers(digest)
             if entry in found:
                 return
             index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*found, entry]}
             self.put_manifest(encoded(index), _list_tag(digest), INDEX)
+            # Who read the list before this was written may still write: it takes them about as long as it took here.
+            time.sleep(time.monotonic() - began)
         raise UserError(f"what refers to {digest} in {self.where} is written by others just now: run this again")
+
+    def _pages(self, path: str, accept: str) -> list[dict] | None:
+        """Return all pages of a list, or None if the registry has no such list."""
+        found, url = [], self._url(path)
+        for _ in range(PAGES):
+            answer = self._answer("GET", url, 200, 404, Accept=accept)
+            if answer.status == 404:
+                return found or None
+            found.append(self._json(answer.url, answer.content))
+            if not answer.next:
+                return found
+            url = self._joined(answer.url, answer.next)
+        raise UserError(f"{self.where} answered {path} with more than {PAGES} pages: is it a registry?")
 
     def _url(self, path: str) -> str:
         return f"https://{self.registry}/v2/{self.name}/{path}"
@@ -189,8 +204,15 @@ def file_content(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _objects(found: object) -> list[dict]:
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+def is_descriptor(layer: dict) -> bool:
+    """Whether it names a blob by its digest and size."""
+    size = layer.get("size")
+    return DIGEST.fullmatch(str(layer.get("digest"))) is not None and type(size) is int and size >= 0
+
+
+def _all(kind: type[T], found: object) -> list[T]:
+    """Return what is of a type in what should be a list."""
+    return [each for each in found if isinstance(each, kind)] if isinstance(found, list) else []
 
 
 def _list_tag(digest: str) -> str:

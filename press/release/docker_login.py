@@ -33,7 +33,9 @@ class Login:
     @property
     def basic(self) -> str:
         """The value of the header Authorization with the name and the password."""
-        return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
+        # As the environment has it, which may be no UTF-8.
+        said = f"{self.username}:{self.password}".encode(errors="surrogateescape")
+        return "Basic " + base64.b64encode(said).decode()
 
 
 def find(registry: str) -> Login:

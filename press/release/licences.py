@@ -13,9 +13,15 @@ from press.release.settings import Licences
 def of_base(inputs: dict) -> str | None:
     """Return the licence of the base model as the hub spells it, or None if nobody names one.
 
+    Of several, all hold; one that is none of the hub's has the name that its card gives it.
+
     :param inputs: of a package's manifest
     """
-    return origin.known(schema.Base.model_validate(inputs["params"]["base"]), paths.BASE).get("license")
+    known = origin.known(schema.Base.model_validate(inputs["params"]["base"]), paths.BASE)
+    named, own = known.get("license"), known.get("license_name")
+    names = named if isinstance(named, list) else [named] if named else []
+    names = [own if each == origin.OTHER and isinstance(own, str) else each for each in names]
+    return " AND ".join(f"({each})" if len(names) > 1 and " " in each else each for each in names) or None
 
 
 def of_data(path: str, licences: Licences) -> str | None:
@@ -34,10 +40,10 @@ def check(inputs: dict, licences: Licences) -> None:
     found += [(path, of_data(path, licences), "licences.data in params.yaml") for path in inputs["data_sha256"]]
     wrong = [
         f"{what} has no licence (name it: {where})"
-        if licence is None
+        if not licence
         else f"the licence of {what}, {licence}, is not in licences.allow of params.yaml"
         for what, licence, where in found
-        if licence is None or not is_allowed(licence, licences)
+        if not licence or not is_allowed(licence, licences)
     ]
     if wrong:
         raise UserError(f"{'; '.join(wrong)}: nothing is released or published until that is settled")
@@ -46,7 +52,8 @@ def check(inputs: dict, licences: Licences) -> None:
 def is_allowed(licence: str, licences: Licences) -> bool:
     """Return whether a licence is among those that are allowed, however its letters are cased.
 
-    Of an SPDX expression, one side of each OR and both of each AND must be; an exception (WITH) only permits more.
+    Of an SPDX expression, one side of each OR and both of each AND must be; an exception (WITH) of SPDX's only permits
+    more, while any other may be a restriction.
 
     :param licence: an SPDX expression, or other words, which are allowed as they stand
     """
@@ -58,7 +65,7 @@ def is_allowed(licence: str, licences: Licences) -> bool:
     except (ExpressionError, IndexError):
         # "()" is an IndexError of the library's.
         expression = None
-    return licence.casefold() in allowed if expression is None else _holds(expression, allowed)
+    return licence.casefold() in allowed or (expression is not None and _holds(expression, allowed))
 
 
 def _holds(expression: Any, allowed: set[str]) -> bool:
@@ -70,6 +77,7 @@ def _holds(expression: Any, allowed: set[str]) -> bool:
         case OR():
             return any(_holds(each, allowed) for each in expression.args)
         case LicenseWithExceptionSymbol():
-            return _holds(expression.license_symbol, allowed)
+            known = expression.exception_symbol.is_exception
+            return str(expression).casefold() in allowed or (known and _holds(expression.license_symbol, allowed))
         case _:
             return str(expression.key).casefold() in allowed

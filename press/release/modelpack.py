@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from press.core import shell
 from press.core.errors import UserError
 from press.release import provenance
-from press.release.distribution import DIGEST, MANIFEST, Manifest, descriptor, digest_of, encoded
+from press.release.distribution import MANIFEST, Manifest, descriptor, digest_of, encoded, is_descriptor
 from press.release.package import Package
 from press.release.registry import Version
 from press.release.settings import Oci
@@ -21,6 +21,8 @@ KINDS = {".onnx": "weight", ".data": "weight", ".onnx_adapter": "weight", ".safe
 FILEPATH, TITLE = "org.cncf.model.filepath", "org.opencontainers.image.title"
 CREATED, VERSION = "org.opencontainers.image.created", "org.opencontainers.image.version"
 REVISION = "org.opencontainers.image.revision"
+# What file systems take.
+LONGEST_NAME = 255
 PACKAGE, METRICS = "io.olive-press.manifest.sha256", "io.olive-press.metrics"
 
 
@@ -68,11 +70,13 @@ def layers(artifact: Manifest, where: str) -> dict[str, dict]:
             raise ValueError(artifact.value["artifactType"])
         for layer in artifact.value["layers"]:
             name = layer["annotations"][FILEPATH]
-            fits = _is_inside(name) and DIGEST.fullmatch(layer["digest"]) and type(layer["size"]) is int
-            if not fits or name in found:
+            if not (_is_inside(name) and is_descriptor(layer)) or name in found:
                 raise ValueError(name)
             found[name] = layer
-    except (KeyError, TypeError, ValueError) as error:
+        folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
+        if both := folders & found.keys():
+            raise ValueError(both)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{where}@{artifact.digest} is no release: publish.oci.repository in params.yaml must name "
             "a repository for releases alone"
@@ -96,7 +100,9 @@ def _is_inside(name: object) -> bool:
     if not isinstance(name, str) or not name.isprintable() or "\\" in name:
         return False
     path = PurePosixPath(name)
-    return path.as_posix() == name and bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+    if path.as_posix() != name or not path.parts or path.is_absolute() or ".." in path.parts:
+        return False
+    return all(len(part.encode()) <= LONGEST_NAME for part in path.parts)
 
 
 def named(artifact: Manifest) -> str:

@@ -6,7 +6,7 @@ written last, when all has been downloaded and compared: what has a tag is whole
 the next one. A stage is a tag with the same manifest, so that a promotion is a single change.
 """
 
-import re
+import time
 from pathlib import Path
 
 from tqdm import tqdm
@@ -15,7 +15,7 @@ from press.core import files, paths
 from press.core.errors import UserError
 from press.model import packaged
 from press.release import attestation, bundle, distribution, modelpack, package, provenance, settings, signature
-from press.release.distribution import Manifest, Repository, digest_of, encoded
+from press.release.distribution import Manifest, Repository, encoded
 from press.release.package import Package
 from press.release.registry import STAGES, Registry, Version
 from press.release.settings import Oci, Signing
@@ -43,7 +43,7 @@ class OciRegistry(Registry):
         tags = self._there.tags()
         stages = {stage: self._there.manifest(stage) for stage in STAGES if stage in tags}
         holders = {stage: found.digest for stage, found in stages.items() if found}
-        found = [(tag, self._there.manifest(tag)) for tag in tags if re.search(settings.SEMVER, tag)]
+        found = [(tag, self._there.manifest(tag)) for tag in tags if settings.is_tag_of_version(tag)]
         # A tag may go between the two questions.
         known = [modelpack.version(tag, manifest, holders) for tag, manifest in found if manifest]
         return sorted(known, key=lambda each: (each.date, modelpack.order(each.version)))
@@ -64,9 +64,8 @@ class OciRegistry(Registry):
         self._there.upload_bytes(config)
         self._there.put_manifest(artifact.content, artifact.digest)
         self._verify(artifact, package)
-        self._attest(artifact)
-        version = self.params.version
-        self._tag(artifact, version, self._there.manifest(version))
+        self._attest(artifact, package)
+        self._tag(artifact, self.params.version)
         print(f"artifact  {self._there.where}@{artifact.digest}", flush=True)
 
     def settle(self, package: Package) -> None:
@@ -75,16 +74,17 @@ class OciRegistry(Registry):
         layers = self._layers(artifact)
         # Another release of the same package, with figures of its own, stays as it was registered.
         ours = {name: layer["digest"].removeprefix("sha256:") for name, layer in layers.items()} == package.digests
-        if ours:
-            self._upload(package)
         self._verify(artifact, package if ours else None)
-        self._attest(artifact)
+        self._attest(artifact, package)
 
     def promote(self, version: str, stage: str) -> None:
         self._there.begin()
+        began = time.monotonic()
         artifact, before = self._release(version), self._there.manifest(stage)
         if not before or before.digest != artifact.digest:
             self._there.put_manifest(artifact.content, stage)
+            # Who promotes just then may still write, and publishing.promote says what holds after that.
+            time.sleep(time.monotonic() - began)
 
     def fetch(self, version: str, folder: Path) -> None:
         self._there.begin()
@@ -119,9 +119,9 @@ class OciRegistry(Registry):
         files.check_space(folder.parent, needed, f"version {version}")
         with tqdm(total=needed, desc="downloading", unit="B", unit_scale=True) as bar:
             for name, layer in layers.items():
-                self._download(version, layer["digest"], folder, name, bar)
+                self._download(version, layer, folder, name, bar)
 
-    def _download(self, version: str, digest: str, folder: Path, name: str, bar: tqdm) -> None:
+    def _download(self, version: str, layer: dict, folder: Path, name: str, bar: tqdm) -> None:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -130,7 +130,7 @@ class OciRegistry(Registry):
                 file.write(chunk)
                 bar.update(len(chunk))
 
-            whole = self._there.download(digest, write)
+            whole = self._there.download(layer, write)
         if not whole:
             raise UserError(
                 f"{name} of version {version} is missing or damaged in {self._there.where}: `make publish` from its "
@@ -182,17 +182,19 @@ class OciRegistry(Registry):
     def _wrong(self, artifact: Manifest) -> list[str]:
         """Return the names of the files that are missing or damaged in the registry."""
         return [
-            name
-            for name, layer in self._layers(artifact).items()
-            if not self._there.download(layer["digest"], lambda _: None)
+            name for name, layer in self._layers(artifact).items() if not self._there.download(layer, lambda _: None)
         ]
 
-    def _tag(self, artifact: Manifest, tag: str, before: Manifest | None) -> None:
+    def _tag(self, artifact: Manifest, tag: str) -> None:
         """Give an artifact its version's tag, which nobody else may have taken."""
-        if not before:
+        began = time.monotonic()
+        held = self._there.manifest(tag)
+        if not held:
             self._there.put_manifest(artifact.content, tag)
-            before = self._there.manifest(tag)
-        if not before or before.digest != artifact.digest:
+            # Who saw no tag before this was written may still write: it takes them about as long as it took here.
+            time.sleep(time.monotonic() - began)
+            held = self._there.manifest(tag)
+        if not held or held.digest != artifact.digest:
             raise UserError(
                 f"somebody else has just published {tag} with another content: raise publish.oci.version in "
                 "params.yaml and commit it"
@@ -221,24 +223,32 @@ class OciRegistry(Registry):
         """Whether the digest of a release's artifact has to be signed."""
         return paths.SIGNATURE in names or bool(signature.why_required(self.signing))
 
-    def _attest(self, artifact: Manifest) -> None:
-        """Attach the model signature and the provenance to an artifact, unless they are."""
+    def _attest(self, artifact: Manifest, package: Package) -> None:
+        """Attach the model signature and the provenance to an artifact, unless they are.
+
+        :param package: the release that is here; nothing is said of an artifact that is not this one's
+        """
         layers = self._layers(artifact)
         attached = dict(self._attached(artifact))
         if paths.SIGNATURE in layers and layers[paths.SIGNATURE]["digest"] not in attached:
             content = self._small(artifact, paths.SIGNATURE)
             notes = attestation.annotations(attestation.BUNDLE, attestation.MODEL_SIGNATURE)
             self._there.refer(artifact, attestation.BUNDLE, content, notes)
-        expected = self._expected(artifact)
-        if not self._is_signed(layers):
-            media_type, content = attestation.STATEMENT, encoded(expected)
-        elif any(not attestation.mismatch(each, expected, self.signing) for each in attached.values()):
+        expected, signing = self._expected(artifact), self.signing if self._is_signed(layers) else None
+        if any(not attestation.mismatch(each, expected, signing) for each in attached.values()):
             return
+        if artifact.digest != modelpack.of_release(package, self.params)[0].digest:
+            raise UserError(
+                f"{self._there.where}@{artifact.digest} has no provenance that holds, and is not what this commit "
+                f"publishes as {self.params.version}: publish that version from its own commit, or raise "
+                "publish.oci.version in params.yaml and commit it"
+            )
+        if signing:
+            media_type, content = attestation.BUNDLE, attestation.signed(expected, signing)
         else:
-            media_type, content = attestation.BUNDLE, attestation.signed(expected, self.signing)
-        if digest_of(content) not in attached:
-            notes = attestation.annotations(media_type, provenance.PREDICATE)
-            self._there.refer(artifact, media_type, content, notes)
+            media_type, content = attestation.STATEMENT, encoded(expected)
+        notes = attestation.annotations(media_type, provenance.PREDICATE)
+        self._there.refer(artifact, media_type, content, notes)
 
     def _check_attested(self, artifact: Manifest) -> None:
         """Refuse an artifact whose provenance does not refer to its digest, signed if it must be."""

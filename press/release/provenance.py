@@ -106,11 +106,22 @@ def _commit() -> dict:
 
 def _dependencies(inputs: dict) -> list[dict]:
     base = {"name": "base model", "uri": base_uri(inputs["params"]["base"])}
-    others = inputs["data_sha256"] | {str(path): files.sha256(path) for path in RECORDED}
+    data = {data_uri(path, inputs["params"]): digest for path, digest in inputs["data_sha256"].items()}
+    others = data | {str(path): files.sha256(path) for path in RECORDED}
     return [
         {**base, "digest": {"sha256": inputs["base_model_sha256"]}},
         *({"uri": name, "digest": {"sha256": digest}} for name, digest in others.items()),
     ]
+
+
+def data_uri(path: str, params: dict) -> str:
+    """Return a data set's address: a path in the repository or, pinned, where one of the hub comes from.
+
+    :param path: as params.yaml names it
+    """
+    named = {str(paths.DOWNLOADS / name): source for name, source in params.get("data_sets", {}).items()}
+    source = named.get(path)
+    return f"https://huggingface.co/datasets/{source['id']}/tree/{source['revision']}" if source else path
 
 
 def base_uri(base: dict) -> str:

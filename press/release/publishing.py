@@ -7,6 +7,7 @@ from pathlib import Path
 
 from press.core import files, locks, paths
 from press.core.errors import UserError
+from press.model import packaged
 from press.release import bundle, licences, measured, package, storage, workspace
 from press.release.package import Package
 from press.release.registry import Registry, Version
@@ -61,7 +62,8 @@ def publish(release: Release, seconds: float, *, dry_run: bool) -> None:
     storage.push(seconds)
     if there:
         place.settle(released)
-        print(f"version {spec.version} is already published with this content; its figures stay: {there.metrics}")
+        figures = packaged.shown(there.metrics)
+        print(f"version {spec.version} is already published with this content; its figures stay: {figures}")
     else:
         place.register(released)
         print(f"version {spec.version} is published")
@@ -91,8 +93,10 @@ def versions(release: Release, seconds: float) -> None:
     for each in _registry(release, seconds).versions():
         stages = ", ".join(each.stages) or "–"
         rows.append((each.version, stages if each.whole else "unfinished", each.digest[:12], each.metrics, each.date))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    # Whoever may write there may have written anything.
+    shown = [[packaged.shown(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    for row in shown:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 

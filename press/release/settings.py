@@ -1,5 +1,6 @@
 """The types of the blocks `publish`, `signing` and `licences` of params.yaml, which say nothing about what is built."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,7 +15,8 @@ NUMBER, IDENTIFIER = r"(0|[1-9]\d*)", r"(0|[1-9]\d*|\d*[A-Za-z-][0-9A-Za-z-]*)"
 SEMVER = rf"^{NUMBER}\.{NUMBER}\.{NUMBER}(-{IDENTIFIER}(\.{IDENTIFIER})*)?$"
 AZUREML_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$"
 # https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md; empty until they are named.
-OCI_REGISTRY = r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?)?$"
+LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+OCI_REGISTRY = rf"^({LABEL}(\.{LABEL})*(:\d{{1,5}})?)?$"
 LONGEST_TAG = 128
 PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 OCI_REPOSITORY = rf"^({PART}(/{PART})*)?$"
@@ -55,6 +57,11 @@ class Azureml(Block):
     resource_group: str
     workspace: str
     endpoint: Endpoint
+
+
+def is_tag_of_version(tag: str) -> bool:
+    """Whether a tag of a registry can be a version."""
+    return len(tag) <= LONGEST_TAG and re.search(SEMVER, tag) is not None and tag.isprintable()
 
 
 class Oci(Block):

@@ -4,11 +4,14 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 from projects import ROOT, Project, once
+
+from .container_registry import REPOSITORY, ContainerRegistry
 
 BUILD = """
 import shutil
@@ -132,6 +135,51 @@ def published(published_once: Project, tmp_path: Path) -> Project:
 def release(released: Project, tmp_path: Path) -> Project:
     """A copy of the project, with remotes of its own beside it."""
     return with_remotes(released, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerRegistry]:
+    with ContainerRegistry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def pushed_once(released: Project, server: ContainerRegistry, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The project that publishes to the registry, signed; the DVC remote has all outputs already. Copy it."""
+    result = with_remotes(released, tmp_path_factory.mktemp("pushed"))
+    result.edit("params.yaml", "registry: git ", "registry: oci ")
+    result.edit("params.yaml", "registry: ''", f"registry: '{server.host}'")
+    result.edit("params.yaml", "repository: ''", f"repository: {REPOSITORY}")
+    assert result.module("press.release.signature").returncode == 0
+    result.commit()
+    release_again(result)
+    result.run("dvc", "push", "--quiet")
+    return result
+
+
+@pytest.fixture(scope="session")
+def there(pushed_once: Project, server: ContainerRegistry, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the registry holds after the project was published to it as version 0.1.0."""
+    server.empty()
+    project = with_remotes(pushed_once, tmp_path_factory.mktemp("published"))
+    project.environment |= server.environment
+    result = run(project, "publish")
+    assert "version 0.1.0 is published" in result.stdout, result.stderr
+    return Path(shutil.copytree(server.root, tmp_path_factory.mktemp("held") / "root"))
+
+
+@pytest.fixture
+def empty(server: ContainerRegistry) -> ContainerRegistry:
+    """A registry that has nothing."""
+    server.empty()
+    return server
+
+
+@pytest.fixture
+def holding(there: Path, empty: ContainerRegistry) -> ContainerRegistry:
+    """A registry that has version 0.1.0."""
+    shutil.copytree(there, empty.root)
+    return empty
 
 
 def with_remotes(project: Project, place: Path) -> Project:

@@ -9,16 +9,22 @@ from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 from parameters import PARAMS, ROOT
 
-from press.core import files
+from press.core import files, packages
 from press.release import bom
 from press.release.package import Package
 from press.release.settings import Licences
 
+QUESTIONS = "downloads/questions"
 ALLOWED = Licences(allow=["apache-2.0", "mit"], data={"data/*": "mit"})
 BARE, TUNED = {"loss": 2.5, "perplexity": 12.18}, {"loss": 1.25, "perplexity": 3.49, "kl": 0.5}
 METRICS = {
-    "travel": {"onnx": {"bare": BARE, "adapter": TUNED}, "attribution": {"weights": 0.0625}},
+    "travel": {
+        "onnx": {"bare": BARE, "adapter": TUNED},
+        "attribution": {"weights": 0.0625},
+        "general": {"onnx": {"adapter": {"loss": 2.75}}},
+    },
     "general": {"onnx": {"bare": BARE}},
+    "tasks": {"arc_easy": {"acc,none": {"bare": 0.5, "travel": 0.625}}},
 }
 
 
@@ -27,10 +33,12 @@ def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Package:
     monkeypatch.chdir(tmp_path)
     shutil.copyfile(ROOT / "requirements.lock", "requirements.lock")
     files.write_json(Path("release/metrics.json"), METRICS)
-    params = {key: PARAMS[key] for key in ("seed", "base", "quantize")} | {
-        "adapters": {"travel": PARAMS["adapters"]["travel"]}
+    params = {key: PARAMS[key] for key in ("seed", "base", "quantize", "package")} | {
+        "adapters": {"travel": PARAMS["adapters"]["travel"]},
+        "data_sets": {"questions": {"id": "owner/questions", "revision": "a" * 40}},
     }
-    inputs = {"params": params, "base_model_sha256": "1" * 64, "data_sha256": {"data/travel.jsonl": "2" * 64}}
+    data = {"data/travel.jsonl": "2" * 64, "downloads/questions": "4" * 64}
+    inputs = {"params": params, "base_model_sha256": "1" * 64, "data_sha256": data}
     return Package(Path("release"), {"name": "olive-press", "inputs": inputs}, {"manifest.json": "3" * 64})
 
 
@@ -46,7 +54,14 @@ def test_it_is_valid_and_names_model_base_data_and_libraries(release):
     assert components["base model"]["licenses"] == [{"license": {"id": "Apache-2.0"}}]
     data = components["data:data/travel.jsonl"]
     assert (data["hashes"][0]["content"], data["licenses"]) == ("2" * 64, [{"license": {"id": "MIT"}}])
-    assert components["pkg:pypi/torch@2.13.0"]["hashes"]
+    (source,) = components["data:downloads/questions"]["externalReferences"]
+    assert source["url"] == f"https://huggingface.co/datasets/owner/questions/tree/{'a' * 40}"
+    locked = packages.read()
+    libraries = {each["name"]: each for each in components.values() if each["type"] == "library"}
+    assert {name: each["version"] for name, each in libraries.items()} == locked
+    assert all(each["hashes"] for each in libraries.values())
+    # Whose wheel declares none, so that `make bom` names it first.
+    assert [name for name, each in libraries.items() if "licenses" not in each] == ["sigstore-models"]
     made_of = next(each["dependsOn"] for each in found["dependencies"] if each["ref"] == "package")
     assert set(made_of) == set(components)
 
@@ -57,8 +72,12 @@ def test_its_model_card_has_the_figures_of_the_ladder(release):
     assert {"slice": "travel: ONNX, adapter", "type": "loss", "value": "1.25"} in [
         {**each, "slice": each["slice"].replace("travel adapter", "adapter")} for each in figures
     ]
-    assert card["considerations"]["performanceTradeoffs"] == ["travel: weights +0.0625 nats a token"]
-    assert card["modelParameters"]["datasets"] == [{"ref": "data:data/travel.jsonl"}]
+    assert {"slice": "arc_easy: travel", "type": "acc,none", "value": "0.625"} in figures
+    considered = card["considerations"]
+    assert considered["performanceTradeoffs"] == ["travel: weights +0.0625 nats a token"]
+    assert considered["useCases"][1] == "travel: trained on data/travel.jsonl, on examples of at most 256 tokens"
+    assert considered["technicalLimitations"][1].startswith("travel: on the general text, the loss changes by +0.250 ")
+    assert card["modelParameters"]["datasets"] == [{"ref": f"data:{each}"} for each in ("data/travel.jsonl", QUESTIONS)]
 
 
 def test_it_has_the_same_bytes_again_and_others_for_another_package(release):
@@ -77,8 +96,8 @@ def test_a_review_says_first_what_needs_attention():
     ]
     assert bom.review({"components": components}, ALLOWED) == [
         "4 components, 2 with a licence that licences.allow does not name:",
-        "  Secret: b 2",
         "  none named: d",
+        "  Secret: b 2",
         "1 under MIT",
         "1 under MIT OR GPL-3.0-only",
     ]

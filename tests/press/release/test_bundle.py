@@ -1,6 +1,8 @@
 """A release says where its package comes from, and who vouches for it; a changed byte in any file is found."""
 
+import base64
 import json
+import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -165,6 +167,21 @@ def test_a_release_of_the_same_package_stays_as_it_is(signed):
     assert run(signed, "release").returncode == 0
     assert files.digests(signed.folder / FOLDER) == before
     assert signed.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_what_a_release_is_made_of_is_said_with_what_needs_attention_first(signed):
+    said = run(signed, "bom", str(FOLDER)).stdout.splitlines()
+    assert re.fullmatch(r"\d+ components, \d+ with a licence that licences\.allow does not name:", said[0])
+    assert said[1].startswith("  none named: sigstore-models ")
+    assert re.fullmatch(r"\d+ under .+", said[-1])
+    (signed.folder / FOLDER / "bom.cdx.json").write_text("{}")
+    assert_sentence(run(signed, "bom", str(FOLDER)), "bom.cdx.json")
+
+
+def test_the_signature_calls_the_release_by_its_target(signed):
+    sealed = json.loads((signed.folder / FOLDER / "model.sig").read_text())["dsseEnvelope"]
+    statement = json.loads(base64.b64decode(sealed["payload"]))
+    assert [each["name"] for each in statement["subject"]] == ["cpu"]
 
 
 def test_a_key_that_comes_later_signs_what_there_is(release, tmp_path):

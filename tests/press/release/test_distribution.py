@@ -2,17 +2,21 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx2
 import pytest
+from pydantic import ValidationError
 
 from press.core.errors import UserError
 from press.release import connection, distribution, docker_login
 from press.release.distribution import Repository
+from press.release.settings import Oci
 
+DIGEST = "sha256:" + "0" * 64
 HOST, NAME = "registry.example.com", "owner/press"
 SECRET = "a secret of the tests"
 CHALLENGE = f'Bearer realm="https://login.example.com/token",service="{HOST}",scope="repository:{NAME}:pull"'
@@ -82,7 +86,7 @@ def test_an_upload_begins_anew_with_a_new_token():
             return httpx2.Response(401, headers={"WWW-Authenticate": CHALLENGE})
         return httpx2.Response(201)
 
-    asking(answer).upload("sha256:" + "0" * 64, 6, lambda: iter([b"abc", b"def"]))
+    asking(answer).upload(DIGEST, 6, lambda: iter([b"abc", b"def"]))
     assert sent == [b"abcdef", b"abcdef"]
 
 
@@ -112,16 +116,39 @@ def test_nobody_else_gets_the_login():
         return httpx2.Response(202 if request.method == "POST" else 307, headers=place)
 
     place = asking(answer)
-    place.upload("sha256:" + "0" * 64, 3, lambda: b"abc")
-    assert place.download(distribution.digest_of(b"abc"), lambda _: None)
+    place.upload(DIGEST, 3, lambda: b"abc")
+    assert place.download(distribution.descriptor("application/x", b"abc"), lambda _: None)
     assert [request.method for request in elsewhere] == ["PUT", "GET"]
     assert not any("Authorization" in request.headers for request in elsewhere)
 
 
-def test_no_password_goes_where_there_is_no_tls():
-    challenge = {"WWW-Authenticate": 'Bearer realm="http://login.example.com/token"'}
-    with pytest.raises(UserError, match="which is not https: no password goes there"):
-        asking(lambda _: httpx2.Response(401, headers=challenge)).tags()
+def leading(headers: dict[str, str], status: int = 307) -> Answer:
+    """Answer with headers, and record whoever comes without TLS."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.url.scheme == "https"
+        return httpx2.Response(202 if request.method == "POST" else status, headers=headers)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "place", ["http://elsewhere.example.com/1", f"http://{HOST}/1", "ftp://elsewhere.example.com/1"]
+)
+@pytest.mark.parametrize("how", ["a login", "a redirect", "an upload", "the next page"])
+def test_nothing_goes_where_there_is_no_tls(place, how):
+    match how:
+        case "a login":
+            headers, status = {"WWW-Authenticate": f'Bearer realm="{place}"'}, 401
+        case "the next page":
+            headers, status = {"Link": f'<{place}>; rel="next"'}, 200
+        case _:
+            headers, status = {"Location": place}, 307
+    registry = asking(leading(headers, status))
+    if status == 200:
+        registry = asking(lambda request: httpx2.Response(200, json={}, headers=leading(headers)(request).headers))
+    with pytest.raises(UserError, match=r"leads to (http|ftp)://.*, which is not https: nothing is sent or read there"):
+        registry.upload(DIGEST, 1, lambda: b"a") if how == "an upload" else registry.tags()
 
 
 def refusal(status: int) -> Answer:
@@ -148,6 +175,94 @@ def test_what_a_registry_should_not_answer_is_a_sentence(answer, sentence):
     assert SECRET not in str(caught.value)
 
 
+NESTED, ENDLESS = b"[" * 100_000, b"x" * (connection.LARGEST + 1)
+
+
+def challenged(challenge: str, token: bytes = b"{}") -> Answer:
+    """Ask for a token by a challenge, and give that one."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "login.example.com":
+            return httpx2.Response(200, content=token)
+        return httpx2.Response(401, headers={"WWW-Authenticate": challenge})
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        (lambda _: httpx2.Response(200, content=NESTED), "with what is no JSON object"),
+        (lambda _: httpx2.Response(500, content=NESTED), r"with 500: run this again"),
+        (lambda _: httpx2.Response(500, content=ENDLESS), "with more than 4194304 bytes"),
+        (challenged(CHALLENGE, NESTED), "with what is no JSON object"),
+        (challenged(CHALLENGE, ENDLESS), "with more than 4194304 bytes"),
+        (challenged(CHALLENGE, '{"token": "€"}'.encode()), "gave a token that cannot be sent"),
+        (challenged(CHALLENGE, b'{"token": "a\\nb"}'), "gave a token that cannot be sent"),
+        (challenged(CHALLENGE, b'{"token": "\\ud800"}'), "with what is no JSON object"),
+        (challenged("Bearer"), "log in as somebody who may"),
+        (challenged("Bearer nonsense"), "log in as somebody who may"),
+        (challenged("Bearer realm="), "log in as somebody who may"),
+        (challenged('Bearer realm="https://["'), "leads to|could not be asked|log in as"),
+        (
+            lambda _: httpx2.Response(200, json={}, headers={"Link": '</next>; rel="next"'}),
+            "with more than 100 pages: is it a",
+        ),
+        (lambda _: httpx2.Response(200, json={}, headers={"Link": '<http://[>; rel="next"'}), "leads to|could not be"),
+        (refusal(403), r"\(not today\)"),
+        (lambda _: httpx2.Response(403, json={"errors": [{"message": "a\x1b[2Jb"}]}), r"\('a\\x1b\[2Jb'\)"),
+    ],
+)
+def test_a_hostile_answer_is_a_sentence(answer, sentence):
+    with pytest.raises(UserError, match=sentence):
+        asking(answer).tags()
+
+
+@pytest.mark.parametrize(
+    "registry", ["a..b", "-a", "a-.b", "a" * 64, "[::1]:5000", "ghcr.io/owner", "h:", "h:123456", "h\n"]
+)
+def test_what_is_no_host_is_no_registry(registry):
+    with pytest.raises(ValidationError):
+        Oci(registry=registry, repository="", version="0.1.0")
+
+
+@pytest.mark.parametrize("registry", ["", "ghcr.io", "a-b.azurecr.io", "localhost:5000", "127.0.0.1:443", "A.b"])
+def test_a_host_may_be_a_registry(registry):
+    assert Oci(registry=registry, repository="", version="0.1.0").registry == registry
+
+
+def test_a_place_at_a_host_that_is_none_is_a_sentence():
+    def resolve(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host != HOST:
+            # As socket.getaddrinfo does for it.
+            request.url.host.encode("idna")
+        return httpx2.Response(307, headers={"Location": "https://a..b/"})
+
+    with pytest.raises(UserError, match=r"could not be asked: .*label empty or too long"):
+        asking(resolve).tags()
+
+
+@pytest.mark.parametrize("place", ["http://[", "//", "https://a b/"])
+def test_a_hostile_place_for_an_upload_is_a_sentence(place):
+    registry = asking(
+        lambda request: httpx2.Response(202 if request.method == "POST" else 400, headers={"Location": place})
+    )
+    with pytest.raises(UserError):
+        registry.upload(DIGEST, 1, lambda: b"a")
+
+
+@pytest.mark.parametrize("tags", [5, "abc", {"a": 1}, [1, None, ["a"]], None])
+def test_tags_that_are_none_are_passed_over(tags):
+    assert asking(lambda _: httpx2.Response(200, json={"tags": tags})).tags() == []
+
+
+@pytest.mark.parametrize("size", [0, 3, -1, True, "5", None])
+def test_a_small_blob_is_no_larger_than_its_descriptor_says(size):
+    registry = asking(lambda _: httpx2.Response(200, content=b"abcde"))
+    assert registry.small_blob({"digest": distribution.digest_of(b"abcde"), "size": size}) is None
+    assert registry.small_blob({"digest": distribution.digest_of(b"abcde"), "size": 5}) == b"abcde"
+
+
 def test_a_busy_registry_is_asked_again():
     answers = iter([429, 503, 200])
     assert asking(lambda _: httpx2.Response(next(answers), json={"tags": ["1.0.0"]})).tags() == ["1.0.0"]
@@ -163,13 +278,23 @@ def test_a_long_list_of_tags_comes_in_pages():
     assert asking(answer).tags() == ["0.1.0", "0.2.0"]
 
 
+def test_a_long_list_of_referrers_comes_in_pages():
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        assert request.headers["Accept"] == distribution.INDEX
+        if "last" in request.url.params:
+            return httpx2.Response(200, json={"manifests": [{"digest": "b"}]})
+        link = {"Link": f'</v2/{NAME}/referrers/{DIGEST}?last=a>; rel="next"'}
+        return httpx2.Response(200, json={"manifests": [{"digest": "a"}, 1]}, headers=link)
+
+    assert asking(answer).referrers(DIGEST) == [{"digest": "a"}, {"digest": "b"}]
+
+
 def test_a_manifest_is_what_its_digest_says():
     place = asking(lambda _: httpx2.Response(200, json={"a": 1}))
     found = place.manifest("0.1.0")
     assert found
     assert place.manifest(found.digest) == found
-    with pytest.raises(UserError, match="is damaged there: publish it again"):
-        place.manifest("sha256:" + "0" * 64)
+    assert place.manifest(DIGEST) is None
 
 
 def test_a_step_ends_when_its_time_is_up():
@@ -179,7 +304,7 @@ def test_a_step_ends_when_its_time_is_up():
 
     place = asking(drip, seconds=7)
     with pytest.raises(UserError, match=r"^registry\.example\.com gave no answer in 7 s"):
-        place.download("sha256:" + "0" * 64, lambda _: None)
+        place.download({"digest": DIGEST, "size": 2}, lambda _: None)
 
 
 def test_a_registry_that_keeps_the_referrers_gets_no_list_and_another_one_does():
@@ -220,6 +345,11 @@ def test_the_login_of_docker_s_config(monkeypatch, tmp_path, config, found):
     login = docker_login.find(HOST)
     assert (login.username, login.password) == found
     assert "password" not in repr(login)
+
+
+def test_a_password_of_the_environment_may_be_no_utf8(monkeypatch):
+    monkeypatch.setenv("OCI_PASSWORD", os.fsdecode(b"\xff"))
+    assert base64.b64decode(docker_login.find(HOST).basic.removeprefix("Basic ")) == b"somebody:\xff"
 
 
 @pytest.mark.parametrize("kind", ["credHelpers", "credsStore"])
