@@ -44,6 +44,8 @@ ESCAPE = "\u200b"
 SECONDS = 20
 TEMPLATE, SCHEMA = "chat template", "response schema"
 NO_TEMPLATE = "Empty chat template"
+# Behind what a model thinks before it answers.
+THOUGHT = "</think>"
 # Characters of a sentence, and of each of its ends where the middle is left out.
 LONGEST, HALF = 1000, 500
 
@@ -135,7 +137,9 @@ class Chat:
             # Such as of sizes in genai_config.json that are not the graph's, or of memory that is not there.
             raise UserError(f"the model in {self.package} cannot answer ({_line(error)})") from error
         finally:
-            self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+            # A model is not told what it thought before an earlier answer.
+            said = answer.rpartition(THOUGHT)[2].lstrip() if THOUGHT in answer else answer
+            self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": said}]
 
     def _pieces(self, generator: og.Generator) -> Iterator[str]:
         stream = self.tokenizer.create_stream()

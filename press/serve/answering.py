@@ -16,12 +16,14 @@ import onnxruntime_genai as og
 from press.core import paths
 from press.core.errors import UserError
 from press.data import tokens
+from press.data.chats import THINK
 from press.model import packaged
 from press.serve import adapters, wire
 from press.serve.adapters import Named, Shelf
 from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
 from press.serve.errors import RefusedError
 from press.serve.generators import Generators
+from press.serve.reasoning import parted
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
@@ -33,6 +35,8 @@ PART = 128
 SECONDS, CLIENT_SECONDS = 20, 5
 # Clients' schemas that are known to compile.
 KNOWN = 256
+# Tokens at the end of a prompt among which the mark is that begins thoughts.
+MARK = 16
 # Tokens that generators between two answers have room for together.
 KEPT = 8192
 # The runtime takes seeds of 31 bits.
@@ -102,6 +106,8 @@ class Package:
         self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
         self._control, self._start = _special_tokens(folder / "tokenizer.json")
+        added = packaged.read_object(folder / "tokenizer.json")["added_tokens"]
+        self._thinks = any(each["content"] == THINK for each in added)
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
         self._model = self._load(folder)
         self._tokenizer = og.Tokenizer(self._model)
@@ -202,7 +208,8 @@ class Package:
         if named is None and request.model not in (self.name, BARE):
             raise unknown(request.model)
         settings = _changed(named.manifest["generation"] if named else self._bare, request)
-        prompt = self._prompt(request.messages, named)
+        schema = _schema(request, named)
+        prompt = self._prompt(request.messages, named, thinks=schema is None)
         if len(prompt) >= self.context:
             raise RefusedError(
                 f"the prompt has {len(prompt)} tokens, but prompt and answer together may have {self.context}",
@@ -210,11 +217,17 @@ class Package:
                 code="context_length_exceeded",
             )
         most = min(settings["max_new_tokens"], self.context - len(prompt))
-        return Answer(prompt, named, settings, _schema(request, named), most, request.seed)
+        return Answer(prompt, named, settings, schema, most, request.seed)
 
     def turns(self, answer: Answer) -> Iterator[str]:
-        """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text."""
-        return before(self._pieces(answer), answer.settings["stop"])
+        """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text.
+
+        What the model thinks before comes as Thoughts, if its tokenizer has marks for them.
+        """
+        pieces = before(self._pieces(answer), answer.settings["stop"])
+        if not self._thinks or answer.schema is not None:
+            return pieces
+        return parted(pieces, self._tokenizer.decode(answer.prompt[-MARK:]).rstrip().endswith(THINK))
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
         length = len(answer.prompt) + answer.most
@@ -303,7 +316,11 @@ class Package:
         except RuntimeError as error:
             raise UserError(f"the model in {folder} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
 
-    def _prompt(self, messages: Sequence[wire.Message], named: Named | None) -> list[int]:
+    def _prompt(self, messages: Sequence[wire.Message], named: Named | None, thinks: bool) -> list[int]:
+        """Return the token ids of a conversation.
+
+        :param thinks: whether the bare model may think first, where its chat template has the choice
+        """
         escapes = named is not None and named.manifest.get("control_tokens") == "escape"
         for place, message in enumerate(messages):
             text = message.text()
@@ -312,7 +329,7 @@ class Package:
             question = _question(messages, "an adapter")
             return self._encoded(named.prompt(self._escaped(question) if escapes else question))
         try:
-            text = self._templates.apply([message.turn() for message in messages])
+            text = self._templates.apply([message.turn() for message in messages], thinks)
         except ApartError as error:
             raise RefusedError(f"the model's chat template does not take that ({error})", param="messages") from error
         if text is None:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from press.core import apart
 from press.core.apart import ApartError
+from press.data import chats
 
 TEMPLATE, SCHEMA = "chat template", "response schema"
+# The chat template without thoughts.
+QUIET = "quiet chat template"
 NO_TEMPLATE = "Empty chat template"
 
 
@@ -26,12 +29,13 @@ class Apart(apart.Apart):
         super().__init__(_answering, str(package), seconds=seconds)
         self.start()
 
-    def apply(self, messages: list[dict[str, str]]) -> str | None:
+    def apply(self, messages: list[dict[str, str]], thinks: bool = True) -> str | None:
         """Return the text that the model is given for a conversation, or None if there is no template.
 
+        :param thinks: False for no thoughts before the answer, whatever the template is settled to
         :raises ApartError: if the template refuses the conversation, crashes or takes too long
         """
-        return self(TEMPLATE, json.dumps(messages))
+        return self(TEMPLATE if thinks else QUIET, json.dumps(messages))
 
     def compile(self, schema: str) -> None:
         """Try to compile a schema.
@@ -52,6 +56,8 @@ def _answering(package: str) -> Callable[[str, str], str | None]:
     except RuntimeError as error:
         raise ApartError(line(error)) from error
 
+    quiet = _quiet(Path(package))
+
     def answer(what: str, data: str) -> str | None:
         if what == SCHEMA:
             try:
@@ -62,7 +68,8 @@ def _answering(package: str) -> Callable[[str, str], str | None]:
                 raise ApartError(line(reason))
             return None
         try:
-            return tokenizer.apply_chat_template(data, add_generation_prompt=True)
+            given = {"template_str": quiet} if quiet and what == QUIET else {}
+            return tokenizer.apply_chat_template(data, add_generation_prompt=True, **given)
         # The latter where the template's text is no UTF-8.
         except (RuntimeError, UnicodeDecodeError) as error:
             if str(error).startswith(NO_TEMPLATE):
@@ -70,6 +77,18 @@ def _answering(package: str) -> Callable[[str, str], str | None]:
             raise ApartError(line(error)) from error
 
     return answer
+
+
+def _quiet(package: Path) -> str | None:
+    """Return a package's chat template with thinking off, or None if it has no such choice."""
+    from press.core import files
+
+    path, config = package / "chat_template.jinja", package / "tokenizer_config.json"
+    if path.exists():
+        template = path.read_bytes().decode("utf-8", "replace")
+    else:
+        template = files.read_json(config).get("chat_template") if config.exists() else None
+    return chats.settled(template, False) if isinstance(template, str) and chats.has_switch(template) else None
 
 
 def line(error: Exception | str) -> str:

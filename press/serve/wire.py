@@ -82,6 +82,7 @@ class Message(Part):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart]
     name: Annotated[str, Field(max_length=LONGEST, description="has no effect")] = ""
+    reasoning_content: Annotated[str, Field(description="has no effect: a model is not told what it thought")] = ""
 
     def text(self) -> str:
         """Return what the turn says."""
@@ -197,6 +198,7 @@ class Said(BaseModel):
     """The whole answer."""
 
     role: Literal["assistant"] = "assistant"
+    reasoning_content: Annotated[str | None, Field(description="what it thought before, if it did")] = None
     content: str
     refusal: None = None
 
@@ -225,6 +227,7 @@ class Delta(BaseModel):
     """What comes to an answer."""
 
     role: Literal["assistant"] | None = None
+    reasoning_content: str | None = None
     content: str | None = None
 
 

@@ -15,6 +15,7 @@ from press.serve import wire
 from press.serve.answering import Answer
 from press.serve.errors import FailedError, LateError, RefusedError
 from press.serve.observing import Metrics, Record
+from press.serve.reasoning import Thought
 from press.serve.scheduling import Heard, Ticket
 
 DONE = "data: [DONE]\n\n"
@@ -55,16 +56,19 @@ class Writing:
 
     async def whole(self, deadline: float) -> Response:
         """Return the whole answer as one response."""
-        pieces = []
+        pieces, thoughts = [], []
         try:
             async for piece in self._pieces(deadline):
-                pieces.append(piece)
+                (thoughts if isinstance(piece, Thought) else pieces).append(piece)
         finally:
             self.stop()
-        said = wire.Said(content="".join(pieces))
+        said = wire.Said(content="".join(pieces), reasoning_content="".join(thoughts) or None)
         choice = wire.Choice(message=said, finish_reason=self._answer.finish_reason)
         completion = wire.Completion(**self._about, choices=[choice], usage=self._usage())
-        return JSONResponse(completion.model_dump())
+        found = completion.model_dump()
+        if not thoughts:
+            del found["choices"][0]["message"]["reasoning_content"]
+        return JSONResponse(found)
 
     async def events(self, deadline: float) -> AsyncIterator[str]:
         """Yield the events of the answer's stream; the last one says what broke it, if anything did."""
@@ -72,7 +76,8 @@ class Writing:
         try:
             async for piece in self._pieces(deadline):
                 if piece:
-                    yield self._event(wire.Delta(content=piece))
+                    thought = isinstance(piece, Thought)
+                    yield self._event(wire.Delta(reasoning_content=piece) if thought else wire.Delta(content=piece))
         except RefusedError as error:
             yield f"data: {json.dumps(error.body())}\n\n"
             return

@@ -70,7 +70,8 @@ def read(path: Path, metadata: dict) -> "PreTrainedTokenizerBase":
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, trust_remote_code=False)
+    file = {"gguf_file": path.name, "trust_remote_code": False}
+    tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(path.parent, **file))
     kind = metadata.get("tokenizer.ggml.model")
     if kind == BYTE_LEVEL:
         tokenizer = with_marks(tokenizer, path, metadata)

@@ -227,7 +227,11 @@ class ChatTemplate(Renderer):
             example = self.example(Chat(spoken))
         except ValueError as error:
             raise UserError(f"the base model's chat template takes no question and answer: {error}") from error
-        text = example["prompt"] + example["completion"]
+        given, written = example["prompt"], example["completion"]
+        if chats.THOUGHT in written.partition(ANSWER)[0]:
+            # The model itself writes its thoughts, or that there are none, as it is trained to.
+            written = ANSWER + written.partition(ANSWER)[2]
+        text = given + written
         if text.count(QUESTION) != 1 or text.count(ANSWER) != 1:
             raise UserError("the base model's chat template does not give a question and its answer once each")
         escaped = text.replace("{", "{{").replace("}", "}}")

@@ -27,7 +27,7 @@ from serving import Served, eventually, list_files
 import app
 from press.core import files
 from press.core.errors import UserError
-from press.data import answers
+from press.data import answers, chats
 from press.release import bundle
 from press.serve import answering, wire
 from press.serve.answering import Package
@@ -208,6 +208,18 @@ def test_a_model_without_a_chat_template_continues_a_text(package, tmp_path, sta
     assert ask(client, "base").usage.prompt_tokens == len(QUESTION)
     with pytest.raises(openai.BadRequestError, match="without a chat template answers single questions"):
         client.chat.completions.create(model="base", messages=[{"role": "user", "content": "a"}] * 2)
+
+
+def test_an_answer_of_a_schema_has_no_thoughts_whatever_the_chat_template_is_settled_to(package, tmp_path, start):
+    copy = changed(package, tmp_path)
+    thoughts = "{% if enable_thinking %}{% else %}NO THOUGHTS{% endif %}"
+    template = "{{ messages[0].content }}" + thoughts
+    (copy / "chat_template.jinja").write_text(chats.settled(template, True), encoding="utf-8")
+    list_files(copy)
+    client = start(Package(copy)).client()
+    assert ask(client, "base").usage.prompt_tokens == len(QUESTION)
+    held = ask(client, "base", response_format={"type": "json_object"})
+    assert held.usage.prompt_tokens == len(QUESTION + "NO THOUGHTS")
 
 
 def test_files_that_a_release_has_beside_the_package_are_no_reason_to_refuse_it():
