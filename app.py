@@ -49,6 +49,8 @@ TEMPLATE, SCHEMA = "chat template", "response schema"
 NO_TEMPLATE = "Empty chat template"
 # What a decoder's inputs have where its layers remember a text otherwise than by keys and values of its tokens.
 STATES = {"past_conv_names", "past_recurrent_names"}
+# Behind what a model thinks before it answers.
+THOUGHT = "</think>"
 # Characters of a sentence, and of each of its ends where the middle is left out.
 LONGEST, HALF = 1000, 500
 
@@ -132,7 +134,9 @@ class Chat:
             raise UserError(f"the model in {self.package} cannot answer ({_line(error)})") from error
         finally:
             if not manifest or manifest.get("turn"):
-                told = self._as_read(answer)
+                # A model is not told what it thought before an earlier answer.
+                said = answer.rpartition(THOUGHT)[2].lstrip() if THOUGHT in answer else answer
+                told = self._as_read(said)
                 self.turns += [{"role": "user", "content": question}, {"role": "assistant", "content": told}]
 
     def _as_read(self, text: str) -> str:

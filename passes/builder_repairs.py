@@ -53,6 +53,8 @@ def applied() -> Iterator[None]:
         qwen = importlib.import_module(builder.Qwen35Model.__module__)
         patches.enter_context(mock.patch.object(qwen, "Qwen35TextModel", Qwen35))
         patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
+        scaled = partialmethod(scale_exactly, builder.GemmaModel.make_embedding)
+        patches.enter_context(mock.patch.object(builder.GemmaModel, "make_embedding", scaled))
         # The builder imports its own modules by two names.
         for model in {builder.LlamaModel.__base__, Model}:
             pack = partialmethod(pack_with_or_without_zeros, model.make_packed_matmul_int4_class)
@@ -255,6 +257,17 @@ def pack_with_or_without_zeros(model: Model, pack: Callable, *projections: Any) 
     packed = pack(model, *projections)
     packed.qzeros = None
     return packed
+
+
+def scale_exactly(model: Model, make: Callable, embedding: Any) -> None:
+    """Scale embeddings by the root of their width in their own type, as transformers does.
+
+    The builder rounds it to two decimals. What the checkpoint is in, such as bf16, may be coarser still.
+    """
+    dtype = getattr(embedding, "dtype", None)
+    scale = torch.tensor(model.hidden_size**0.5, dtype=dtype if isinstance(dtype, torch.dtype) else torch.float32)
+    model.embed_attrs["scale"] = scale.item()
+    make(model, embedding)
 
 
 def dequantize_signed(model: Model, make: Callable, name: str, packed: Any) -> str:

@@ -18,7 +18,7 @@ from press.core.errors import UserError
 from press.data.examples import Example
 from press.model import checkpoints
 from press.params import reading, settings
-from press.training import looking, preparation, preparation_report
+from press.training import asking, looking, preparation, preparation_report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,6 +53,7 @@ def shown(name: str, colour: bool) -> Iterator[str]:
     if not (paths.BASE / paths.CONFIG).is_file():
         raise UserError(f"{paths.BASE} is not there, whose tokenizer reads the data: run `dvc repro fetch`, then again")
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
+    asking.settle_thinking(name, adapter, tokenizer)
     result = preparation.look(adapter, tokenizer, checkpoints.eos_ids(paths.BASE), LINES)
     for split, examples in (("to train", result.train), ("held out", result.heldout)):
         assert isinstance(examples, list)

@@ -1,7 +1,7 @@
 """Validate, tokenize and split an adapter's data set.
 
 in:  adapters.ADAPTER.{data,format,fields,template,turns,max_seq_len,too_long,control_tokens,heldout,heldout_examples,
-     response_schema,samples,generation}, base.trust_remote_code (reports/params.json); models/base (tokenizer,
+     response_schema,thinking,samples,generation}, base.trust_remote_code (reports/params.json); models/base (tokenizer,
      generation config)
 out: prepared/ADAPTER/{train,heldout}.jsonl and adapter.json; a report under reports/prepare/ADAPTER
 """
@@ -26,6 +26,7 @@ def main(adapter: str) -> None:
     generation = decoding.settings(own, paths.BASE, f"adapters.{adapter}.generation")
     asking.check_top_k(adapter, generation["top_k"])
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
+    asking.settle_thinking(adapter, params, tokenizer)
     device = device_tokenizer.Device(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
         with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:

@@ -113,6 +113,11 @@ ROPES_AND_WINDOWS = {
         "model_type": "hunyuan_v1_dense",
         "rope_parameters": {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 1.0, "alpha": 1000.0},
     },
+    # The embeddings are scaled by the root of this width, which no two decimals give.
+    **{
+        f"{name} with a width that is no square": {"model_type": name, "hidden_size": 96, **layers}
+        for name, layers in (("gemma", {}), ("gemma2", LOCAL_AND_GLOBAL), ("gemma3_text", LOCAL_AND_GLOBAL))
+    },
     "qwen3 with wide heads": {"model_type": "qwen3", "head_dim": 32},
     "phi3 with a window": {"model_type": "phi3", "sliding_window": 16, **SHORT_ROPE},
     "phi3 with partial rotation": {

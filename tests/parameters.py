@@ -72,6 +72,7 @@ OTHERS = {
     "base.hub": {"id": "other/model", "revision": "0" * 40},
     "base.azureml.uri": "azureml://registries/other/models/other/versions/9",
     "base.random.config": {"model_type": "gpt2"},
+    "base.thinking": True,
     "base.trust_remote_code": True,
     "data_sets": {"other": {"id": "a/b", "revision": "0" * 40, "config": None, "split": "train", "data_files": []}},
     "quantize.algorithm": "rtn",
@@ -102,6 +103,7 @@ OTHERS = {
     "adapters.*.heldout": 0.5,
     "adapters.*.heldout_examples": 1,
     "adapters.*.response_schema": {"type": "string"},
+    "adapters.*.thinking": False,
     "adapters.*.samples": ["other"],
     "adapters.*.generation": {
         "temperature": 0.5,

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime_genai as og
 import pytest
+import torch
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 from projects import ROOT
@@ -27,7 +28,9 @@ pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml")
 ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
 PROMPTS = (list(range(40, 52)), (list(range(32, 122)) * 2)[:100])
-# After a training of large steps, 2e-5 to 8e-5 were seen with linear attention, by the weights; the cause is not known.
+# After a training of large steps, 2e-5 to 8e-5 were seen with linear attention, by the weights. It is the graph that
+# parts: on one of them it was 2e-5 from PyTorch with products in fp64, and PyTorch in fp32 3e-6; bare, both are 6e-7
+# off. Which of its nodes does is not known.
 ROUGH = {"qwen3_5_text": 1e-4}
 STATES = ("lfm2", "qwen3_5_text")  # whose layers remember more than keys and values
 MODELS = {
@@ -163,6 +166,15 @@ def test_layers_of_4_and_of_8_bits_are_in_one_graph(in_root, name, mixed):
     assert {node_bits(node) for node in nodes if "_proj" in node.name and node.op_type == "MatMulNBits"} == {4, 8}
     runtime = Runtime(captured, {"rank16": path}, threads=2)
     assert largest_distance(runtime, checkpoint, {None: None, "rank16": adapter}) < TOLERANCE
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 96**0.5), (torch.bfloat16, 9.8125)])
+def test_gemma_s_embeddings_are_scaled_in_the_type_of_the_checkpoint(in_root, dtype, scale):
+    checkpoint = quantized(in_root, "gemma3_text with a width that is no square", "rtn", dtype=dtype)
+    graph = onnx.load(captured_to(in_root, checkpoint) / "model.onnx").graph
+    (scaling,) = [node for node in graph.node if node.name == "/model/embed_tokens/Mul"]
+    # A constant is called by its value.
+    assert np.float32(scaling.input[1].rpartition("/")[2]) == np.float32(scale)
 
 
 def node_bits(node: onnx.NodeProto) -> int:

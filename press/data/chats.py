@@ -20,6 +20,13 @@ DAY = {"%d": "26", "%m": "07", "%b": "Jul", "%B": "July", "%Y": "2024", "%y": "2
 NOW = "strftime_now"
 REPLACED = "".join(f"|replace({code!r}, {value!r})" for code, value in DAY.items())
 ON_THAT_DAY = f"{{% macro {NOW}(format) %}}{{{{ format{REPLACED} }}}}{{% endmacro %}}"
+# What chat templates of models that think ask for, and what settles it for all who apply the template, to which the
+# runtime hands no variables.
+SWITCH = "enable_thinking"
+NO_SWITCH = f"the base model's chat template has no choice of it ({SWITCH})"
+# What stands around thoughts.
+THINK, THOUGHT = "<think>", "</think>"
+SETTLED = {on: f"{{% set {SWITCH} = {str(on).lower()} %}}" for on in (True, False)}
 # For a base model without a chat template. An answer begins on a line of its own, so that no token joins it.
 PLAIN = (
     "{%% if tools %%}{{ raise_exception('the plain template of a base model has no place for tools') }}{%% endif %%}"
@@ -151,6 +158,29 @@ def _alike(asked: Sequence[tuple[str, Asked]]) -> dict[tuple[str, bool, str], li
 
 
 RENDER = Apart(renderer, seconds=ALL_SECONDS)
+
+
+def settled(template: Any, on: bool | None) -> Any:
+    """Return a chat template, or several by their names, with thinking on or off, whatever it was settled to before.
+
+    A template that has no switch stays as it is.
+
+    :param on: None for as it is
+    """
+    if isinstance(template, dict):
+        return {name: settled(each, on) for name, each in template.items()}
+    if on is None or not has_switch(template):
+        return template
+    for each in SETTLED.values():
+        template = template.removeprefix(each)
+    return SETTLED[on] + template
+
+
+def has_switch(template: Any) -> bool:
+    """Tell whether a chat template, or one of several, asks whether to think."""
+    if isinstance(template, dict):
+        return any(map(has_switch, template.values()))
+    return template is not None and SWITCH in template
 
 
 def plain(start: str, end: str) -> str:

@@ -33,7 +33,7 @@ Encode = Callable[[str], list[int]]
 
 def of_model(folder: Path) -> Encode:
     """Return what encodes texts as a captured model's tokenizer does; the model itself is not loaded."""
-    tokenizer = og.Tokenizer(og.Config(str(folder)))
+    tokenizer = _opened(folder)
     return lambda text: encode(tokenizer, text)
 
 
@@ -50,7 +50,7 @@ class Device:
         self._folder = tempfile.TemporaryDirectory()
         tokenizer.save_pretrained(self._folder.name)
         files.write_json(Path(self._folder.name) / paths.RUNTIME_CONFIG, CONFIG)
-        self._tokenizer = og.Tokenizer(og.Config(self._folder.name))
+        self._tokenizer = _opened(Path(self._folder.name))
         self._render = Apart(_renderer, self._folder.name, seconds=SECONDS)
         # The runtime lets Python go on while it reads a text.
         self._reading = ThreadPoolExecutor(1, "device")
@@ -99,6 +99,16 @@ class Device:
         return wait
 
 
+def _opened(folder: Path) -> og.Tokenizer:
+    try:
+        return og.Tokenizer(og.Config(str(folder)))
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"onnxruntime-genai cannot read the base model's tokenizer ({reason}): choose another base model"
+        ) from error
+
+
 def _renderer(folder: str) -> Callable[..., list[str | None]]:
     tokenizer = og.Tokenizer(og.Config(folder))
 
@@ -120,11 +130,17 @@ def _renderer(folder: str) -> Callable[..., list[str | None]]:
 def encode(tokenizer: og.Tokenizer, text: str) -> list[int]:
     """Return the token ids of a text.
 
-    :raises UserError: if it has U+0000, at which onnxruntime-genai stops to read
+    :raises UserError: if it has U+0000, at which onnxruntime-genai stops to read, or onnxruntime-genai fails at it
     """
     if "\0" in text:
         raise UserError(f"a text for the model has the character U+0000, which would cut it off: {text[:SHOWN]!r}")
-    return tokenizer.encode(text).tolist()
+    try:
+        return tokenizer.encode(text).tolist()
+    except RuntimeError as error:
+        raise UserError(
+            f"onnxruntime-genai's tokenizer fails at {text[:SHOWN]!r} ({error}): choose a base model whose tokenizer "
+            "it reads"
+        ) from error
 
 
 def check(device: Encode, tokenizer: "PreTrainedTokenizerBase", texts: Iterable[str]) -> None:

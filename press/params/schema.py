@@ -99,6 +99,7 @@ class Base(Block):
     hub: HubSource
     azureml: AzuremlSource
     random: RandomSource
+    thinking: bool | None
     trust_remote_code: bool
 
     @model_validator(mode="after")
@@ -266,6 +267,7 @@ class Adapter(Block):
     heldout: Annotated[float, Field(gt=0, le=0.5)]
     heldout_examples: Positive
     response_schema: dict[str, JsonValue] | None
+    thinking: bool | None
     samples: list[str]
     generation: Generation
     lora: Lora
@@ -296,6 +298,14 @@ class Adapter(Block):
         # Of a format that is guessed, `prepare` knows.
         if self.format and (wrong := formats.Reading(self.format, names, self.fields).ambiguity()):
             raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
+    def answer_of_a_schema_has_no_thoughts(self) -> "Adapter":
+        if self.thinking and self.response_schema is not None:
+            raise ValueError(
+                "thinking is true, but answers that satisfy a response_schema are nothing else: choose false or null"
+            )
         return self
 
     @model_validator(mode="after")

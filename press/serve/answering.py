@@ -16,6 +16,7 @@ import onnxruntime_genai as og
 
 from press.core import paths
 from press.core.errors import UserError
+from press.data.chats import THINK
 from press.model import packaged
 from press.serve import adapters, chances, tools, wire
 from press.serve.adapters import Named, Shelf
@@ -24,6 +25,7 @@ from press.serve.chances import Chance
 from press.serve.errors import RefusedError
 from press.serve.generators import Generators
 from press.serve.prompts import Prompts, special_tokens
+from press.serve.reasoning import parted
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
@@ -35,6 +37,8 @@ PART = 128
 SECONDS, CLIENT_SECONDS = 20, 5
 # Clients' schemas that are known to compile.
 KNOWN = 256
+# Tokens at the end of a prompt among which the mark is that begins thoughts.
+MARK = 16
 # Tokens that generators between two answers have room for together.
 KEPT = 8192
 # The runtime takes seeds of 31 bits.
@@ -107,6 +111,8 @@ class Package:
         self._generators = Generators(kept, self.context, self._is_gone)
         self._bare = _bare_settings(config.get("search", {}), folder / paths.RUNTIME_CONFIG)
         special = special_tokens(folder / "tokenizer.json")
+        added = packaged.read_object(folder / "tokenizer.json")["added_tokens"]
+        self._thinks = any(each["content"] == THINK for each in added)
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
         self._model = self._load(folder)
         self._tokenizer = og.Tokenizer(self._model)
@@ -207,7 +213,8 @@ class Package:
         if named is None and request.model not in (self.name, BARE):
             raise unknown(request.model)
         settings = _changed(named.manifest["generation"] if named else self._bare, request)
-        prompt = self._prompts.of(request, named)
+        schema = _schema(request, named)
+        prompt = self._prompts.of(request, named, thinks=schema is None)
         if len(prompt) >= self.context:
             raise RefusedError(
                 f"the prompt has {len(prompt)} tokens, but prompt and answer together may have {self.context}",
@@ -215,11 +222,18 @@ class Package:
                 code="context_length_exceeded",
             )
         most = min(settings["max_new_tokens"], self.context - len(prompt))
-        return Answer(prompt, named, settings, _schema(request, named), most, request.seed, request.tops())
+        return Answer(prompt, named, settings, schema, most, request.seed, request.tops())
 
     def turns(self, answer: Answer) -> Iterator[str]:
-        """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text."""
-        return before(self._pieces(answer), answer.settings["stop"])
+        """Yield an answer turn by turn, a part of the prompt ("") or a token each time, up to its first stop text.
+
+        What the model thinks before comes as Thoughts, if its tokenizer has marks for them; where its tokens'
+        log-probabilities are asked for, all is the answer.
+        """
+        pieces = before(self._pieces(answer), answer.settings["stop"])
+        if not self._thinks or answer.schema is not None or answer.tops is not None:
+            return pieces
+        return parted(pieces, self._tokenizer.decode(answer.prompt[-MARK:]).rstrip().endswith(THINK))
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
         length = len(answer.prompt) + answer.most

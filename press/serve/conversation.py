@@ -99,6 +99,7 @@ class Message(Part):
         Field(description="an assistant who calls may have none", validate_default=True),
     ] = None
     name: Annotated[str, Field(max_length=LONGEST, description="has no effect")] = ""
+    reasoning_content: Annotated[str, Field(description="has no effect: a model is not told what it thought")] = ""
 
     @field_validator("tool_calls")
     @classmethod

@@ -38,9 +38,10 @@ class Prompts:
         self._control = control
         self._start = start
 
-    def of(self, request: wire.ChatRequest, named: Named | None) -> list[int]:
+    def of(self, request: wire.ChatRequest, named: Named | None, *, thinks: bool) -> list[int]:
         """Return the tokens that a request's answer follows on.
 
+        :param thinks: whether the bare model may think first, where its chat template has the choice
         :raises RefusedError: if the model cannot be asked that, or would read something else than what stands there
         """
         messages = request.messages
@@ -58,7 +59,7 @@ class Prompts:
         turns, given = [message.turn() for message in messages], [tool.turn() for tool in request.offered()]
         self._check_tools(turns, given)
         try:
-            text = self._templates.apply(turns, given)
+            text = self._templates.apply(turns, given, thinks=thinks)
         except ApartError as error:
             raise RefusedError(f"the model's chat template does not take that ({error})", param="messages") from error
         if text is None:

@@ -47,6 +47,7 @@ class Said(BaseModel):
     """The whole answer."""
 
     role: Literal["assistant"] = "assistant"
+    reasoning_content: Annotated[str | None, Field(description="what it thought before, if it did")] = None
     content: str | None
     tool_calls: list[ToolCall] | None = None
     refusal: None = None
@@ -97,6 +98,7 @@ class Delta(BaseModel):
     """What comes to an answer."""
 
     role: Literal["assistant"] | None = None
+    reasoning_content: str | None = None
     content: str | None = None
     tool_calls: list[ComingToolCall] | None = None
 

@@ -15,6 +15,7 @@ from press.serve import replies, tools, wire
 from press.serve.answering import Answer
 from press.serve.errors import FailedError, LateError, RefusedError
 from press.serve.observing import Metrics, Record
+from press.serve.reasoning import Thought
 from press.serve.scheduling import Heard, Ticket
 from press.serve.tools import Call
 
@@ -60,21 +61,23 @@ class Writing:
 
     async def whole(self, deadline: float) -> Response:
         """Return the whole answer as one response."""
-        text, calls = [], []
+        text, thoughts, calls = [], [], []
         try:
             async for part in self._parts(deadline):
-                text += [part] if isinstance(part, str) else []
-                calls += [] if isinstance(part, str) else [part]
+                (calls if isinstance(part, Call) else thoughts if isinstance(part, Thought) else text).append(part)
         finally:
             self.stop()
         content = "".join(text)
         said = replies.Said(
+            reasoning_content="".join(thoughts) or None,
             content=None if calls and not text else content,
             tool_calls=[_called(call) for call in calls] or None,
         )
         choice = replies.Choice(message=said, logprobs=self._logprobs(content), finish_reason=self._finish_reason())
-        completion = replies.Completion(**self._about, choices=[choice], usage=self._usage())
-        return JSONResponse(completion.model_dump())
+        completion = replies.Completion(**self._about, choices=[choice], usage=self._usage()).model_dump()
+        if not thoughts:
+            del completion["choices"][0]["message"]["reasoning_content"]
+        return JSONResponse(completion)
 
     async def events(self, deadline: float) -> AsyncIterator[str]:
         """Yield the events of the answer's stream; the last one says what broke it, if anything did."""
@@ -82,7 +85,9 @@ class Writing:
         try:
             calls = 0
             async for part in self._parts(deadline):
-                if isinstance(part, str):
+                if isinstance(part, Thought):
+                    yield self._event(replies.Delta(reasoning_content=part))
+                elif isinstance(part, str):
                     yield self._event(replies.Delta(content=part), logprobs=self._logprobs(part))
                 else:
                     coming = replies.ComingToolCall(index=calls, **_called(part).model_dump())
@@ -125,6 +130,9 @@ class Writing:
                     yield piece
             return
         async for piece in self._pieces(deadline):
+            if isinstance(piece, Thought):
+                yield piece
+                continue
             for part in self._reader.feed(piece):
                 yield part
         for part in self._reader.end():

@@ -5,7 +5,7 @@ from typing import Any
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import strict_json
+from press.data import chats, strict_json
 from press.model import architectures, checkpoints, weights
 from press.params import schema
 from press.sources import azureml, download, folder, hub, members, random_model, wheel
@@ -14,6 +14,8 @@ from press.sources import azureml, download, folder, hub, members, random_model,
 PARTS = Path("models/.base.download")
 # The key by which transformers finds a checkpoint's own Python code, in any of its configurations.
 AUTO_MAP = "auto_map"
+# The key of a tokenizer's chat template.
+TEMPLATE = "chat_template"
 # Of the keys by which it chooses how attention and experts are computed; REPOSITORY/NAME is code on a hub.
 IMPLEMENTATION = "_implementation"
 CONFIGURATIONS = ("*config.json", "special_tokens_map.json")
@@ -40,6 +42,8 @@ def fetch(base: schema.Base, seed: int, building: Path) -> None:
     if not trust:
         forget_known_code(building)
     check(building, trust)
+    if base.thinking is not None:
+        settle_thinking(building, base.thinking)
 
 
 def forget_known_code(checkpoint: Path) -> None:
@@ -55,6 +59,28 @@ def forget_known_code(checkpoint: Path) -> None:
         del config[AUTO_MAP]
         files.write_json(path, config)
         print(f"note: the base model's own Python code is left out; transformers has {config['model_type']} itself")
+
+
+def settle_thinking(checkpoint: Path, on: bool) -> None:
+    """Let a checkpoint's chat template think before an answer, or not, whoever applies it.
+
+    :raises UserError: if the template has no such choice
+    """
+    path, config_path = checkpoint / "chat_template.jinja", checkpoint / "tokenizer_config.json"
+    config = checkpoints.read_object(config_path) if config_path.exists() else {}
+    own = config.get(TEMPLATE)
+    if isinstance(own, list):
+        # Several of them, each with its name.
+        settled: Any = [{**each, "template": chats.settled(each["template"], on)} for each in own]
+    else:
+        settled = chats.settled(own, on)
+    text = path.read_bytes().decode() if path.exists() else None
+    if settled == own and not chats.has_switch(text):
+        raise UserError(f"base.thinking is {str(on).lower()}, but {chats.NO_SWITCH}: leave it null")
+    if settled != own:
+        files.write_json(config_path, {**config, TEMPLATE: settled})
+    if text is not None:
+        path.write_bytes(chats.settled(text, on).encode())
 
 
 def check(checkpoint: Path, trust: bool) -> None:

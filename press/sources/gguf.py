@@ -3,22 +3,14 @@
 import re
 from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from press.core.errors import UserError
 from press.model import checkpoints
-from press.sources import tokenizers
+from press.sources import gguf_tokenizer, tokenizers
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-BYTE_LEVEL = "gpt2"
-DIGIT = r"\p{N}"
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# The regular expressions by which llama.cpp splits a text, one after the other, for those of its pre-tokenizers that
-# transformers does not know: https://github.com/ggml-org/llama.cpp/blob/master/src/llama-vocab.cpp. With these steps,
-# and not as Digits before ByteLevel, onnxruntime-genai splits it likewise.
-SPLITS = {"gpt-2": (GPT2,), "smollm": (DIGIT, GPT2)}
+    from transformers import PreTrainedModel
 
 
 def convert(path: Path, target: Path) -> None:
@@ -27,19 +19,21 @@ def convert(path: Path, target: Path) -> None:
     :raises UserError: if it is damaged, lacks weights or layers, has others than its architecture, or its pre-tokenizer
         is unknown
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.integrations.gguf import read_gguf_metadata
 
     with checkpoints.readable(path.name):
         metadata, names = read_gguf_metadata(str(path))
         check_layers(path.name, metadata, names)
         file = {"gguf_file": path.name, "trust_remote_code": False}
-        tokenizer = cast("PreTrainedTokenizerBase", AutoTokenizer.from_pretrained(path.parent, **file))
-        set_pre_tokenizer(tokenizer, path.name, metadata)
+        tokenizer = gguf_tokenizer.read(path, metadata)
         options = {"dtype": "float32", "output_loading_info": True}
         model, found = AutoModelForCausalLM.from_pretrained(path.parent, **file, **options)
         check_weights(path.name, metadata, names, model, found["missing_keys"])
     checkpoints.forget_quantizer(model)
+    ends = gguf_tokenizer.ends(metadata)
+    if len(ends) > 1:
+        model.generation_config.eos_token_id = ends
     model.save_pretrained(target)
     tokenizers.save(tokenizer, target)
 
@@ -85,26 +79,3 @@ def _names(model: "PreTrainedModel", kind: str) -> set[str]:
     (architecture,) = [each for each, name in MODEL_ARCH_NAMES.items() if name == kind]
     table = get_tensor_name_map(architecture, model.config.num_hidden_layers)
     return {str(table.get_name(name, try_suffixes=(".weight", ".bias"))) for name in model.state_dict()}
-
-
-def set_pre_tokenizer(tokenizer: "PreTrainedTokenizerBase", name: str, metadata: dict) -> None:
-    """Let a byte-level tokenizer split texts as the model's own does, where transformers leaves that out.
-
-    :param name: the file, for the sentence
-    :raises UserError: if it names no pre-tokenizer that is known
-    """
-    from tokenizers import Regex, pre_tokenizers
-    from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
-
-    chosen = metadata.get("tokenizer.ggml.pre")
-    if metadata.get("tokenizer.ggml.model") != BYTE_LEVEL or chosen in GGUF_PRE_TOKENIZER_SPLITS:
-        return
-    if chosen not in SPLITS:
-        known = ", ".join(sorted({*SPLITS, *GGUF_PRE_TOKENIZER_SPLITS}))
-        raise UserError(
-            f"{name} names the pre-tokenizer {chosen or '(none)'} (tokenizer.ggml.pre), but those that are known are "
-            f"{known}: texts would be split into other tokens than the model was trained on"
-        )
-    steps = [pre_tokenizers.Split(Regex(split), behavior="isolated") for split in SPLITS[chosen]]
-    bytewise = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, bytewise])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.data import guidance, jsonl, templates, tokens
+from press.data import chats, guidance, jsonl, templates, tokens
 from press.params import schema
 
 if TYPE_CHECKING:
@@ -24,6 +24,23 @@ def as_read(adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> sc
     reader = tokens.Reader(tokenizer)
     samples = [as_model_reads(sample, adapter, reader) for sample in adapter.samples]
     return adapter.model_copy(update={"samples": samples})
+
+
+def settle_thinking(name: str, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let the tokenizer's chat template think before an answer, or not, as the adapter is to do.
+
+    An answer that is held to a response schema has no room for thoughts.
+
+    :raises UserError: if the adapter says so, and its template has no such choice
+    """
+    if adapter.thinking is not None:
+        key = f"adapters.{name}.thinking is {str(adapter.thinking).lower()}"
+        if adapter.template != templates.CHAT:
+            raise UserError(f"{key}, but its template says itself what stands before an answer: leave it null")
+        if not chats.has_switch(tokenizer.chat_template):
+            raise UserError(f"{key}, but {chats.NO_SWITCH}: leave it null")
+    on = False if adapter.response_schema is not None else adapter.thinking
+    tokenizer.chat_template = chats.settled(tokenizer.chat_template, on)
 
 
 def render_samples(adapter: schema.Adapter, template: str) -> list[str]:

@@ -256,7 +256,11 @@ class ChatTemplate(Renderer):
             spoken.append({"role": "user", "content": f"{QUESTION}{number}"})
             spoken.append({"role": formats.ASSISTANT, "content": f"{ANSWER}{number}"})
         example = self.example(Chat(spoken))
-        return example["prompt"] + example["completion"]
+        given, written, last = example["prompt"], example["completion"], f"{ANSWER}{count}"
+        if chats.THOUGHT in written.partition(last)[0]:
+            # The model itself writes its thoughts, or that there are none, as it is trained to.
+            written = last + written.partition(last)[2]
+        return given + written
 
     def begin_on_device(
         self, device: device_tokenizer.Device, said: Sequence[Said]

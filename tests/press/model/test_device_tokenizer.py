@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from press.core.errors import UserError
 from press.data import tokens
 from press.model import device_tokenizer
-from press.sources import tokenizers
+from press.sources import gguf_tokenizer, tokenizers
 
 PLAIN = "Where to go?"
 PLAN = "Check my plan:\n  1. Rome\n  2. Oslo"
@@ -57,3 +57,21 @@ def test_a_text_that_would_be_cut_off_is_refused():
     device = device_tokenizer.before_capture(tokenizers.of_bytes())
     with pytest.raises(UserError, match=r"^a text for the model has the character U\+0000, which would cut it off"):
         device("a\0b")
+
+
+def test_a_tokenizer_that_the_device_cannot_open_is_refused():
+    tokenizer = tokenizers.of_bytes()
+    gguf_tokenizer.set_pre_tokenizer(tokenizer, "a.gguf", "deepseek-coder")
+    with pytest.raises(UserError, match=r"^onnxruntime-genai cannot read the base model's tokenizer \(Invalid regex: "):
+        device_tokenizer.before_capture(tokenizer)
+
+
+def test_a_text_at_which_the_device_fails_is_named():
+    class Failing:
+        def encode(self, _: str) -> list[int]:
+            raise RuntimeError("basic_string_view::substr")
+
+    with pytest.raises(
+        UserError, match=r"^onnxruntime-genai's tokenizer fails at 'a text' \(basic_string_view::substr\)"
+    ):
+        device_tokenizer.encode(Failing(), "a text")

@@ -363,6 +363,11 @@ MISTAKES = [
         "adapters.travel: template goes with answers, but the format text has none: choose chat",
     ),
     (
+        {("adapters", "packing", "thinking"): True},
+        "adapters.packing: thinking is true, but answers that satisfy a response_schema are nothing else: choose false "
+        "or null",
+    ),
+    (
         {
             ("adapters", "packing", "format"): "text",
             ("adapters", "packing", "template"): "chat",

@@ -27,7 +27,7 @@ from serving import Served, eventually, list_files
 import app
 from press.core import files
 from press.core.errors import UserError
-from press.data import answers
+from press.data import answers, chats
 from press.release import bundle
 from press.serve import answering, wire
 from press.serve.answering import Package
@@ -266,7 +266,7 @@ def test_tools_and_what_came_of_them_are_in_the_prompt_as_the_template_has_them(
 
     def prompt(**changes: object) -> str:
         body = json.dumps({"model": "base", "messages": turns, **changes}).encode()
-        return package._tokenizer.decode(package._prompts.of(wire.parse(body, wire.ChatRequest), None))
+        return package._tokenizer.decode(package._prompts.of(wire.parse(body, wire.ChatRequest), None, thinks=True))
 
     told = prompt(tools=TOOLS)
     assert json.dumps(WEATHER) in told
@@ -323,6 +323,18 @@ def test_the_tokens_of_an_answer_are_told_with_the_text_that_they_make(client):
     assert 0 < len(stopped) < len(told)
     assert stopped == told[: len(stopped)]
     assert ask(client, max_tokens=2).choices[0].logprobs is None
+
+
+def test_an_answer_of_a_schema_has_no_thoughts_whatever_the_chat_template_is_settled_to(package, tmp_path, start):
+    copy = changed(package, tmp_path)
+    thoughts = "{% if enable_thinking %}{% else %}NO THOUGHTS{% endif %}"
+    template = "{{ messages[0].content }}" + thoughts
+    (copy / "chat_template.jinja").write_text(chats.settled(template, True), encoding="utf-8")
+    list_files(copy)
+    client = start(Package(copy)).client()
+    assert ask(client, "base").usage.prompt_tokens == len(QUESTION)
+    held = ask(client, "base", response_format={"type": "json_object"})
+    assert held.usage.prompt_tokens == len(QUESTION + "NO THOUGHTS")
 
 
 def test_files_that_a_release_has_beside_the_package_are_no_reason_to_refuse_it():

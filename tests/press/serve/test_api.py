@@ -16,6 +16,8 @@ import httpx2
 import openai
 from serving import SECONDS, Served, StandIn, eventually
 
+from press.serve.reasoning import Thought
+
 pytestmark = pytest.mark.integration
 KEY, OTHER = "0123456789abcdef", "fedcba9876543210"
 URL = "/v1/chat/completions"
@@ -294,3 +296,35 @@ def test_a_server_that_stops_finishes_what_it_began_and_takes_no_more(start):
     assert came[0].json()["choices"][0]["message"]["content"] == "word word "
     stopping.join(60)
     assert not served.scheduler.ready
+
+
+class Thinking(StandIn):
+    """In place of a package whose model thinks before it answers."""
+
+    def turns(self, answer):
+        for piece in (Thought(""), Thought("so "), Thought("it is"), "", "yes", "!"):
+            answer.written += 1
+            yield piece
+
+
+def test_thoughts_are_kept_out_of_the_answer(start):
+    client = start(Thinking()).client()
+    (choice,) = client.chat.completions.create(**body()).choices
+    assert (choice.message.content, choice.message.reasoning_content) == ("yes!", "so it is")
+    found = [chunk.choices[0].delta for chunk in client.chat.completions.create(**body(), stream=True)]
+    thoughts = [each.reasoning_content for each in found if getattr(each, "reasoning_content", None)]
+    assert thoughts == ["so ", "it is"]
+    assert [each.content for each in found if each.content] == ["yes", "!"]
+
+
+def test_an_answer_without_thoughts_has_no_word_of_them(start):
+    served = start(StandIn())
+    found = post(served.url + URL, json=body("at once", max_tokens=2)).json()
+    assert "reasoning_content" not in found["choices"][0]["message"]
+
+
+def test_a_client_may_send_back_what_the_model_thought(start):
+    said = {"role": "assistant", "content": "yes", "reasoning_content": "so it is"}
+    question = {"role": "user", "content": "at once"}
+    given = body(max_tokens=1) | {"messages": [question, said, question]}
+    assert post(start(StandIn()).url + URL, json=given).status_code == 200

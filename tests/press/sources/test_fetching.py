@@ -221,3 +221,39 @@ def test_a_missing_licence_is_noted(tmp_path, capsys):
     (folder / "LICENSE").unlink()
     fetching.check(folder, trust=False)
     assert capsys.readouterr().out == "note: the base model comes without a licence file\n"
+
+
+SWITCH = "{% if enable_thinking %}a{% endif %}"
+OFF = "{% set enable_thinking = false %}" + SWITCH
+
+
+@pytest.mark.parametrize(
+    ("key", "settled"),
+    [
+        (SWITCH, OFF),
+        (
+            [{"name": "default", "template": SWITCH}, {"name": "rag", "template": "b"}],
+            [{"name": "default", "template": OFF}, {"name": "rag", "template": "b"}],
+        ),
+    ],
+)
+def test_thinking_is_settled_in_the_chat_template_of_a_tokenizer_s_configuration(tmp_path, key, settled):
+    files.write_json(tmp_path / "tokenizer_config.json", {"a": 1, "chat_template": key})
+    fetching.settle_thinking(tmp_path, False)
+    assert files.read_json(tmp_path / "tokenizer_config.json") == {"a": 1, "chat_template": settled}
+
+
+def test_thinking_is_settled_in_the_chat_template_s_own_file(tmp_path):
+    (tmp_path / "chat_template.jinja").write_bytes(SWITCH.encode() + b"\r\n")
+    fetching.settle_thinking(tmp_path, False)
+    assert (tmp_path / "chat_template.jinja").read_bytes() == OFF.encode() + b"\r\n"
+
+
+@pytest.mark.parametrize("config", [{}, {"chat_template": "a"}, {"chat_template": [{"name": "a", "template": "b"}]}])
+def test_thinking_is_not_chosen_where_the_chat_template_has_no_choice(tmp_path, config):
+    files.write_json(tmp_path / "tokenizer_config.json", config)
+    with pytest.raises(UserError) as caught:
+        fetching.settle_thinking(tmp_path, True)
+    assert str(caught.value) == (
+        "base.thinking is true, but the base model's chat template has no choice of it (enable_thinking): leave it null"
+    )

@@ -1,14 +1,12 @@
-"""A model in GGUF comes with its own tokenizer and all of its weights, or a sentence says what it lacks."""
+"""A model in GGUF comes with all of its weights, or a sentence says what it lacks."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from gguf import GGUFWriter
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.numpy import load_file
-from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import Tokenizer
 
 from press.core.errors import UserError
 from press.model import checkpoints
@@ -19,52 +17,6 @@ from .models import CONFIG
 BYTES = tokenizers.of_bytes()
 TOKENS = [*BYTES.convert_ids_to_tokens(range(len(BYTES))), "ĠĠ"]
 WIDTH, ROWS = CONFIG["hidden_size"], len(TOKENS)
-KEYS = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "smollm"}
-
-
-def pre_tokenizer(**keys: str | None) -> pre_tokenizers.PreTokenizer | None:
-    """Return what splits a text before a GGUF's tokenizer sees it."""
-    tokenizer = tokenizers.of_bytes()
-    gguf.set_pre_tokenizer(tokenizer, "a.gguf", KEYS | {f"tokenizer.ggml.{key}": value for key, value in keys.items()})
-    return tokenizer.backend_tokenizer.pre_tokenizer
-
-
-SMOLLM = pre_tokenizer()
-# As the model's own tokenizer.json on the hub has it.
-OWN = pre_tokenizers.Sequence(
-    [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-)
-
-
-@given(st.text(st.sampled_from(" \n\t12½٣Ⅷaé'sd.!—你🙂\u00a0\u3000")) | st.text())
-def test_smollm_splits_as_the_model_s_own_tokenizer(text):
-    assert [part for part, _ in SMOLLM.pre_tokenize_str(text)] == [part for part, _ in OWN.pre_tokenize_str(text)]
-
-
-def test_smollm_takes_digits_one_by_one_and_spaces_before_them_together():
-    parts = [part for part, _ in SMOLLM.pre_tokenize_str("plan:\n  12 days")]
-    assert parts == ["plan", ":", "ĊĠĠ", "1", "2", "Ġdays"]
-
-
-def test_gpt_2_takes_a_number_with_the_space_before_it():
-    parts = [part for part, _ in pre_tokenizer(pre="gpt-2").pre_tokenize_str("in  12 days")]
-    assert parts == ["in", "Ġ", "Ġ12", "Ġdays"]
-
-
-@pytest.mark.parametrize("keys", [{"pre": "qwen2"}, {"pre": "llama-bpe"}, {"model": "llama", "pre": "default"}])
-def test_what_transformers_splits_itself_is_left_to_it(keys):
-    assert pre_tokenizer(**keys).__getstate__() == BYTES.backend_tokenizer.pre_tokenizer.__getstate__()
-
-
-@pytest.mark.parametrize(("pre", "shown"), [("deepseek-llm", "deepseek-llm"), ("default", "default"), (None, "(none)")])
-def test_an_unknown_pre_tokenizer_is_refused_by_its_name(pre, shown):
-    with pytest.raises(UserError) as caught:
-        pre_tokenizer(pre=pre)
-    message = str(caught.value)
-    assert message.startswith(
-        f"a.gguf names the pre-tokenizer {shown} (tokenizer.ggml.pre), but those that are known are "
-    )
-    assert ", smollm, " in message
 
 
 @pytest.mark.parametrize("layers", [10**7, 0, -1, None])
@@ -93,10 +45,11 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return found | {f"blk.0.{name}.weight": shape for name, shape in layer.items()}
 
 
-def written(path: Path, tensors: dict[str, tuple[int, ...]], width: int = WIDTH) -> Path:
+def written(path: Path, tensors: dict[str, tuple[int, ...]], width: int = WIDTH, eot: int | None = None) -> Path:
     """Write a model of random numbers in GGUF; return its path.
 
     :param width: what it says of its embedding
+    :param eot: the token that ends a turn, if it says so
     """
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(1)
@@ -113,6 +66,8 @@ def written(path: Path, tensors: dict[str, tuple[int, ...]], width: int = WIDTH)
     writer.add_token_types([3 if index in BYTES.all_special_ids else 1 for index in range(ROWS)])
     writer.add_token_merges(["Ġ Ġ"])
     writer.add_eos_token_id(BYTES.eos_token_id)
+    if eot is not None:
+        writer.add_eot_token_id(eot)
     random = np.random.default_rng(0)
     for name, shape in tensors.items():
         writer.add_tensor(name, random.normal(size=shape).astype(np.float32))
@@ -135,9 +90,15 @@ def test_a_whole_model_is_converted_with_its_pre_tokenizer(tmp_path, target):
     gguf.convert(written(tmp_path / "a.gguf", shapes()), target)
     assert load_file(target / checkpoints.SINGLE)["model.layers.0.mlp.down_proj.weight"].shape == (16, 32)
     tokenizer = Tokenizer.from_file(str(target / "tokenizer.json"))
-    assert tokenizer.pre_tokenizer.__getstate__() == SMOLLM.__getstate__()
-    assert tokenizer.encode("a\n  1").tokens == ["a", "Ċ", "ĠĠ", "1"]
+    assert tokenizer.encode("a\n  12").tokens == ["a", "Ċ", "ĠĠ", "1", "2"]
     assert checkpoints.eos_ids(target) == [BYTES.eos_token_id]
+
+
+@pytest.mark.integration
+def test_an_answer_ends_with_all_tokens_that_the_file_names(tmp_path, target):
+    path = written(tmp_path / "a.gguf", shapes(), eot=BYTES.bos_token_id)
+    gguf.convert(path, target)
+    assert checkpoints.eos_ids(target) == [BYTES.eos_token_id, BYTES.bos_token_id]
 
 
 @pytest.mark.integration

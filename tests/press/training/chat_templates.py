@@ -38,7 +38,27 @@ THINKING = (
     "loop.last %}{{ '<think>\n\n</think>\n\n' }}{% endif %}{{ message.content + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+# As Qwen3 and SmolLM3 ask whether to think.
+QWEN3 = (
+    "{% for message in messages %}{{ '<|im_start|>' + message.role + '\n' }}{% if message.role == 'assistant' and "
+    "loop.last %}{{ '<think>\n' + (message.reasoning_content or '') + '\n</think>\n\n' }}{% endif %}"
+    "{{ message.content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}"
+    "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\n\n</think>\n\n' }}{% endif %}"
+    "{% endif %}"
+)
+SMOLLM3 = (
+    "{% if enable_thinking is not defined %}{% set enable_thinking = true %}{% endif %}"
+    "{% set reasoning_mode = '/think' if enable_thinking else '/no_think' %}"
+    "{{ '<|im_start|>system\nReasoning Mode: ' + reasoning_mode + '<|im_end|>\n' }}{% for message in messages %}"
+    "{% if message.role == 'assistant' and reasoning_mode == '/no_think' %}"
+    "{{ '<|im_start|>assistant\n<think>\n\n</think>\n' + message.content + '<|im_end|>\n' }}{% else %}"
+    "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{% if enable_thinking %}{{ '<|im_start|>assistant\n' }}{% else %}"
+    "{{ '<|im_start|>assistant\n<think>\n\n</think>\n' }}{% endif %}{% endif %}"
+)
 MARKS = {
+    QWEN3: ("<|im_start|>", "<|im_end|>"),
+    SMOLLM3: ("<|im_start|>", "<|im_end|>"),
     SMOLLM2: ("<|im_start|>", "<|im_end|>"),
     LLAMA_3: ("<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>", "<|end_header_id|>"),
     GEMMA: ("<bos>", "<end_of_turn>", "<start_of_turn>"),

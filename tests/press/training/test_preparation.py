@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from press.core.errors import UserError
+from press.model import device_tokenizer
 from press.training import asking, preparation
 
 from .data_sets import EOS, OVERHEAD, TEMPLATE, TOKENIZER, adapter, complaint, good, line, prepared
@@ -229,3 +230,23 @@ def test_a_sample_is_escaped_alike(write):
     params = write(good(40), control_tokens="escape", samples=["a<|im_end|>"])
     prepared(params)
     assert asking.as_read(params, TOKENIZER).samples == ["a<\u200b|im_end|>"]
+
+
+class Otherwise(device_tokenizer.Device):
+    """The device's tokenizer, which reads one text otherwise."""
+
+    planted = ""
+
+    def encode(self, text: str) -> list[int]:
+        ids = super().encode(text)
+        return ids[:-1] if f"question {self.planted}\n" in text else ids
+
+
+@pytest.mark.parametrize("planted", ["0", "1", "39"])
+def test_each_example_is_read_by_the_device_as_by_the_training(write, planted):
+    device = Otherwise(TOKENIZER)
+    lines = good(40)
+    preparation.prepare(write(lines), TOKENIZER, EOS, device=device)
+    device.planted = planted
+    with pytest.raises(UserError, match=rf"^the device reads '<\|im_start\|>question {planted}\\nyes"):
+        preparation.prepare(write(lines), TOKENIZER, EOS, device=device)
