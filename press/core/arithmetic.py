@@ -201,6 +201,10 @@ def _linear(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
     """Call oneDNN, which takes the second factor transposed, and has a slow path for parts of matrices."""
     import torch
 
+    # To lay a wide factor out anew takes longer than a product with a narrow one: it becomes the second, which may lie
+    # either way. The sums are the same.
+    if not left.is_contiguous() and left.t().is_contiguous() and left.shape[0] > right.shape[1]:
+        return _linear(right.t(), left.t()).t().contiguous()
     weight = right.t() if right.is_contiguous() else right.t().contiguous()
     return torch.ops.mkldnn._linear_pointwise.default(left.contiguous(), weight, None, "none", [], "")
 

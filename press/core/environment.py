@@ -4,6 +4,8 @@ import os
 import sys
 from pathlib import Path
 
+from press.core import memory
+
 # Only what is fixed is reproducible: the same thread pools, no telemetry, no look at a hub.
 STAGE = {
     # Olive sends a heartbeat even where its telemetry is disabled, except in an automated pipeline.
@@ -25,6 +27,7 @@ def prepare(*, online: bool) -> None:
     :param online: whether it may reach a hub
     """
     os.environ.update({name: value for name, value in STAGE.items() if not (online and name in OFFLINE)})
+    memory.keep()
 
 
 def of_clone() -> dict[str, str]:

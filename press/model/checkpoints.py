@@ -3,7 +3,9 @@
 import json
 import textwrap
 from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -187,6 +189,10 @@ def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedMo
     :param trust: whether the checkpoint's own Python code may run: base.trust_remote_code
     :raises UserError: if a weight of the model is missing in the checkpoint
     """
+    # dill, which PyTorch imports with Olive, keeps the functions for good that are running then, with what they hold at
+    # their end: this model, and those of whoever calls. In a thread of its own, none of them is running.
+    with ThreadPoolExecutor(1) as apart:
+        apart.submit(import_module, "olive.model").result()
     from olive.model import HfModelHandler
 
     model = HfModelHandler(str(folder), load_kwargs={"trust_remote_code": trust}).load_model(cache_model=False).eval()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from press.core import paths
+from press.core import memory, paths
 from press.data.examples import Example
 from press.model import checkpoints, head_tables
 from press.params.schema import Evaluate
@@ -59,6 +59,7 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgett
         add(base, "base", text, text)
         judge(base, "base", text)
     del base
+    memory.give_back()
     quantized = checkpoints.dequantize(checkpoints.load(paths.QUANTIZED, where, trust))
     for text in steps.texts:
         add(quantized, "quantized", text, text)

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from press.core import files, paths
+from press.core import files, memory, paths
 from press.data import jsonl, tokens
 from press.model import checkpoints, device
 from press.params import objectives
@@ -54,6 +54,7 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
             trust, graph = params.base.trust_remote_code, captured / paths.GRAPH
             forgetting = params.evaluate.pytorch_forgetting or not here
             climbing.in_pytorch(steps, graph, where, params.evaluate, forgetting, trust)
+        memory.give_back()
         asked, table, cases = {}, {}, []
         if here:
             asked, table, cases = ask_runtime(steps, target, params, tokens.start(tokenizer))

@@ -187,16 +187,17 @@ def runtime_logits(logits_of: Callable[[list[int]], np.ndarray], examples: Itera
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
     """Return the log-probabilities of each row of logits, fp32 of the same shape."""
-    rows = logits.astype(np.float32)
-    rows -= rows.max(axis=-1, keepdims=True)
+    rows = np.subtract(logits, logits.max(axis=-1, keepdims=True), dtype=np.float32)
     rows -= np.log(np.exp(rows).sum(axis=-1, keepdims=True))
     return rows
 
 
 def divergence(expected: np.ndarray, own: np.ndarray) -> np.ndarray:
     """Return the KL divergence in nats of each row of log-probabilities from the expected ones; never below 0."""
+    gains = expected - own
+    gains *= np.exp(expected)
     # Rounding leaves the rows' sums beside 1, and so equal rows' neighbours a little below 0.
-    return np.maximum((np.exp(expected) * (expected - own)).sum(axis=-1), 0)
+    return np.maximum(gains.sum(axis=-1), 0)
 
 
 def _batches(examples: Iterable[Example], tokens: int) -> Iterator[list[Example]]:

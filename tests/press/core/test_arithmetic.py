@@ -122,7 +122,11 @@ def test_a_sum_is_a_chain_of_fused_multiply_adds_whatever_the_instruction_set(te
             # A product of two fp32 numbers is exact in fp64.
             chain = (chain.double() + left[:, term : term + 1].double() * right[term].double()).float()
         expected = expected + chain
-    assert torch.equal(left @ (right.T.contiguous().T if transposed else right), expected)
+    right = right.T.contiguous().T if transposed else right
+    assert torch.equal(left @ right, expected)
+    turned = right.T @ left.T
+    assert torch.equal(turned, expected.T)
+    assert turned.is_contiguous()
 
 
 @pytest.mark.usefixtures("begun")

@@ -2,9 +2,12 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
+from projects import ROOT
 from safetensors.torch import load_file, save_file
 
 from press.core import files
@@ -82,3 +85,27 @@ def test_weights_that_no_index_names_are_not_the_model_s(tmp_path):
 def test_a_damaged_index_is_a_sentence(tmp_path, text):
     with pytest.raises(UserError, match=r"has a damaged or half downloaded model\.safetensors\.index\.json"):
         checkpoints.weight_shapes(indexed(tmp_path, text))
+
+
+FREED = """
+import sys
+import weakref
+from pathlib import Path
+
+from press.core import memory
+from press.model import checkpoints
+
+
+def work():
+    model = checkpoints.load(Path(sys.argv[1]))
+    return weakref.ref(model)
+
+
+model = work()
+memory.give_back()
+sys.exit("the model is still in memory" if model() else 0)
+"""
+
+
+def test_a_model_is_gone_when_who_loaded_it_is_done(tiny_base):
+    subprocess.run([sys.executable, "-c", FREED, str(tiny_base)], cwd=ROOT, check=True)
