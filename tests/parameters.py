@@ -13,9 +13,7 @@ from press.params import resolving, settings
 ROOT = Path(__file__).parents[1]
 GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 # All that it amounts to; the blocks that say nothing about what is built are as they are.
-PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE & GIVEN.keys()} | resolving.Resolved(
-    ROOT / "params.yaml"
-).values
+PARAMS = {name: GIVEN[name] for name in resolving.OUTSIDE} | resolving.Resolved(ROOT / "params.yaml").values
 TRAVEL = PARAMS["adapters"]["travel"]
 KEYS = (
     "seed, threads, device, arithmetic, base, data_sets, quantize, passes, every_adapter, adapters, targets, evaluate, "

@@ -7,6 +7,8 @@ import sys
 import pytest
 from projects import Project, stages_run, stale
 
+from press.core import files
+
 pytestmark = pytest.mark.integration
 
 
@@ -140,3 +142,15 @@ def test_a_clone_that_git_may_give_other_line_ends_is_up_to_date(copy, tmp_path)
     clone.run("dvc", "cache", "dir", "--local", str(copy.folder / ".dvc/cache"))
     clone.run("dvc", "checkout")
     assert not stale(clone)
+
+
+def test_a_parameter_that_a_new_version_names_reruns_what_reads_it(copy):
+    # As after `git pull`: dvc.yaml names what neither dvc.lock nor reports/params.json has.
+    values = files.read_json(copy.folder / "reports/params.json")
+    del values["adapters"]["travel"]["turns"]
+    files.write_json(copy.folder / "reports/params.json", values)
+    lock = copy.folder / "dvc.lock"
+    old = "".join(f"{line}\n" for line in lock.read_text(encoding="utf-8").splitlines() if "travel.turns" not in line)
+    lock.write_text(old, encoding="utf-8")
+    (copy.folder / ".dvc/tmp/kept-runs").unlink()
+    assert {"check", "prepare@travel"} <= stages_run(copy)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from press.core import cli, dvc_files, files, paths
 
 if TYPE_CHECKING:
+    from dvc.dependency import Dependency
     from dvc.stage import Stage
 
 # The digest of the dvc.lock whose runs are kept.
@@ -39,13 +40,22 @@ def keep() -> None:
 
 def _is_as_recorded(stage: "Stage") -> bool:
     """Whether dvc.lock has the stage as dvc.yaml has it, and its reports are still those; DVC's cache has the rest."""
-    is_recorded = all(each.hash_info for each in (*stage.deps, *stage.outs)) and not stage.cmd_changed
+    is_recorded = all(map(_is_recorded, stage.deps)) and all(out.hash_info for out in stage.outs)
     # DVC looks at the inputs, too, though by what is recorded alone it names the run.
     return (
         is_recorded
+        and not stage.cmd_changed
         and all(dep.exists for dep in stage.deps)
         and not any(out.workspace_status() for out in stage.outs if not out.use_cache)
     )
+
+
+def _is_recorded(dep: "Dependency") -> bool:
+    """Whether dvc.lock has all of a dependency: of parameters, those too that dvc.yaml has named only since."""
+    from dvc.dependency import ParamsDependency
+
+    recorded = dep.hash_info
+    return bool(recorded) and (not isinstance(dep, ParamsDependency) or set(dep.params) <= set(recorded.value))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ def address(machines, project: Project) -> str:
 def use(project: Project, address: str, **block: object) -> None:
     block = {"address": address, "resources": {"default": {"cpus": 1, "memory": 0.1}}, **block}
     params = project.folder / "params.yaml"
-    params.write_text(f"{params.read_text(encoding='utf-8')}\n{yaml.safe_dump({'cluster': block})}", encoding="utf-8")
+    above, _, below = params.read_text(encoding="utf-8").partition("cluster:")
+    _, _, below = below.partition("\n\n")
+    params.write_text(f"{above}{yaml.safe_dump({'cluster': block})}\n{below}", encoding="utf-8")
 
 
 def first(project: Project, stage: str, code: str) -> None:
