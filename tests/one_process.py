@@ -1,7 +1,8 @@
 """What would run in a process of its own, run in the tests' process, whose imports are done.
 
 To load, DVC takes half a second of processor time, and Azure's SDK three; what the tests ask of them takes hundredths.
-What only a process can show is asked of real ones: a stage of a pipeline, a kill, a time limit that a test sets.
+What only a process can show is asked of real ones: a stage of a pipeline, also where `dvc repro` is asked here, a kill,
+a time limit that a test sets.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from unittest import mock
 
@@ -22,6 +23,8 @@ from press.release import bounded
 QUICK = frozenset(
     ("add", "artifacts", "cache", "checkout", "commit", "config", "fetch", "init", "pull", "push", "remote", "status")
 )
+# And that which runs each in a process of its own.
+WITH_STAGES = QUICK | {"repro"}
 # A shorter time limit is there to be reached.
 SECONDS = 60
 # Its way of printing is that of its own tests, which does without colorama, and it asks for no newer version.
@@ -30,10 +33,10 @@ DVC = {"DVC_TEST": "1"}
 _run, _call = subprocess.run, bounded.Process.call
 
 
-def run(command: Sequence[str], **options) -> subprocess.CompletedProcess:
+def run(command: Sequence[str], quick: Collection[str] = QUICK, **options) -> subprocess.CompletedProcess:
     """Do as `subprocess.run` does, in this process if it is one of DVC's quick commands."""
     words = _dvc_words(command)
-    if not words or words[0] not in QUICK or (options.get("timeout") or SECONDS) < SECONDS:
+    if not words or words[0] not in quick or (options.get("timeout") or SECONDS) < SECONDS:
         return _run(command, **options)
     with as_a_process(options.get("cwd"), options.get("env")) as said:
         os.environ.update(DVC)
@@ -82,6 +85,7 @@ def _dvc_words(command: Sequence[str]) -> list[str]:
 
 def _dvc(words: list[str]) -> int:
     from dvc import cli
+    from dvc.stage import run
 
     handlers = [each for each in logging.getLogger("dvc").handlers if isinstance(each, logging.StreamHandler)]
     before = [handler.stream for handler in handlers]
@@ -89,11 +93,22 @@ def _dvc(words: list[str]) -> int:
         handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)
     try:
         # In which it looks for options for its developers.
-        with mock.patch.object(sys, "argv", ["dvc", *words]):
+        with mock.patch.object(sys, "argv", ["dvc", *words]), mock.patch.object(run, "_run", _stage):
             return cli.main(words)
     finally:
         for handler, stream in zip(handlers, before, strict=True):
             handler.setStream(stream)
+
+
+def _stage(executable: str, command: str, **options) -> None:
+    """Run a stage in its own process, as DVC does, and print here what it prints."""
+    from dvc.stage import exceptions
+
+    ended = _run([executable, "-c", command], capture_output=True, text=True, check=False, **options)
+    sys.stdout.write(ended.stdout)
+    sys.stderr.write(ended.stderr)
+    if ended.returncode:
+        raise exceptions.StageCmdFailedError(command, ended.returncode)
 
 
 def _is_kept(name: str, options: Mapping[str, object]) -> bool:

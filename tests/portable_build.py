@@ -5,6 +5,7 @@ python tests/portable_build.py FOLDER products|model|all THREADS
 tests/test_portable.py runs it on this processor and on emulated ones.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -34,6 +35,44 @@ SHAPES = (
     *((33, 576, 96), (17, 1536, 129), (9, 3072, 64), (5, 8192, 48), (288, 64, 288), (1, 576, 1536), (7, 1025, 255)),
     *((96, 64, 96), (24, 700, 100), (5, 20011, 4), (128, 96, 64), (3, 17, 5)),
 )
+
+
+def import_less() -> None:
+    """Let libraries import half as many modules: what is left out computes nothing here.
+
+    On an emulated processor, most of the time is that of imports.
+    """
+
+    def unchanged(function=None, *_: object, **__: object):
+        return function or unchanged
+
+    # PyTorch's compiler, export, shapes without values, and many processes; ONNX; searches, metrics and telemetry.
+    hollow = (
+        *("torch._dynamo", "torch._dynamo._trace_wrapped_higher_order_op", "torch._meta_registrations", "torch.export"),
+        *("torch.distributed.tensor", "onnxscript", "olive.telemetry", "optuna", "optuna.samplers", "torchmetrics"),
+    )
+    sys.modules.update({name: mock.MagicMock() for name in hollow})
+    compiler, many = sys.modules["torch._dynamo"], sys.modules["torch.distributed.tensor"]
+    compiler.disable = sys.modules["olive.telemetry"].action = unchanged
+    compiler.eval_frame.OptimizedModule = many.DTensor = type("Hollow", (), {})
+    # Without these, transformers does as well.
+    sys.modules.update(dict.fromkeys(("datasets", "pandas", "scipy")))
+    import torch
+    from torch._opaque_base import OpaqueBaseMeta
+
+    torch.distributed.is_available = lambda: False
+    # Which what registers the shapes does besides.
+    torch._C._set_generator_metaclass(OpaqueBaseMeta)
+    # transformers reads the files of all models, to know their names.
+    every = os.scandir
+
+    def few(path: str):
+        if not Path(path).match("transformers/models"):
+            return every(path)
+        return contextlib.nullcontext([each for each in every(path) if each.name in ("auto", "bloom", "llama")])
+
+    with mock.patch.object(os, "scandir", few):
+        import transformers  # noqa: F401
 
 
 def digest(values) -> str:
@@ -69,8 +108,6 @@ def products() -> dict[str, str]:
 
 def models(folder: Path) -> dict[str, str]:
     """Quantize a random model by each algorithm, train an adapter on it, and merge it."""
-    # What Olive and transformers import for evaluators and losses of theirs, a seventh of the time that imports take.
-    sys.modules.update(scipy=None, torchmetrics=mock.MagicMock())
     from peft import PeftModel
 
     from press.model import checkpoints, quantization
@@ -134,6 +171,8 @@ def models(folder: Path) -> dict[str, str]:
 
 def main(folder: Path, what: str, threads: int) -> None:
     cli.collect_rarely()
+    if "WHOLE" not in os.environ:
+        import_less()
     os.environ.update(environment.STAGE)
     # The tests plant a fault that the self-test would refuse.
     arithmetic.begin(arithmetic.NATIVE if "NATIVE" in os.environ else arithmetic.PORTABLE, threads)

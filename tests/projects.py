@@ -50,9 +50,10 @@ class Project:
         self.environment["DVC_NO_ANALYTICS"] = "1"
 
     def run(self, *command: str, check: bool = True, **options) -> subprocess.CompletedProcess:
-        """Run a command to its end, DVC in this process where it runs no stage; by default, it has to succeed."""
+        """Run a command to its end, most of DVC's in this process; by default, it has to succeed."""
+        kept = {"capture_output": True, "text": True, "check": False}
         result = one_process.run(
-            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False, **options
+            command, one_process.WITH_STAGES, cwd=self.folder, env=self.environment, **kept, **options
         )
         assert not check or result.returncode == 0, (
             f"{command} failed with {result.returncode}:\n{result.stdout[-2000:]}\n{result.stderr[-4000:]}"

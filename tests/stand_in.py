@@ -1,12 +1,15 @@
 """Stands in for every stage but `check`: writes into its outputs a digest of what dvc.yaml says that it reads.
 
 What DVC does with the project's own dvc.yaml can then be asked in seconds. The fixture `hollow` puts this file into a
-copy of the project, as press/stand_in.py.
+copy of the project, as press/stand_in.py. A stage that the variable STAND_IN_FAILS names fails; one that STAND_IN_WAITS
+names begins its output and goes no further.
 """
 
 import hashlib
+import os
 import re
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +22,8 @@ PARAMS = "reports/params.json"
 
 def work(stage: str) -> None:
     """Do what the instance of a stage with the command line's words would."""
+    if os.environ.get("STAND_IN_FAILS") == stage:
+        sys.exit("error: it fails, as it was asked to")
     words = sys.argv[1:]
     params, stages = (yaml.load(Path(name).read_bytes(), yaml.CSafeLoader) for name in (PARAMS, "dvc.yaml"))
     body, context = stages["stages"][stage], dict(params)
@@ -32,7 +37,17 @@ def work(stage: str) -> None:
     content = [repr([(name, _content(Path(name))) for name in sorted(read)])]
     for out in (*body["outs"], *body.get("metrics", ()), *body.get("plots", ())):
         path = out if isinstance(out, str) else next(iter(out))
+        if os.environ.get("STAND_IN_WAITS") == stage:
+            _wait(Path(_filled(path, context)))
         _write(Path(_filled(path, context)), content, given)
+
+
+def _wait(out: Path) -> None:
+    # Which the other stages do without.
+    from press.core import files
+
+    with files.building(out):
+        time.sleep(3600)
 
 
 def _at(values: Mapping, dotted: str) -> object:

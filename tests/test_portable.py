@@ -52,9 +52,9 @@ def test_another_processor_gives_the_same_bytes(here, tmp_path, processor):
     assert len(here) > 50
 
 
-def test_the_number_of_cores_is_no_input(here, tmp_path):
-    """As on a machine, or in a container, with fewer cores than threads."""
-    there = digests(tmp_path / "there", "all", "taskset", "--cpu-list", "0")
+def test_neither_the_number_of_cores_nor_what_is_imported_is_an_input(here, tmp_path):
+    """As on a machine, or in a container, with fewer cores than threads; and as a stage imports its libraries."""
+    there = digests(tmp_path / "there", "all", "taskset", "--cpu-list", "0", WHOLE="1")
     assert {name for name in here if there[name] != here[name]} == set()
 
 

@@ -1,5 +1,6 @@
 """The tiers are held by force: each thing that a unit test must not do is planted, and seen."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -23,18 +24,27 @@ FAULTS = {
     "    LlamaForCausalLM(LlamaConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, vocab_size=8))",
     "olive": "import olive",
 }
+# What takes seconds to import, by its name, but empty and first in the path.
+STAND_INS = ("olive.py", "transformers/__init__.py", "transformers/modeling_utils.py")
 
 
 def run(folder: Path, text: str, *words: str) -> subprocess.CompletedProcess:
     (folder / "test_planted.py").write_text(text, encoding="utf-8")
     (folder / "conftest.py").write_text("pytest_plugins = ['tiers']\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-c", str(ROOT / "pyproject.toml"), "--rootdir", str(folder)]
-    return subprocess.run(
-        [*command, "-p", "no:cacheprovider", *words, str(folder)], capture_output=True, text=True, check=False
-    )
+    command += ["-p", "no:cacheprovider", *words, str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def stand_in(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
 
 
 def test_what_a_unit_test_must_not_do_fails_it_and_nothing_else(tmp_path):
+    stand_in(tmp_path, "olive.py")
     names = dict(zip(FAULTS, "abcdefghi", strict=True))
     planted = "".join(f"def test_{names[fault]}():\n    {body}\n\n\n" for fault, body in FAULTS.items())
     marked = planted.replace("def test_", "@pytest.mark.integration\ndef test_marked_")
@@ -70,15 +80,18 @@ def test_a_file_of_another_tier_is_not_imported_for_unit_tests(tmp_path, line, i
 
 @pytest.mark.parametrize("name", ["olive", "transformers.modeling_utils"])
 def test_a_file_of_unit_tests_that_takes_seconds_to_import_is_named(tmp_path, name):
+    stand_in(tmp_path, *STAND_INS)
     told = run(tmp_path, f"import {name}\n\n\ndef test_it():\n    pass\n", "-m", "unit").stdout
     assert "test_planted.py imports " in told
     assert f"{name}, " in told
 
 
 def test_every_test_is_in_one_tier(request):
-    """And none that the two commands do not run."""
+    """And none that the commands do not run, of which two name their file."""
     counts = [
         sum(item.get_closest_marker(tier) is not None for tier in ("unit", "integration", "emulated", "default_model"))
         for item in request.session.items
     ]
     assert set(counts) == {1}
+    for tier, name in (("emulated", "test_portable.py"), ("default_model", "test_default_model.py")):
+        assert {item.path.name for item in request.session.items if item.get_closest_marker(tier)} <= {name}

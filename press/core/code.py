@@ -27,6 +27,8 @@ LOCAL = ("passes", "press", "stages")
 # Writes this down, and so cannot depend on it.
 CHECK = "check"
 MODULES = "modules.txt"
+# Parts of a syntax tree that may name another module.
+NAMING = (ast.Import, ast.ImportFrom, ast.Constant)
 # What the front door gives to the process of every stage.
 GIVEN = Path("press/core/environment.py")
 FRONT_DOOR = frozenset(
@@ -126,7 +128,8 @@ class Project:
     def _uses(self, path: Path) -> frozenset[Path]:
         """Return the project's modules that a module uses directly."""
         if path not in self._used:
-            used = {each for node in ast.walk(self.tree(path)) for each in self._named(path, node)}
+            naming = (node for node in ast.walk(self.tree(path)) if isinstance(node, NAMING))
+            used = {each for node in naming for each in self._named(path, node)}
             # Who imports a module runs the packages around it first.
             used |= {each for folder in path.parents if (self.root / (each := folder / "__init__.py")).is_file()}
             self._used[path] = frozenset(used)
@@ -155,22 +158,21 @@ class Project:
 
     def _said(self, path: Path, node: object) -> object:
         """Return what a part of a module's tree says: the same for every version of Python that reads it."""
-        match node:
-            case ast.Import() | ast.ImportFrom():
-                return ("import", *self._imports(path, node))
-            case ast.Constant(value):
-                return self._constant(path, value)
-            case ast.AST():
-                # Versions of Python differ in the fields that they add, which are empty for what the older ones know.
-                fields = ((name, value) for name, value in ast.iter_fields(node) if value not in (None, []))
-                return (
-                    type(node).__name__,
-                    *((name, self._said(path, _undocumented(node, name, value))) for name, value in fields),
-                )
-            case list():
-                return tuple(self._said(path, each) for each in node)
-            case _:
-                return repr(node)
+        # `check` asks this of each node of every module, and each stage of its own: the most frequent comes first.
+        if isinstance(node, list):
+            return tuple(self._said(path, each) for each in node)
+        if not isinstance(node, ast.AST):
+            return repr(node)
+        if isinstance(node, ast.Constant):
+            return self._constant(path, node.value)
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            return ("import", *self._imports(path, node))
+        # Versions of Python differ in the fields that they add, which are empty for what the older ones know.
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return (
+            type(node).__name__,
+            *((name, self._said(path, _undocumented(node, name, value))) for name, value in fields),
+        )
 
     def _constant(self, path: Path, value: object) -> tuple[object, ...]:
         if isinstance(value, str) and value in self.passes:
@@ -238,7 +240,6 @@ def check_recorded(stage: str) -> None:
 
 def _undocumented(node: ast.AST, name: str, value: Any) -> Any:
     """Return a field of a node without its docstring."""
-    documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-    if documented and name == "body" and ast.get_docstring(node, clean=False) is not None:
-        return value[1:]
-    return value
+    if name != "body" or not isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return value
+    return value if ast.get_docstring(node, clean=False) is None else value[1:]

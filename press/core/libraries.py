@@ -52,7 +52,7 @@ def _required(name: str) -> list[str]:
 @cache
 def _is_installed(name: str) -> bool:
     try:
-        metadata.version(name)
+        metadata.distribution(name)
     except metadata.PackageNotFoundError:
         return False
     return True
