@@ -29,14 +29,14 @@ def shares(given: Sequence[tuple[str, bool]], right: Sequence[str], schema: dict
     """
     flags: dict[str, list[bool]] = {}
     for (text, ended), reference in zip(given, right, strict=True):
-        found = {
+        properties = {
             "valid": answers.complaint(text, schema) is None,
             "ended": ended,
             "looping": answers.loops(text),
             "an item twice in a list": repeats(text),
             **{f"right {field}": flag for field, flag in scorecard.fields(text, reference, schema).items()},
         }
-        for name, flag in found.items():
+        for name, flag in properties.items():
             flags.setdefault(name, []).append(flag)
     return {name: sum(of) / len(of) for name, of in flags.items()}
 

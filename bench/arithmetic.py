@@ -28,14 +28,14 @@ BUILT = ("models", "prepared", "reports")
 def instances(params: settings.Settings, chosen: list[str]) -> list[list[str]]:
     """Return the words of each stage that computes with floats, in the pipeline's order."""
     adapters, targets = list(params.adapters), list(params.targets)
-    found = [
+    stages = [
         ["quantize"],
         *(["finetune", adapter] for adapter in adapters),
         *(["capture", target] for target in targets),
         *(["convert", target, adapter] for target in targets for adapter in adapters),
         *(["evaluate", target] for target in targets),
     ]
-    return [words for words in found if not chosen or words[0] in chosen]
+    return [words for words in stages if not chosen or words[0] in chosen]
 
 
 def copy_to(folder: Path, mode: str) -> None:
@@ -80,16 +80,16 @@ def main(chosen: list[str]) -> None:
             copy_to(folder, mode)
         for words in instances(params, chosen):
             seconds[" ".join(words)] = {mode: timed(words, folder) for mode, folder in folders.items()}
-        found = {mode: losses(folder, params) for mode, folder in folders.items()}
+        heldout_losses = {mode: losses(folder, params) for mode, folder in folders.items()}
     total = {mode: sum(each[mode] for each in seconds.values()) for mode in MODES}
     print("\n| stage | native, s | portable, s | ratio |\n|---|---|---|---|")
     for name, each in {**seconds, "all": total}.items():
         native, portable = (each[mode] for mode in MODES)
         print(f"| {name} | {native:.1f} | {portable:.1f} | {portable / native:.2f} |")
     for name in params.adapters:
-        native, portable = (found[mode][name] for mode in MODES)
+        native, portable = (heldout_losses[mode][name] for mode in MODES)
         print(f"held-out loss of {name}: native {native:.6f}, portable {portable:.6f} ({portable - native:+.6f})")
-    files.write_json(OUTPUT, {"seconds": seconds, "heldout_loss": found})
+    files.write_json(OUTPUT, {"seconds": seconds, "heldout_loss": heldout_losses})
 
 
 if __name__ == "__main__":

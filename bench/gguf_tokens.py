@@ -196,10 +196,10 @@ LONG_S = re.compile("'\u017f")
 def texts() -> list[str]:
     """Return texts of few parts each, which begin and end with anything and have anything beside anything."""
     chance = random.Random(SEED)
-    found = list(FRAGMENTS)
-    while len(found) < TEXTS:
-        found.append("".join(chance.choices(FRAGMENTS, k=chance.randint(2, 9))))
-    return found
+    samples = list(FRAGMENTS)
+    while len(samples) < TEXTS:
+        samples.append("".join(chance.choices(FRAGMENTS, k=chance.randint(2, 9))))
+    return samples
 
 
 def learned() -> tuple[list[str], list[str]]:
@@ -318,15 +318,15 @@ def digest(tokens: Sequence[int]) -> str:
 def written(folder: Path, names: Iterable[str], vocabulary: list[str], merges: list[str]) -> dict[str, Path]:
     """Write a GGUF file for each pre-tokenizer, and for each kind of pieces; return their paths by these names."""
     folder.mkdir(exist_ok=True)
-    found = {}
+    gguf_files = {}
     for name in names:
         path = folder / f"{name.replace(', ', '-').replace(' ', '-')}.gguf"
-        found[name] = (
+        gguf_files[name] = (
             write_pieces(path, *PIECES[name], vocabulary)
             if name in PIECES
             else write(path, {"pre": name}, vocabulary, merges)
         )
-    return found
+    return gguf_files
 
 
 def ours(path: Path, of: list[str]) -> list[list[int]]:
@@ -356,8 +356,8 @@ def main() -> int:
             ]
             for name, path in paths.items()
         }
-    for name, some in differing.items():
-        print(f"{name}: {len(some)} of {len(of)} texts differ{f', such as {some[0]!r}' if some else ''}")
+    for name, misread in differing.items():
+        print(f"{name}: {len(misread)} of {len(of)} texts differ{f', such as {misread[0]!r}' if misread else ''}")
     if chosen.record:
         files.write_json(RECORD, record(vocabulary, merges, {name: theirs[name] for name in (*RECORDED, *PIECES)}))
     return int(any(differing.values()))

@@ -32,13 +32,13 @@ def write(adapter: Path, heads: dict[str, int], target: Path) -> Path:
     writer.add_string("adapter.type", "lora")
     writer.add_float32("adapter.lora.alpha", float(config["lora_alpha"]))
     for name, tensor in load_file(adapter / "adapter_model.safetensors").items():
-        found = TENSOR.search(name)
-        assert found, name
-        layer, linear, which = found.groups()
-        value = tensor.astype(np.float32)
+        match = TENSOR.search(name)
+        assert match, name
+        layer, linear, which = match.groups()
+        array = tensor.astype(np.float32)
         if which == "B" and (count := heads.get(linear.rpartition(".")[2])):
-            value = permuted(value, count)
-        writer.add_tensor(f"blk.{layer}.{NAMES[linear]}.weight.lora_{which.lower()}", value)
+            array = permuted(array, count)
+        writer.add_tensor(f"blk.{layer}.{NAMES[linear]}.weight.lora_{which.lower()}", array)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

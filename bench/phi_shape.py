@@ -104,9 +104,9 @@ def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
         return finetuning.finetune(ADAPTER, adapter, params.seed, QUANTIZED, building, resumed, words.device)
     if name == "capture":
         with files.digesting(QUANTIZED) as digest:
-            result = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
-            files.write_json(result / "base.json", {"base_sha256": digest.result()})
-            return result
+            captured = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
+            files.write_json(captured / "base.json", {"base_sha256": digest.result()})
+            return captured
     return conversion.convert(TARGET, ADAPTER, params, building)
 
 
@@ -141,10 +141,10 @@ def watch_training(seconds: dict[str, float]) -> None:
 
     def timed(trainer: transformers.Trainer, **options: Any) -> Any:
         start = time.perf_counter()
-        result = train(trainer, **options)
+        output = train(trainer, **options)
         between = [later - earlier for earlier, later in itertools.pairwise(starts)]
         seconds.update(all=time.perf_counter() - start, median=statistics.median(between))
-        return result
+        return output
 
     def noted(*arguments: Any, **options: Any) -> torch.Tensor:
         starts.append(time.perf_counter())

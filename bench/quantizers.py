@@ -101,9 +101,9 @@ def cut(base: Path, layers: int, target: Path) -> Path:
 def by_olive(base: Path, params: schema.Quantize, scratch: Path, seed: int) -> tuple[torch.nn.Module, float]:
     """Quantize by a pass of the pipeline; return the model with plain weights, and the seconds."""
     start = time.perf_counter()
-    result = quantization.quantize(params, base, scratch, seed)
+    quantized = quantization.quantize(params, base, scratch, seed)
     seconds = time.perf_counter() - start
-    return checkpoints.dequantize(checkpoints.load(result)), seconds
+    return checkpoints.dequantize(checkpoints.load(quantized)), seconds
 
 
 def by_quarot(base: Path, scratch: Path) -> None:
@@ -229,8 +229,8 @@ def main() -> None:
             for group_size, quantizer in itertools.product(chosen.group_sizes, quantizers):
                 if quantizer == "q4_1" and group_size != 32:
                     continue
-                some = params.model_copy(update={"quantize": variant(params.quantize, quantizer, group_size, rows)})
-                figures, seconds = measure(bases[name], quantizer, some, chosen.llm_compressor, heldouts)
+                varied = params.model_copy(update={"quantize": variant(params.quantize, quantizer, group_size, rows)})
+                figures, seconds = measure(bases[name], quantizer, varied, chosen.llm_compressor, heldouts)
                 tell(line(name, quantizer, str(group_size), f"{seconds:.0f}", figures))
     print("\n".join(table))
 

@@ -62,9 +62,7 @@ def served(package: Path, at_once: int, waiting: int) -> Iterator[tuple[str, int
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
-            address = next(
-                (found[0] for each in process.stderr if (found := re.findall(r"http://[\d.:]+", each))), None
-            )
+            address = next((urls[0] for each in process.stderr if (urls := re.findall(r"http://[\d.:]+", each))), None)
             if address is None:
                 sys.exit(f"error: the server of {package} ended before it could be asked: `make serve` says why")
             # A log that nobody reads fills its pipe, and stops the server.

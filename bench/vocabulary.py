@@ -45,13 +45,13 @@ def main(words: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**GEMMA_3_270M)).eval()
     ids = torch.randint(3, GEMMA_3_270M["vocab_size"], (chosen.texts, chosen.prompt + chosen.answer)).tolist()
-    some = [Example(prompt="", completion="", input_ids=row, prompt_tokens=chosen.prompt) for row in ids]
+    examples = [Example(prompt="", completion="", input_ids=row, prompt_tokens=chosen.prompt) for row in ids]
     tokens = chosen.logits_mb * 10**6 // (scoring.FLOAT * GEMMA_3_270M["vocab_size"])
     loaded = memory.peak_bytes()
     with tempfile.TemporaryDirectory() as folder:
         for name, score in (("reference", scoring.record), ("compared", scoring.score)):
             started = time.process_time()
-            figures = score(scoring.torch_logits(model, some, tokens), some, Path(folder) / "text").score()
+            figures = score(scoring.torch_logits(model, examples, tokens), examples, Path(folder) / "text").score()
             seconds = (time.process_time() - started) / (chosen.texts * chosen.answer)
             print(f"{name}: {1000 * seconds:.1f} ms of processor time a scored token, {figures}")
     print(f"peak memory: {memory.peak_bytes() / 1e6:.0f} MB, of which the model took {loaded / 1e6:.0f} MB")

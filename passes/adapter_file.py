@@ -38,6 +38,6 @@ class AdapterFile(Pass):
         adapter, layout, base = Path(model.adapter_path), Path(config.layout), Path(model.model_name_or_path)
         shapes = adapter_inputs.convert(adapter, layout, output / paths.ADAPTER_FILE, base, checkpoints.trusted(model))
         files.write_json(output / SHAPES, shapes)
-        result = deepcopy(model)
-        result.set_resource("adapter_path", output)
-        return result
+        handler = deepcopy(model)
+        handler.set_resource("adapter_path", output)
+        return handler

@@ -150,9 +150,9 @@ class LoRAOnQuantized(LoRA):
         adapter = Path(output_model_path) / "adapter"
         save_adapter(model, adapter)
         files.write_json(adapter / LOG, curves)
-        result = deepcopy(output_model)
-        result.set_resource("adapter_path", adapter)
-        return result
+        handler = deepcopy(output_model)
+        handler.set_resource("adapter_path", adapter)
+        return handler
 
 
 def training_arguments(config: type[BasePassConfig]) -> transformers.TrainingArguments:

@@ -18,8 +18,8 @@ def packed_rows(examples: Sequence[dict], row_tokens: int, count: int, seed: int
     lengths = [len(each["input_ids"]) for each in examples]
     rows: list[list[int]] = []
     for order in epochs(len(examples), seed):
-        found = first_fit([lengths[index] for index in order], row_tokens)
-        rows += [[order[place] for place in row] for row in found]
+        packed = first_fit([lengths[index] for index in order], row_tokens)
+        rows += [[order[place] for place in row] for row in packed]
         if len(rows) >= count:
             break
     return Picked(lambda row: joined([examples[index] for index in row]), rows[:count])

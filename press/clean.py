@@ -19,14 +19,14 @@ def outputs() -> list[Path]:
 
     :raises UserError: if it cannot be read, or names what is no output: who wrote it may not have been DVC
     """
-    found = [Path(out["path"]) for stage in dvc_files.recorded().values() for out in stage.get("outs", [])]
-    for path in found:
+    outs = [Path(out["path"]) for stage in dvc_files.recorded().values() for out in stage.get("outs", [])]
+    for path in outs:
         if path.parts[:1] not in {(folder,) for folder in FOLDERS} or ".." in path.parts or paths.outside(path.parent):
             raise UserError(
                 f"{paths.LOCK} names {path}, which is not in {', '.join(FOLDERS)} of this project: `git restore "
                 f"{paths.LOCK}` brings back the committed one; nothing was removed"
             )
-    return found
+    return outs
 
 
 def clean(named: list[Path]) -> list[Path]:

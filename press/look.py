@@ -54,8 +54,8 @@ def shown(name: str, colour: bool) -> Iterator[str]:
         raise UserError(f"{paths.BASE} is not there, whose tokenizer reads the data: run `dvc repro fetch`, then again")
     tokenizer = checkpoints.tokenizer(paths.BASE, project.base.trust_remote_code)
     asking.settle_thinking(name, adapter, tokenizer)
-    result = preparation.look(adapter, tokenizer, checkpoints.eos_ids(paths.BASE), LINES)
-    for split, examples in (("to train", result.train), ("held out", result.heldout)):
+    prepared = preparation.look(adapter, tokenizer, checkpoints.eos_ids(paths.BASE), LINES)
+    for split, examples in (("to train", prepared.train), ("held out", prepared.heldout)):
         assert isinstance(examples, list)
         for example in examples[:SHOWN]:
             for which, side in looking.sides(example):
@@ -63,22 +63,22 @@ def shown(name: str, colour: bool) -> Iterator[str]:
                 what = "compared" if which else "learned"
                 yield f"── {split}{which}: {len(learned)} tokens, {sum(learned)} of them {what}"
                 yield text(tokenizer, side, learned, colour)
-    rejects = result.rejects
+    rejects = prepared.rejects
     for reject in rejects[:REJECTS]:
         yield f"── line {reject.line}{f' of {reject.file}' if reject.file else ''}: {reject.reason}"
     if len(rejects) > REJECTS:
         yield f"── and {len(rejects) - REJECTS} more that do not fit"
     yield f"── of the first {LINES} lines:"
-    yield from preparation_report.sentences(name, result)
+    yield from preparation_report.sentences(name, prepared)
 
 
 def text(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list[bool], colour: bool) -> str:
     """Return an example's text as the model reads it, with what is learned marked."""
-    found = []
+    parts = []
     for is_learned, run in groupby(looking.pieces(tokenizer, example, learned), key=lambda piece: piece.learned):
         joined = "".join(_shaded(piece) if colour else piece.text for piece in run)
-        found.append(f"⟦{joined}⟧" if is_learned and not colour else joined)
-    return "".join(found)
+        parts.append(f"⟦{joined}⟧" if is_learned and not colour else joined)
+    return "".join(parts)
 
 
 def _shaded(piece: looking.Piece) -> str:

@@ -16,9 +16,9 @@ def main(target: str) -> None:
     output = paths.CAPTURED / target
     model = olive_run.hf_model(paths.QUANTIZED, params.base.trust_remote_code)
     with files.building(output) as building, files.digesting(paths.QUANTIZED) as digest:
-        result = graphs.build(model, params.target(target), building, after=params.passes.after_capture)
-        files.write_json(result / paths.BASE_DIGEST, {"base_sha256": digest.result()})
-        files.publish(result, output)
+        captured = graphs.build(model, params.target(target), building, after=params.passes.after_capture)
+        files.write_json(captured / paths.BASE_DIGEST, {"base_sha256": digest.result()})
+        files.publish(captured, output)
         olive_run.keep_config(building, f"capture/{target}")
     machine.record(f"capture/{target}", params.arithmetic)
     print(f"{output}: {files.size(output) / 1e6:.0f} MB")

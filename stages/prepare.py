@@ -30,26 +30,26 @@ def main(adapter: str) -> None:
     device = device_tokenizer.Device(tokenizer)
     with files.replaced(paths.PREPARED / adapter) as building:
         with jsonl.writing(building / paths.TRAIN) as train, jsonl.writing(building / paths.HELDOUT) as heldout:
-            result = preparation.Prepared(train, heldout)
-            preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), result, device)
-        samples = asking.render_samples(asking.as_read(params, tokenizer), result.template)
+            prepared = preparation.Prepared(train, heldout)
+            preparation.prepare(params, tokenizer, checkpoints.eos_ids(paths.BASE), prepared, device)
+        samples = asking.render_samples(asking.as_read(params, tokenizer), prepared.template)
         asking.check_samples(adapter, params, (len(device.encode(text)) for text in samples))
         device_tokenizer.check(device.encode, tokenizer, samples)
         files.write_json(
             building / paths.ADAPTER_MANIFEST,
             {
-                "template": result.template,
-                **({"turn": result.turn} if result.turn else {}),
+                "template": prepared.template,
+                **({"turn": prepared.turn} if prepared.turn else {}),
                 "samples": samples,
-                "response_schema": asking.decodable_schema(params, result.template, building / paths.TRAIN),
+                "response_schema": asking.decodable_schema(params, prepared.template, building / paths.TRAIN),
                 "generation": generation,
                 **({"control_tokens": params.control_tokens} if params.control_tokens != "refuse" else {}),
                 "data_sha256": records.digest(Path(params.data)),
             },
         )
     with files.replaced(paths.PREPARATIONS / adapter) as building:
-        preparation_report.write(result, building)
-    for sentence in preparation_report.sentences(adapter, result):
+        preparation_report.write(prepared, building)
+    for sentence in preparation_report.sentences(adapter, prepared):
         print(sentence)
 
 

@@ -17,8 +17,8 @@ def main() -> None:
     trust = params.base.trust_remote_code
     where = device.confine(params.device)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
-        result = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust, params.passes)
-        files.publish(result, paths.QUANTIZED)
+        quantized = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust, params.passes)
+        files.publish(quantized, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize", params.arithmetic, where)
     print(f"{paths.QUANTIZED}: {files.size(paths.QUANTIZED) / 1e6:.0f} MB by {params.quantize.algorithm}")

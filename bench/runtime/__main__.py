@@ -79,17 +79,17 @@ def tuned_llama(gguf: Path, threads: int, context: int, prompt: list[int], token
 def starts(chosen: argparse.Namespace, bare: Path, adapters: dict[str, Path]) -> dict[str, Start]:
     """Return how to start every contestant but llama.cpp, in the order of the tables."""
     threads = chosen.threads
-    found = {
+    ways = {
         BARE: lambda: contestants.onnx(bare, threads, {}),
         READY: lambda: contestants.onnx(chosen.package, threads, {}),
     }
     if adapters:
-        found[ADAPTER] = lambda: contestants.onnx(chosen.package, threads, dict(list(adapters.items())[:1]))
+        ways[ADAPTER] = lambda: contestants.onnx(chosen.package, threads, dict(list(adapters.items())[:1]))
     if len(adapters) > 1:
-        found[SWITCHED] = lambda: contestants.onnx(chosen.package, threads, adapters)
+        ways[SWITCHED] = lambda: contestants.onnx(chosen.package, threads, adapters)
     if TRANSFORMERS not in chosen.without:
-        found[TRANSFORMERS] = lambda: contestants.transformers(chosen.base, threads)
-    return found
+        ways[TRANSFORMERS] = lambda: contestants.transformers(chosen.base, threads)
+    return ways
 
 
 @dataclass
@@ -238,7 +238,7 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
         | {"perplexity": results.perplexity(quality[name])}
         for name, times in measured.times.items()
     }
-    found = {
+    record = {
         "package": package,
         "machine": machine.this() | {"threads": chosen.threads},
         "rounds": len(measured.processes[BARE]),
@@ -247,7 +247,7 @@ def measure(chosen: argparse.Namespace, scratch: Path) -> tuple[dict, results.Ti
         "bandwidth": {"read_bytes_per_s": speed, "contestants": results.bandwidth(figures, read, speed)},
         "targets": [target.json() for target in results.targets(measured.times, read, quality, adapter)],
     }
-    return found, measured.times
+    return record, measured.times
 
 
 def main() -> None:
@@ -256,10 +256,10 @@ def main() -> None:
     if not (chosen.package / "model.onnx").exists():
         raise UserError(f"{chosen.package} holds no model.onnx: name a built package with --package")
     with tempfile.TemporaryDirectory() as scratch:
-        found, times = measure(chosen, Path(scratch))
+        record, times = measure(chosen, Path(scratch))
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(RESULTS, found)
-    print(results.markdown(found, times))
+    files.write_json(RESULTS, record)
+    print(results.markdown(record, times))
 
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def install_llama() -> None:
     # The builds for graphics cards are optional, and large; the scripts would look for a newer build.
     command = ["npm", "ci", "--omit=optional", "--ignore-scripts", "--silent", "--no-audit", "--no-fund"]
     try:
-        result = subprocess.run(command, cwd=NPM, capture_output=True, text=True, check=False)
+        completed = subprocess.run(command, cwd=NPM, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise UserError("llama.cpp comes with npm and needs node: install Node.js 20 or later") from error
-    if result.returncode:
-        raise UserError(f"npm could not install llama.cpp from {NPM}/package-lock.json: {result.stderr.strip()}")
+    if completed.returncode:
+        raise UserError(f"npm could not install llama.cpp from {NPM}/package-lock.json: {completed.stderr.strip()}")

@@ -100,24 +100,24 @@ def targets(
     :param losses: of the same rows of text, by contestant
     :param adapter: {"load_s": seconds, "switch_s": seconds}, or nothing
     """
-    found = []
+    goals = []
     for length in times.get(READY, {}):
         behind = f"decoding behind {length} tokens"
         if LLAMA in times:
             ratio = speed_ratio(times, READY, LLAMA, length)
-            found.append(Target(f"{behind}: package to llama.cpp", ratio, "at least", DECODE_RATIO))
+            goals.append(Target(f"{behind}: package to llama.cpp", ratio, "at least", DECODE_RATIO))
         ratio = speed_ratio(times, READY, BARE, length)
-        found.append(Target(f"{behind}: LoRA inputs, no adapter, to bare graph", ratio, "at least", READY_RATIO))
+        goals.append(Target(f"{behind}: LoRA inputs, no adapter, to bare graph", ratio, "at least", READY_RATIO))
         if ADAPTER in times:
             ratio = speed_ratio(times, ADAPTER, BARE, length)
             explained = token_bytes[BARE][length] / token_bytes[ADAPTER][length]
-            found.append(Target(f"{behind}: one adapter to bare graph, by bytes", ratio, "at least", explained))
+            goals.append(Target(f"{behind}: one adapter to bare graph, by bytes", ratio, "at least", explained))
     if LLAMA in losses:
         own, limit = perplexity(losses[READY]), indistinguishable(losses[READY], losses[LLAMA])
-        found.append(Target("perplexity of the package, to llama.cpp's and two standard errors", own, "at most", limit))
+        goals.append(Target("perplexity of the package, to llama.cpp's and two standard errors", own, "at most", limit))
     for key, value in adapter.items():
-        found.append(Target(f"adapter: {key.removesuffix('_s')}, seconds", value, "at most", ADAPTER_SECONDS))
-    return found
+        goals.append(Target(f"adapter: {key.removesuffix('_s')}, seconds", value, "at most", ADAPTER_SECONDS))
+    return goals
 
 
 def markdown(results: dict, times: Times) -> str:
@@ -157,7 +157,7 @@ def _bandwidth(results: dict) -> str:
     return table([f"of {speed / 1e9:.1f} GB/s", "tokens of prompt", "MB a token", "share of the limit"], rows)
 
 
-def _targets(found: list[dict]) -> str:
+def _targets(goals: list[dict]) -> str:
     rows = [
         [
             target["name"],
@@ -165,7 +165,7 @@ def _targets(found: list[dict]) -> str:
             f"{target['kind']} {target['limit']:.4g}",
             "yes" if target["met"] else "**no**",
         ]
-        for target in found
+        for target in goals
     ]
     return table(["target", "measured", "limit", "met"], rows)
 

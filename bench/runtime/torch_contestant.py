@@ -28,12 +28,12 @@ class Contestant:
         :return: seconds: "ttft_s" until the first token, "prompt_s" the same, "decode_s" for the tokens after it
         """
         start = time.perf_counter()
-        result = self._model(torch.tensor([request["ids"]]), use_cache=True, logits_to_keep=1)
-        token = result.logits[:, -1].argmax(-1, keepdim=True)
+        output = self._model(torch.tensor([request["ids"]]), use_cache=True, logits_to_keep=1)
+        token = output.logits[:, -1].argmax(-1, keepdim=True)
         first = time.perf_counter()
         for _ in range(request["tokens"]):
-            result = self._model(token, past_key_values=result.past_key_values, use_cache=True)
-            token = result.logits[:, -1].argmax(-1, keepdim=True)
+            output = self._model(token, past_key_values=output.past_key_values, use_cache=True)
+            token = output.logits[:, -1].argmax(-1, keepdim=True)
         return {"ttft_s": first - start, "prompt_s": first - start, "decode_s": time.perf_counter() - first}
 
     @torch.inference_mode()

@@ -101,12 +101,12 @@ class LayerJob:
             for group, gram in zip(self.groups, self.grams, strict=True)
             for linear in group.linears.values()
         )
-        found = [self._search(*parts) for parts in zip(self.groups, self.grams, self.magnitudes, strict=True)]
+        outcomes = [self._search(*parts) for parts in zip(self.groups, self.grams, self.magnitudes, strict=True)]
         # Only now, since every search looks at the weights as they were.
-        for index, (scales, _) in enumerate(found):
+        for index, (scales, _) in enumerate(outcomes):
             applied = self.groups[index].apply(scales, self.weights)
             self.grams[index] /= applied[:, None] * applied
-        before = sum(plain for _, plain in found)
+        before = sum(plain for _, plain in outcomes)
         after = sum(
             self._replace(path, linear, gram)
             for group, gram in zip(self.groups, self.grams, strict=True)
@@ -183,7 +183,7 @@ def _quant_linear(
     linear: nn.Linear, codes: torch.Tensor, scales: torch.Tensor, zero_points: torch.Tensor, grid: Grid
 ) -> QuantLinear:
     """Pack codes as Olive's quantized linear: Olive would round a 16-bit weight anew, with other codes."""
-    result = QuantLinear.from_tensors(
+    quantized = QuantLinear.from_tensors(
         weight=codes.to(torch.uint8),
         quantized=True,
         scales=scales.to(grid.dtype),
@@ -196,8 +196,8 @@ def _quant_linear(
         bias=linear.bias is not None,
     )
     if linear.bias is not None:
-        result.bias = linear.bias.detach()
-    return result
+        quantized.bias = linear.bias.detach()
+    return quantized
 
 
 def _named(path: str, modules: list[str] | None) -> bool:

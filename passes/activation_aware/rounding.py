@@ -52,9 +52,9 @@ def compensated_codes(
             codes[block],
             errors[block],
         )
-    result = torch.empty_like(codes)
-    result[columns] = codes
-    return result.T.contiguous()
+    restored = torch.empty_like(codes)
+    restored[columns] = codes
+    return restored.T.contiguous()
 
 
 def unit_factor(gram: torch.Tensor, damping: float) -> torch.Tensor:

@@ -63,10 +63,10 @@ def configure(remote: dict[str, str]) -> None:
 
 def reports(outs: list[str]) -> list[str]:
     """Return the files of a stage's outputs that DVC does not keep."""
-    found: list[str] = []
+    file_paths: list[str] = []
     for out in map(Path, outs):
-        found += [str(each) for each in sorted(out.rglob("*")) if each.is_file()] if out.is_dir() else [str(out)]
-    return found
+        file_paths += [str(each) for each in sorted(out.rglob("*")) if each.is_file()] if out.is_dir() else [str(out)]
+    return file_paths
 
 
 def transfer(verb: str, *names: str) -> None:

@@ -59,10 +59,10 @@ _routes: list["torch.library.Library"] = []
 def chosen() -> str:
     """Return what params.yaml says; where it says nothing that makes sense, `check` refuses it."""
     try:
-        value = strict_yaml.load(paths.PARAMS)["arithmetic"]
+        mode = strict_yaml.load(paths.PARAMS)["arithmetic"]
     except (OSError, KeyError, TypeError, UserError):
         return PORTABLE
-    return NATIVE if value == NATIVE else PORTABLE
+    return NATIVE if mode == NATIVE else PORTABLE
 
 
 def is_portable(arithmetic: str) -> bool:
@@ -136,10 +136,10 @@ def _begin_portably() -> None:
         _routes.append(_routed())
         for name in VECTOR_FUNCTIONS:
             getattr(torch, name)(torch.ones(1))
-    found = _self_test()
-    if found != EXPECTED:
+    digest = _self_test()
+    if digest != EXPECTED:
         raise UserError(
-            f"arithmetic is portable, but the libraries here compute a known product otherwise ({found[:12]}, not "
+            f"arithmetic is portable, but the libraries here compute a known product otherwise ({digest[:12]}, not "
             f"{EXPECTED[:12]}): run the stage by `dvc repro` with the locked packages, or set arithmetic to native"
         )
 
@@ -191,10 +191,10 @@ def _product(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
 
 def _chained(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
     """Return a product as a sum of products of so few terms that each is one chain."""
-    result = _linear(left[:, :SHORT], right[:SHORT])
+    product = _linear(left[:, :SHORT], right[:SHORT])
     for start in range(SHORT, left.shape[1], SHORT):
-        result += _linear(left[:, start : start + SHORT], right[start : start + SHORT])
-    return result
+        product += _linear(left[:, start : start + SHORT], right[start : start + SHORT])
+    return product
 
 
 def _linear(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
@@ -240,12 +240,12 @@ def _addmm(
 def _bmm(left: "torch.Tensor", right: "torch.Tensor") -> "torch.Tensor":
     import torch
 
-    result = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
+    products = left.new_empty(left.shape[0], left.shape[1], right.shape[2])
     if not _fits(left, right):
-        return torch.ops.aten.bmm.out(left, right, out=result)
+        return torch.ops.aten.bmm.out(left, right, out=products)
     for index, factors in enumerate(zip(left, right, strict=True)):
-        result[index] = _product(*factors)
-    return result
+        products[index] = _product(*factors)
+    return products
 
 
 def _sqrt(values: "torch.Tensor") -> "torch.Tensor":

@@ -84,14 +84,14 @@ class Project:
 
         :param through_front_door: whether the front door's modules, and what only they use, are among them
         """
-        found: set[Path] = set()
+        modules: set[Path] = set()
         pending = {script}
         while pending:
             path = pending.pop()
-            found.add(path)
+            modules.add(path)
             used = self._uses(path)
-            pending |= (used if through_front_door else used - FRONT_DOOR) - found
-        return found
+            pending |= (used if through_front_door else used - FRONT_DOOR) - modules
+        return modules
 
     def digests(self, stage: str) -> dict[Path, str]:
         """Map each module that a stage uses, the front door left out, to the digest of what it says."""
@@ -141,8 +141,8 @@ class Project:
         if parts[0] not in LOCAL:
             return None
         path = Path(*parts)
-        found = (path.with_suffix(".py"), path / "__init__.py")
-        return next((each for each in found if (self.root / each).is_file()), None)
+        candidates = (path.with_suffix(".py"), path / "__init__.py")
+        return next((each for each in candidates if (self.root / each).is_file()), None)
 
     def _named(self, path: Path, node: ast.AST) -> Iterator[Path]:
         """Yield the modules that a node of a module's tree names."""

@@ -22,11 +22,11 @@ def stages(text: str) -> dict[str, dict]:
     :raises UserError: if it cannot be read
     """
     try:
-        found = yaml.safe_load(text).get("stages", {})
-        for stage in found.values():
+        entries = yaml.safe_load(text).get("stages", {})
+        for stage in entries.values():
             for each in (*stage.get("deps", []), *stage.get("outs", [])):
                 Path(each["path"])
-        return {name: {**stage} for name, stage in found.items()}
+        return {name: {**stage} for name, stage in entries.items()}
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, RecursionError) as error:
         marks = [number for number, line in enumerate(text.splitlines(), 1) if line.startswith(CONFLICT)]
         what = f"has a merge conflict in line {marks[0]}" if marks else "is no lock file of DVC"

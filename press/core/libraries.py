@@ -26,14 +26,14 @@ def used(trees: Iterable[ast.Module], unused: Collection[str] = ()) -> set[str]:
     """
     tops = {name.partition(".")[0] for tree in trees for name in _imported(tree)}
     owners = _owners()
-    found: set[str] = set()
+    names: set[str] = set()
     pending = [owner for top in tops - set(code.LOCAL) - sys.stdlib_module_names for owner in owners.get(top, ())]
     while pending:
         name = packages.normalize(pending.pop())
-        if name not in found and name not in unused:
-            found.add(name)
+        if name not in names and name not in unused:
+            names.add(name)
             pending += [*_required(name), *LAZY.get(name, ())]
-    return found
+    return names
 
 
 # Each of these reads files of installed packages, most of which several stages use.

@@ -71,8 +71,8 @@ def record(name: str, mode: str = arithmetic.NATIVE, where: str = "cpu") -> None
     :param where: cpu or cuda
     """
     portable = arithmetic.is_portable(mode) and where == "cpu"
-    found = {"architecture": platform.machine(), "arithmetic": mode} if portable else this()
-    files.write_json(paths.MACHINES / f"{name}.json", found)
+    facts = {"architecture": platform.machine(), "arithmetic": mode} if portable else this()
+    files.write_json(paths.MACHINES / f"{name}.json", facts)
 
 
 def recorded(name: str) -> dict:

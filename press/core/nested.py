@@ -6,13 +6,13 @@ from typing import Any
 
 def flat(values: Mapping, prefix: str = "") -> dict[str, Any]:
     """Map the dotted name of each leaf to its value; an empty block is a leaf."""
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
+            leaves |= flat(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = value
-    return found
+            leaves[f"{prefix}{key}"] = value
+    return leaves
 
 
 def in_order(values: Mapping) -> dict[str, Any]:
@@ -22,10 +22,10 @@ def in_order(values: Mapping) -> dict[str, Any]:
 
 def at(values: Any, path: Sequence[str | int]) -> Any:
     """Return what is at a path of keys."""
-    found: Any = values
+    node: Any = values
     for key in path:
-        found = found[key]
-    return found
+        node = node[key]
+    return node
 
 
 def put(values: MutableMapping, path: Sequence[str], value: object) -> None:

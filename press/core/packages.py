@@ -40,14 +40,14 @@ def requirements(path: Path) -> list["Requirement"]:
     """
     from packaging.requirements import InvalidRequirement, Requirement
 
-    found = []
+    parsed = []
     for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines():
         text = re.split(r"(?:^|\s)(?:#|--)", line, maxsplit=1)[0].strip()
         try:
-            found += [Requirement(text)] if text else []
+            parsed += [Requirement(text)] if text else []
         except InvalidRequirement as error:
             raise UserError(f"{path} has a line that is no requirement ({text!r}): run `git restore {path}`") from error
-    return found
+    return parsed
 
 
 def check_installed(locked: dict[str, str]) -> None:

@@ -57,15 +57,15 @@ def run(
         "stderr": None if shown == "all" else subprocess.PIPE,
     }
     try:
-        result = subprocess.run(
+        completed = subprocess.run(
             command, cwd=folder, env=environment, text=True, errors="replace", timeout=seconds, check=False, **streams
         )
     except subprocess.TimeoutExpired:
         return Ended(True, "", f"no end after {seconds:.0f} s", late=True)
     except FileNotFoundError:
         return Ended(True, "", f"{command[0]} is not installed")
-    failed = result.returncode != 0
-    return Ended(failed, result.stdout or "", shortened(redacted(_reason(result.stderr or ""))) if failed else "")
+    failed = completed.returncode != 0
+    return Ended(failed, completed.stdout or "", shortened(redacted(_reason(completed.stderr or ""))) if failed else "")
 
 
 def output(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> str:

@@ -27,11 +27,11 @@ def judge(answer: str, reference: str, schema: dict) -> dict[str, bool | float]:
     """
     right = strict_json.parse(reference)
     try:
-        value = strict_json.parse(answer)
+        given = strict_json.parse(answer)
     except ValueError:
         return {"valid": False, "exact": False, "fields": 0.0}
-    exact = strict_json.same(value, right)
-    return {"valid": complaint(answer, schema) is None, "exact": exact, "fields": _fields(value, right, exact)}
+    exact = strict_json.same(given, right)
+    return {"valid": complaint(answer, schema) is None, "exact": exact, "fields": _fields(given, right, exact)}
 
 
 def loops(answer: str) -> bool:
@@ -62,13 +62,13 @@ def _fields(value: object, right: object, exact: bool) -> float:
 
 def _same_starts(text: str) -> list[int]:
     """Return for each place how many characters from there are those that the text begins with: its Z array."""
-    found = [0] * len(text)
+    lengths = [0] * len(text)
     start = end = 0
     for place in range(1, len(text)):
         if place < end:
-            found[place] = min(end - place, found[place - start])
-        while place + found[place] < len(text) and text[found[place]] == text[place + found[place]]:
-            found[place] += 1
-        if place + found[place] > end:
-            start, end = place, place + found[place]
-    return found
+            lengths[place] = min(end - place, lengths[place - start])
+        while place + lengths[place] < len(text) and text[lengths[place]] == text[place + lengths[place]]:
+            lengths[place] += 1
+        if place + lengths[place] > end:
+            start, end = place, place + lengths[place]
+    return lengths

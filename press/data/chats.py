@@ -63,10 +63,10 @@ def text(
 
     :raises ValueError: if the chat template fails or does not end, with its reason
     """
-    (found,) = texts(tokenizer, [Asked(messages, tools, asks)], template)
-    if isinstance(found, ValueError):
-        raise found
-    return found
+    (rendered,) = texts(tokenizer, [Asked(messages, tools, asks)], template)
+    if isinstance(rendered, ValueError):
+        raise rendered
+    return rendered
 
 
 def texts(
@@ -93,11 +93,11 @@ def begin(
             answered = rendered()
         except ApartError as error:
             raise UserError(f"the {whose} template cannot be applied ({error}): choose another base model") from error
-        found: list[str | ValueError] = []
+        outcomes: list[str | ValueError] = []
         for made, reason in answered:
             wrong = reason or tokens.unreadable(made)
-            found.append(ValueError(f"a chat that the {whose} template does not take: {wrong}") if wrong else made)
-        return found
+            outcomes.append(ValueError(f"a chat that the {whose} template does not take: {wrong}") if wrong else made)
+        return outcomes
 
     return wait
 
@@ -111,7 +111,7 @@ def renderer() -> Callable[..., list[tuple[str, str]]]:
         """Return the texts of chats with the same tools, all of which end where an answer does, or begins."""
         try:
             with limits.processor_time(SECONDS):
-                (found, _) = render_jinja_template(
+                (texts, _) = render_jinja_template(
                     conversations=[list(each.messages) for each in asked],
                     tools=list(asked[0].tools) or None,
                     chat_template=template,
@@ -121,40 +121,40 @@ def renderer() -> Callable[..., list[tuple[str, str]]]:
         except Exception as error:
             # Jinja lets through what Python raises, such as RecursionError and ZeroDivisionError.
             raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
-        return list(found)
+        return list(texts)
 
     def one_by_one(template: str, asked: Sequence[Asked], marks: dict) -> list[tuple[str, str]]:
-        found = []
+        outcomes = []
         for each in asked:
             try:
-                found.append((rendered(template, [each], marks)[0], ""))
+                outcomes.append((rendered(template, [each], marks)[0], ""))
             except ValueError as error:
-                found.append(("", str(error)))
-        return found
+                outcomes.append(("", str(error)))
+        return outcomes
 
     def render(asked: Sequence[tuple[str, Asked]], marks: dict[str, Any]) -> list[tuple[str, str]]:
         """Return the text of each chat, and why there is none."""
-        found = [("", "")] * len(asked)
+        outcomes = [("", "")] * len(asked)
         for (template, *_), places in _alike(asked).items():
-            some = [asked[each][1] for each in places]
+            batch = [asked[each][1] for each in places]
             try:
-                texts = [(text, "") for text in rendered(template, some, marks)]
+                texts = [(text, "") for text in rendered(template, batch, marks)]
             except ValueError:
-                texts = one_by_one(template, some, marks)
+                texts = one_by_one(template, batch, marks)
             for each, text in zip(places, texts, strict=True):
-                found[each] = text
-        return found
+                outcomes[each] = text
+        return outcomes
 
     return render
 
 
 def _alike(asked: Sequence[tuple[str, Asked]]) -> dict[tuple[str, bool, str], list[int]]:
     """Return the places of chats that can be rendered in one call, which costs half of what calls of their own do."""
-    found: dict[tuple[str, bool, str], list[int]] = {}
+    groups: dict[tuple[str, bool, str], list[int]] = {}
     for place, (template, each) in enumerate(asked):
         tools = json.dumps(each.tools) if each.tools else ""
-        found.setdefault((template, each.asks, tools), []).append(place)
-    return found
+        groups.setdefault((template, each.asks, tools), []).append(place)
+    return groups
 
 
 RENDER = Apart(renderer, seconds=ALL_SECONDS)

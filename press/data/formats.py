@@ -112,11 +112,11 @@ class Reading:
         if self.name == "alpaca":
             asked = [self._text(record, "instruction"), self._optional(record, "input")]
             question = "\n\n".join(filter(None, asked))
-            found = _chat(self._optional(record, "system"), question, self._text(record, "output"))
+            chat = _chat(self._optional(record, "system"), question, self._text(record, "output"))
         else:
-            found = Chat(list(self._messages(record)), _tools(self._value(record, "tools")))
-            _check_order(found.messages)
-        return self._in_template(found) if self.template else found
+            chat = Chat(list(self._messages(record)), _tools(self._value(record, "tools")))
+            _check_order(chat.messages)
+        return self._in_template(chat) if self.template else chat
 
     def _value(self, record: Mapping[str, Any], name: str) -> Any:
         return record.get(self.fields.get(name, name))
@@ -233,15 +233,15 @@ def _message(number: int, message: Mapping[str, Any]) -> dict[str, Any]:
     role = message.get("role")
     if role not in ROLES:
         raise ValueError(f"message {number} has the role {_shown(role)}, but it must be one of {', '.join(ROLES)}")
-    found = {name: value for name, value in message.items() if value is not None}
-    if role == ASSISTANT and found.get("tool_calls"):
-        found["tool_calls"] = [_call(number, call) for call in _listed(number, found["tool_calls"])]
+    cleaned = {name: value for name, value in message.items() if value is not None}
+    if role == ASSISTANT and cleaned.get("tool_calls"):
+        cleaned["tool_calls"] = [_call(number, call) for call in _listed(number, cleaned["tool_calls"])]
         # Who calls a tool need not say anything.
-        found["content"] = content(number, found["content"]) if found.get("content") else ""
+        cleaned["content"] = content(number, cleaned["content"]) if cleaned.get("content") else ""
     else:
-        found.pop("tool_calls", None)
-        found["content"] = content(number, found.get("content"))
-    return found
+        cleaned.pop("tool_calls", None)
+        cleaned["content"] = content(number, cleaned.get("content"))
+    return cleaned
 
 
 def _listed(number: int, calls: object) -> list:

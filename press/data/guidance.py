@@ -24,13 +24,13 @@ def adapted(schema: dict, answers: Sequence[str]) -> dict:
     :param answers: JSON texts
     """
     looked_at = answers[:LOOKED_AT]
-    found = _ordered(schema, [each for answer in looked_at for each in _objects(_value(answer))])
+    ordered = _ordered(schema, [each for answer in looked_at for each in _objects(_value(answer))])
     structures = [STRING.sub('""', answer) for answer in looked_at]
     for between, after_name in SEPARATORS:
         if all(each == _written(each, between, after_name) for each in structures):
             options = {"whitespace_flexible": False, "item_separator": between, "key_separator": after_name}
-            return {OPTIONS: options, **found}
-    return found
+            return {OPTIONS: options, **ordered}
+    return ordered
 
 
 def _value(answer: str) -> object:
@@ -51,13 +51,13 @@ def _ordered(schema: Any, objects: Sequence[dict]) -> Any:
         return [_ordered(each, objects) for each in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: _ordered(value, objects) for key, value in schema.items()}
-    properties = found.get("properties")
+    ordered = {key: _ordered(value, objects) for key, value in schema.items()}
+    properties = ordered.get("properties")
     if isinstance(properties, dict):
         like = max(objects, key=lambda each: len(each.keys() & properties.keys()), default={})
         names = [name for name in like if name in properties]
-        found["properties"] = {name: properties[name] for name in dict.fromkeys([*names, *properties])}
-    return found
+        ordered["properties"] = {name: properties[name] for name in dict.fromkeys([*names, *properties])}
+    return ordered
 
 
 def _objects(value: object) -> Iterator[dict]:

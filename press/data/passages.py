@@ -25,7 +25,7 @@ def read(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[s
         lines = list(jsonl.lines(path))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(f"{path} is not a file: {block}.data names the text") from error
-    found = []
+    texts = []
     for number, line in lines:
         try:
             passage = jsonl.parse(line)
@@ -35,10 +35,10 @@ def read(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[s
                     f"line {number}): choose a model that was taught to chat, or let {block}.data name a file whose "
                     'lines have a "text"'
                 )
-            found.append(_passage(passage, tokenizer))
+            texts.append(_passage(passage, tokenizer))
         except ValueError as error:
             raise UserError(f"{path} line {number}: {error}") from error
-    return found
+    return texts
 
 
 def _passage(line: dict, tokenizer: "PreTrainedTokenizerBase") -> str:

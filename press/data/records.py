@@ -63,10 +63,10 @@ def shards(path: Path) -> list[Path]:
         # Neither a folder that is a link nor what is no file would be read.
         if not each.is_file() and (each.is_symlink() or not each.is_dir()):
             raise UserError(f"{each} is no plain file or folder: put the files that are meant in its place")
-    found = [each for each in inside if each.is_file()]
-    if not found:
+    data_files = [each for each in inside if each.is_file()]
+    if not data_files:
         raise UserError(f"{path} is a folder without a file: it needs {_known()}")
-    return found
+    return data_files
 
 
 def digest(path: Path) -> str:

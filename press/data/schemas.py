@@ -124,7 +124,7 @@ def _below(schema: Schema, resolver: Any) -> Placed:
 
 def _resolved(reference: str, resolver: Any) -> Placed:
     try:
-        found = resolver.lookup(reference)
+        resolved = resolver.lookup(reference)
     # A pointer into a boolean is a TypeError of referencing's, one into a list by a name a ValueError.
     except (Unresolvable, TypeError, ValueError) as error:
         raise ValueError(
@@ -132,7 +132,7 @@ def _resolved(reference: str, resolver: Any) -> Placed:
             "it into $defs"
         ) from error
     try:
-        _check(found.contents)
+        _check(resolved.contents)
     except ValueError as error:
         raise ValueError(f"a JSON Schema that refers to {reference!r}, which is {error}") from error
-    return found.contents, found.resolver
+    return resolved.contents, resolved.resolver

@@ -54,30 +54,30 @@ def same(one: object, other: object) -> bool:
 
 def texts(value: object) -> list[str]:
     """Return all texts of a value, the names in it among them."""
-    found: list[str] = []
-    _collect(value, found)
-    return found
+    collected: list[str] = []
+    _collect(value, collected)
+    return collected
 
 
-def _collect(value: object, found: list[str]) -> None:
+def _collect(value: object, collected: list[str]) -> None:
     if isinstance(value, str):
-        found.append(value)
+        collected.append(value)
     elif isinstance(value, dict):
         for name, each in value.items():
-            found.append(name)
-            _collect(each, found)
+            collected.append(name)
+            _collect(each, collected)
     elif isinstance(value, list):
         for each in value:
-            _collect(each, found)
+            _collect(each, collected)
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    members: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in members:
             raise ValueError(f"JSON with the name {json.dumps(name)} twice in one object")
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def _no_number(text: str) -> float:

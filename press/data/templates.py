@@ -29,15 +29,15 @@ def names(template: str) -> tuple[str, ...]:
 
 def check_template(template: str) -> None:
     """Raise ValueError unless `{response}` is the template's last field and named once."""
-    found = fields(template)
+    field_names = fields(template)
     if "\0" in template:
         raise ValueError("template has the character U+0000, at which a device cuts a text off")
-    for name in found:
+    for name in field_names:
         if not name.isidentifier():
             raise ValueError(f"template has the field {{{name}}}, which is not a name")
     # The text is counted too, since `render` splits there: {{response}} would be a second one.
-    once = found.count(RESPONSE) == template.count(f"{{{RESPONSE}}}") == 1
-    if not once or found[-1] != RESPONSE or len(found) < 2:
+    once = field_names.count(RESPONSE) == template.count(f"{{{RESPONSE}}}") == 1
+    if not once or field_names[-1] != RESPONSE or len(field_names) < 2:
         raise ValueError("template must name {response} once, as its last field, after at least one other field")
 
 

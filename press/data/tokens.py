@@ -54,10 +54,10 @@ class Spans(Sequence[Span]):
     def __getitem__(self, index: int | slice) -> Span | list[Span]:
         if isinstance(index, slice):
             return self._encoding.offsets[index]
-        found = self._encoding.token_to_chars(index)
-        if found is None:
+        span = self._encoding.token_to_chars(index)
+        if span is None:
             raise IndexError(index)
-        return found
+        return span
 
 
 def offsets(tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]) -> list[tuple[list[int], Spans]]:

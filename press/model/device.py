@@ -134,8 +134,8 @@ def _sentence(error: BaseException | None, knobs: str) -> str | None:
 
 def _needed(message: str) -> str:
     """Say how much memory was needed, by the amounts in PyTorch's message."""
-    found = [match for pattern in AMOUNTS if (match := re.search(pattern, message))]
-    if len(found) < len(AMOUNTS):
+    matches = [match for pattern in AMOUNTS if (match := re.search(pattern, message))]
+    if len(matches) < len(AMOUNTS):
         return message.partition(". GPU")[0]
-    more, used, total = (float(match[1]) * UNITS[match[2]] / 2**30 for match in found)
+    more, used, total = (float(match[1]) * UNITS[match[2]] / 2**30 for match in matches)
     return f"at least {used + more:.2f} GiB were needed ({used:.2f} in use and {more:.2f} more) of its {total:.2f} GiB"

@@ -113,16 +113,16 @@ def _renderer(folder: str) -> Callable[..., list[str | None]]:
     tokenizer = og.Tokenizer(og.Config(folder))
 
     def render(asked: Sequence[tuple[str, str]], template: str | None) -> list[str | None]:
-        found: list[str | None] = []
+        texts: list[str | None] = []
         given = {"template_str": template} if template else {}
         for messages, tools in asked:
             called = {"tools": tools} if tools else {}
             try:
-                found.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, **given, **called))
+                texts.append(tokenizer.apply_chat_template(messages, add_generation_prompt=True, **given, **called))
             # The latter where the text is no UTF-8.
             except (RuntimeError, UnicodeDecodeError):
-                found.append(None)
-        return found
+                texts.append(None)
+        return texts
 
     return render
 
@@ -159,7 +159,7 @@ def _compare(read: list[int], tokenizer: "PreTrainedTokenizerBase", text: str, t
 
 def _difference(tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[int], read: list[int]) -> str:
     pairs = itertools.zip_longest(trained, read)
-    place, (wanted, found) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
+    place, (wanted, actual) = next((at, pair) for at, pair in enumerate(pairs) if pair[0] != pair[1])
     before = len(tokenizer.decode(trained[:place]))
 
     def shown(token: int | None) -> str:
@@ -167,6 +167,6 @@ def _difference(tokenizer: "PreTrainedTokenizerBase", text: str, trained: list[i
 
     return (
         f"the device reads {text[:SHOWN]!r} in {len(read)} tokens, other ones than the {len(trained)} of the training: "
-        f"at {text[max(before - CONTEXT, 0) : before + CONTEXT]!r} onnxruntime-genai has {shown(found)} where "
+        f"at {text[max(before - CONTEXT, 0) : before + CONTEXT]!r} onnxruntime-genai has {shown(actual)} where "
         f"transformers has {shown(wanted)}; choose a base model whose tokenizer both read alike"
     )

@@ -38,14 +38,14 @@ def check(before: Path, after: Path, *, runs: bool) -> float | None:
 def _check_inputs(before: Path, after: Path, names: set[str]) -> None:
     """Refuse a graph in which an adapter's input is gone, is of another kind, must be given, or is not used."""
     was, graph = (onnx.load(path, load_external_data=False).graph for path in (before, after))
-    expected, found = _inputs(was), _inputs(graph)
+    expected, actual = _inputs(was), _inputs(graph)
     defaults = {tensor.name for tensor in graph.initializer}
     used = {name for node in graph.node for name in node.input}
     for name in sorted(names):
-        if name not in found:
+        if name not in actual:
             wrong = "is gone"
-        elif found[name] != expected[name]:
-            wrong = f"is {found[name]}, but was {expected[name]}"
+        elif actual[name] != expected[name]:
+            wrong = f"is {actual[name]}, but was {expected[name]}"
         elif name not in defaults:
             wrong = "has no default, without which the graph does not run bare"
         elif name not in used:
@@ -57,12 +57,12 @@ def _check_inputs(before: Path, after: Path, names: set[str]) -> None:
 
 def _inputs(graph: onnx.GraphProto) -> dict[str, str]:
     """Map the name of each input to its type and shape in words."""
-    found = {}
+    descriptions = {}
     for each in graph.input:
         tensor = each.type.tensor_type
         shape = ", ".join(size.dim_param or str(size.dim_value) for size in tensor.shape.dim)
-        found[each.name] = f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} [{shape}]"
-    return found
+        descriptions[each.name] = f"{onnx.TensorProto.DataType.Name(tensor.elem_type)} [{shape}]"
+    return descriptions
 
 
 def _check_numbers(before: Path, after: Path, layout: dict | None) -> float:
@@ -79,11 +79,11 @@ def _check_numbers(before: Path, after: Path, layout: dict | None) -> float:
         adapter = Path(scratch, paths.ADAPTER_FILE)
         adapter_inputs.write(_random(layout), adapter)
         adapted, changed = (_logits(folder, ids, adapter) for folder in (before, after))
-    effect, found = parity.divergence(bare, adapted), parity.divergence(adapted, changed)
-    if not found <= max(LOST * effect, ROUNDED * cost):
+    effect, distance = parity.divergence(bare, adapted), parity.divergence(adapted, changed)
+    if not distance <= max(LOST * effect, ROUNDED * cost):
         raise UserError(
             f"it breaks adapters: with one that changes what the graph says by {effect:.3g} nats a token, the graph is "
-            f"{found:.3g} from what it was, and without {cost:.3g}"
+            f"{distance:.3g} from what it was, and without {cost:.3g}"
         )
     return cost
 

@@ -69,8 +69,8 @@ def _applied(given: dict[str, dict], graph: Path, target: Target, building: Path
         return after, cost
 
     start = {"type": "ONNXModel", "model_path": str(graph), "onnx_file_name": paths.GRAPH}
-    found = olive_passes.apply("after_capture", given, start, building, finish, accelerator)
-    return Path(found["model_path"])
+    model_config = olive_passes.apply("after_capture", given, start, building, finish, accelerator)
+    return Path(model_config["model_path"])
 
 
 def _is_here(provider: str) -> bool:

@@ -71,10 +71,10 @@ def put(model: "PreTrainedModel", tables: Tables) -> None:
 
 
 def _node(nodes: list["ir.Node"], prefix: str, kinds: tuple[str, ...]) -> "ir.Node":
-    found = [node for node in nodes if (node.name or "").startswith(f"{prefix}/") and node.op_type in kinds]
-    if len(found) != 1:
-        raise UnreadableError(f"the graph has {len(found)} nodes {prefix}/… of {' or '.join(kinds)}, not one")
-    return found[0]
+    matching = [node for node in nodes if (node.name or "").startswith(f"{prefix}/") and node.op_type in kinds]
+    if len(matching) != 1:
+        raise UnreadableError(f"the graph has {len(matching)} nodes {prefix}/… of {' or '.join(kinds)}, not one")
+    return matching[0]
 
 
 def _constant(value: "ir.Value | None") -> np.ndarray:
@@ -97,10 +97,10 @@ def _dequantized(codes: np.ndarray, node: "ir.Node") -> np.ndarray:
         raise UnreadableError(f"{node.name} has codes in {codes.dtype}, not in uint8")
     rows = len(codes)
     steps = _constant(node.inputs[SCALES]).astype(np.float32).reshape(rows, -1, 1)
-    result = _unpacked(codes.reshape(rows, -1), bits).astype(np.float32).reshape(rows, steps.shape[1], block_size)
-    result -= _zeros(node, bits, steps)
-    result *= steps
-    return result.reshape(rows, -1)
+    weights = _unpacked(codes.reshape(rows, -1), bits).astype(np.float32).reshape(rows, steps.shape[1], block_size)
+    weights -= _zeros(node, bits, steps)
+    weights *= steps
+    return weights.reshape(rows, -1)
 
 
 def _zeros(node: "ir.Node", bits: int, steps: np.ndarray) -> np.ndarray | int:

@@ -165,11 +165,11 @@ def plain_files(folder: Path) -> dict[str, Path]:
 
     :raises UserError: for anything else that is there, such as a link or a pipe
     """
-    found = {}
+    entries = {}
     for parent, folders, names in os.walk(folder, onerror=_failed):
         here = Path(parent)
         if here != folder and not folders and not names:
-            found[f"{here.relative_to(folder).as_posix()}/"] = here
+            entries[f"{here.relative_to(folder).as_posix()}/"] = here
         for name in folders + names:
             path = here / name
             # Windows has links to folders of another kind, too.
@@ -180,8 +180,8 @@ def plain_files(folder: Path) -> dict[str, Path]:
                 )
             if name in names and not stat.S_ISREG(path.lstat().st_mode):
                 raise UserError(f"{shown(path)} is no plain file, and a package has nothing else: {AGAIN}")
-        found |= {(here / name).relative_to(folder).as_posix(): here / name for name in names}
-    return dict(sorted(found.items()))
+        entries |= {(here / name).relative_to(folder).as_posix(): here / name for name in names}
+    return dict(sorted(entries.items()))
 
 
 def _failed(error: OSError) -> None:
@@ -227,10 +227,10 @@ def parse(text: str) -> object:
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         raise ValueError("a name is there twice in one object")
-    return found
+    return members
 
 
 def _no_number(text: str) -> float:
@@ -315,10 +315,10 @@ def check_config(path: Path) -> None:
     if name == RUNTIME_CONFIG:
         runtime_config(path)
     elif name.endswith(("config.json", "tokenizer_module.json")):
-        found = read_object(path)
-        for key in found.keys() & set(FOREIGN):
+        config = read_object(path)
+        for key in config.keys() & set(FOREIGN):
             _refuse(path, key)
-        _check_whole(path, found.get("chat_template"))
+        _check_whole(path, config.get("chat_template"))
     elif name == CHAT_TEMPLATE:
         _check_whole(path, path.read_text(encoding="utf-8", errors="replace"))
 

@@ -25,8 +25,8 @@ def divergence(before: np.ndarray, after: np.ndarray) -> float:
     """
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return float("inf")
-    expected, found = (_log_softmax(each.astype(np.float64)) for each in (before, after))
-    return float((np.exp(expected) * (expected - found)).sum(axis=-1).mean())
+    expected, actual = (_log_softmax(each.astype(np.float64)) for each in (before, after))
+    return float((np.exp(expected) * (expected - actual)).sum(axis=-1).mean())
 
 
 def check_checkpoints(before: Path, after: Path, trust: bool = False) -> float:
@@ -36,12 +36,12 @@ def check_checkpoints(before: Path, after: Path, trust: bool = False) -> float:
     :raises UserError: if the pass broke it
     """
     ids = checkpoints.tokenizer(before, trust)(TEXT)["input_ids"]
-    found = divergence(_logits(before, ids, trust), _logits(after, ids, trust))
-    if not found <= BROKEN:
+    cost = divergence(_logits(before, ids, trust), _logits(after, ids, trust))
+    if not cost <= BROKEN:
         raise UserError(
-            f"it breaks the model, which is {found:.3g} nats a token from what it was; at most {BROKEN:g} is let pass"
+            f"it breaks the model, which is {cost:.3g} nats a token from what it was; at most {BROKEN:g} is let pass"
         )
-    return found
+    return cost
 
 
 def _logits(folder: Path, ids: list[int], trust: bool) -> np.ndarray:

@@ -86,8 +86,8 @@ def _registry() -> dict[str, dict]:
 
 def _olive() -> Path:
     # Found, and not imported.
-    found = importlib.util.find_spec("olive")
-    return Path(str(found and found.origin)).parent
+    spec = importlib.util.find_spec("olive")
+    return Path(str(spec and spec.origin)).parent
 
 
 def _mistake(place: str, key: str, each: schema.OlivePass) -> str | None:

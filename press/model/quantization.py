@@ -33,9 +33,9 @@ def quantize(
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
     start = _applied("before_quantize", before, model, building, trust)
-    result = olive_run.run(start, own, building) / "model"
-    checkpoints.load(result, trust=trust)
-    end = _applied("after_quantize", after, {**start, "model_path": str(result)}, building, trust)
+    quantized = olive_run.run(start, own, building) / "model"
+    checkpoints.load(quantized, trust=trust)
+    end = _applied("after_quantize", after, {**start, "model_path": str(quantized)}, building, trust)
     if before or after:
         # All of them as one run, since those above name folders that are gone by then.
         olive_run.configure(model, before | own | after, building)

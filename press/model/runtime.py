@@ -88,9 +88,9 @@ class Runtime:
         generator = self._generator(loaded, loaded.room(len(ids)), adapter)
         parts = []
         for start in range(0, len(ids), window):
-            some = ids[start : start + window]
-            generator.append_tokens(some)
-            parts.append(generator.get_output("logits")[0][: len(some)].astype(np.float32, copy=False))
+            chunk = ids[start : start + window]
+            generator.append_tokens(chunk)
+            parts.append(generator.get_output("logits")[0][: len(chunk)].astype(np.float32, copy=False))
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def answer(
@@ -122,12 +122,12 @@ class Runtime:
         loaded, schema = self._with(adapter), None if free else self._schemas.get(adapter)
         rows = [self.encode(prompt) or [self.start] for prompt in prompts]
         size = self._batch if schema is None and loaded.window is None else 1
-        found = {}
+        by_index = {}
         pad = self._tokenizer.pad_token_id
         for indices in _batches(rows, size, given, loaded.context, pad, loaded.padded):
             answered = self._answer([rows[index] for index in indices], adapter, given, schema)
-            found |= dict(zip(indices, answered, strict=True))
-        return [found[index] for index in range(len(prompts))]
+            by_index |= dict(zip(indices, answered, strict=True))
+        return [by_index[index] for index in range(len(prompts))]
 
     def _answer(
         self, rows: Sequence[list[int]], adapter: str | None, given: Mapping[str, Any], schema: dict | None

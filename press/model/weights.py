@@ -65,7 +65,7 @@ def check_sizes(config: Mapping, shapes: Shapes) -> None:
         check_numbers(config)
     except ValueError as error:
         raise UserError(f"in the base model's config.json, {error}") from error
-    layers = {int(found[1]) for name in shapes if (found := re.search(r"\.layers\.(\d+)\.", name))}
+    layers = {int(match[1]) for name in shapes if (match := re.search(r"\.layers\.(\d+)\.", name))}
     actual = {"num_hidden_layers": len(layers)}
     if len(shapes.get(EMBEDDING, ())) == 2:
         actual |= dict(zip(("vocab_size", "hidden_size"), shapes[EMBEDDING], strict=True))
@@ -135,9 +135,9 @@ def check_values(folder: Path) -> None:
 def check_shared(folder: Path, model: "PreTrainedModel") -> None:
     """Refuse different values for weights that are one and the same by config.json."""
     pairs = checkpoints.tied(model)
-    found = {name: tensor for name, tensor in checkpoints.tensors(folder) if name in {*pairs, *pairs.values()}}
+    tensors = {name: tensor for name, tensor in checkpoints.tensors(folder) if name in {*pairs, *pairs.values()}}
     for one, other in pairs.items():
-        if one in found and other in found and not found[one].equal(found[other]):
+        if one in tensors and other in tensors and not tensors[one].equal(tensors[other]):
             raise UserError(
                 f"the base model's {one} and {other} differ, but are one and the same by its config.json "
                 "(tie_word_embeddings)"

@@ -20,12 +20,12 @@ INTERNAL = (paths.BASE_DIGEST, paths.LAYOUT)
 def members(target: str, params: settings.Settings) -> dict[str, Path]:
     """Map the name of each file of a target's package, but for the manifest, to the file that it is a copy of."""
     captured = paths.CAPTURED / target
-    found = {path.name: path for path in sorted(captured.iterdir()) if path.name not in INTERNAL}
+    originals = {path.name: path for path in sorted(captured.iterdir()) if path.name not in INTERNAL}
     for name in params.adapters:
         converted = paths.CONVERTED / target / name
         inside = sorted(path for path in converted.rglob("*") if path.is_file())
-        found |= {f"adapters/{name}/{path.relative_to(converted).as_posix()}": path for path in inside}
-    return found | {path.name: path for pattern in LEGAL for path in sorted(paths.BASE.glob(pattern))}
+        originals |= {f"adapters/{name}/{path.relative_to(converted).as_posix()}": path for path in inside}
+    return originals | {path.name: path for pattern in LEGAL for path in sorted(paths.BASE.glob(pattern))}
 
 
 def size(target: str, params: settings.Settings) -> int:

@@ -11,15 +11,15 @@ def environment(package: str, *, autoescape: bool) -> Environment:
 
     The filter `fixed(digits)` writes a number, or that there is none (None); `signed` writes what a step costs.
     """
-    found = Environment(
+    jinja = Environment(
         loader=PackageLoader(package, "."),
         autoescape=autoescape,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.filters |= {
+    jinja.filters |= {
         "fixed": lambda number, digits: MISSING if number is None else f"{number:.{digits}f}",
         "signed": lambda number: f"{number:+.4f}",
     }
-    return found
+    return jinja

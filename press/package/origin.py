@@ -51,8 +51,8 @@ def known(base: schema.Base, folder: Path) -> dict[str, Any]:
             told = {"license": "cc0-1.0"}
         case _:
             told = _readme(folder / README)
-    found = {key: value for key, value in told.items() if value}
-    return _with_license(found, licences(folder))
+    stated = {key: value for key, value in told.items() if value}
+    return _with_license(stated, licences(folder))
 
 
 def _with_license(told: dict[str, Any], present: list[str]) -> dict[str, Any]:
@@ -72,8 +72,8 @@ def _readme(path: Path) -> dict[str, Any]:
     except (ValueError, yaml.YAMLError) as error:
         print(f"note: the front matter of {path} cannot be read, and is left out: {' '.join(str(error).split())}")
         return {}
-    found = {key: front_matter.get(key) for key in TOLD}
-    return {key: value for key, value in found.items() if _is_text(value)}
+    fields = {key: front_matter.get(key) for key in TOLD}
+    return {key: value for key, value in fields.items() if _is_text(value)}
 
 
 def _is_text(value: object) -> bool:

@@ -89,10 +89,10 @@ def judge(
     """
     values = nested.flat(metrics)
     names = list(adapters)
-    some = [
+    expanded = [
         each for gate in gates for each in ([gate.replace(EVERY, name) for name in names] if EVERY in gate else [gate])
     ]
-    return [_judged(gate, values, cases) for gate in some]
+    return [_judged(gate, values, cases) for gate in expanded]
 
 
 def value(expression: str, metrics: Mapping) -> float:

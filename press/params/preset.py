@@ -46,8 +46,8 @@ def write(text: str) -> None:
     building = files.fresh(paths.PARAMS)
     building.write_text(text, encoding="utf-8")
     try:
-        found = resolving.Resolved(building)
-        checks.check(settings.validated(found), found)
+        resolved = resolving.Resolved(building)
+        checks.check(settings.validated(resolved), resolved)
     except UserError as error:
         building.unlink()
         said = str(error).replace(str(building), str(paths.PARAMS))

@@ -22,10 +22,10 @@ def values(known: Iterable[str], path: Path = paths.PARAMS) -> dict[str, Any]:
     :param known: names of blocks that it should have, for the sentence where it has none
     :raises UserError: if it cannot be read as press.core.strict_yaml does, or is no block of keys
     """
-    found = strict_yaml.load(path)
-    if not isinstance(found, dict):
+    blocks = strict_yaml.load(path)
+    if not isinstance(blocks, dict):
         raise UserError(f"{path} must be a block of keys: {', '.join(known)}")
-    return nested.in_order(found)
+    return nested.in_order(blocks)
 
 
 def first(block: str) -> str:
@@ -33,8 +33,8 @@ def first(block: str) -> str:
 
     :raises UserError: if there is none
     """
-    found = strict_yaml.load(paths.PARAMS)
-    members = found.get(block) if isinstance(found, dict) else None
+    blocks = strict_yaml.load(paths.PARAMS)
+    members = blocks.get(block) if isinstance(blocks, dict) else None
     if not isinstance(members, dict) or not members:
         raise UserError(f"{paths.PARAMS}: {block} names nothing")
     return str(next(iter(members)))
@@ -69,17 +69,17 @@ def validated(
         raise UserError("\n".join(wrong[:SHOWN] + more)) from error
 
 
-def _place(loc: Location, found: object) -> Location:
+def _place(loc: Location, value: object) -> Location:
     """Return a location without what pydantic puts behind the key of a JSON value: the kind that it was tried as."""
     place: Location = ()
     for part in loc:
-        if part in JSON_KINDS and not (isinstance(found, Mapping) and part in found):
+        if part in JSON_KINDS and not (isinstance(value, Mapping) and part in value):
             continue
         place += (part,)
         try:
-            found = nested.at(found, (part,))
+            value = nested.at(value, (part,))
         except (KeyError, IndexError, TypeError):
-            found = None
+            value = None
     return place
 
 
@@ -88,5 +88,5 @@ def chosen(model: type[T], patterns: Mapping[str, str]) -> T:
 
     :raises UserError: with one sentence for each mistake
     """
-    found = values(model.model_fields)
-    return validated(model, {name: found[name] for name in model.model_fields if name in found}, patterns)
+    blocks = values(model.model_fields)
+    return validated(model, {name: blocks[name] for name in model.model_fields if name in blocks}, patterns)

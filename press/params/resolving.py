@@ -99,12 +99,12 @@ class Resolved:
     def _gates(self, values: Mapping) -> list[tuple[Location, str]]:
         """Return the gates of all sets: those of the defaults as these have them, then all others by their names."""
         sets = reading.validated(Sets, {"gates": values["gates"]}, PATTERNS, self.path, self.written).gates
-        order, found = self._defaults["gates"], []
+        order, located = self._defaults["gates"], []
         for name in _in_order(sets, order):
             gates = sets[name] or {}
-            found += [(("gates", name, gate), gates[gate]) for gate in _in_order(gates, order.get(name, {}))]
+            located += [(("gates", name, gate), gates[gate]) for gate in _in_order(gates, order.get(name, {}))]
         return [
-            (key, each) for key, gate in found if gate is not None for each in _for_schemas(gate, values["adapters"])
+            (key, each) for key, gate in located if gate is not None for each in _for_schemas(gate, values["adapters"])
         ]
 
 

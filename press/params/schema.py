@@ -289,8 +289,8 @@ class Adapter(Block):
     @model_validator(mode="after")
     def fields_are_the_format_s(self) -> "Adapter":
         names = templates.names(self.template)
-        some = [self.format] if self.format else [*formats.NAMES, formats.PREFERENCE]
-        known = {name for each in some for name in formats.known(each, names)}
+        format_names = [self.format] if self.format else [*formats.NAMES, formats.PREFERENCE]
+        known = {name for each in format_names for name in formats.known(each, names)}
         for name in self.fields:
             if name not in known:
                 of = f"the format {self.format} has" if self.format else "the formats have"

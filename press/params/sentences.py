@@ -94,11 +94,11 @@ def unknown(key: Location, known: Sequence[str], below: Iterable[str] = ()) -> s
 
 def _known_keys(loc: Location, block: type[BaseModel]) -> tuple[list[str], list[str]]:
     """Return the keys of the block at a location, where an adapter or target stands for all, and those below."""
-    found: Any = block
+    annotation: Any = block
     for part in loc:
-        is_block = isinstance(found, type) and issubclass(found, BaseModel)
-        found = found.model_fields[part].annotation if is_block else get_args(found)[1]
-    blocks = {name: field.annotation for name, field in found.model_fields.items()}
+        is_block = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+        annotation = annotation.model_fields[part].annotation if is_block else get_args(annotation)[1]
+    blocks = {name: field.annotation for name, field in annotation.model_fields.items()}
     return list(blocks), [
         f"{name}.{key}"
         for name, kind in blocks.items()

@@ -25,14 +25,14 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tu
     :return: the answers side by side, and for each prompt by the name of the metric whether it ended by itself,
         whether it loops, and under a response schema which fields are right
     """
-    about, some = heldout.about(name), steps.texts[name]
-    asks = any(templates.given(about["template"], each["prompt"]) for each in some)
+    about, examples = heldout.about(name), steps.texts[name]
+    asks = any(templates.given(about["template"], each["prompt"]) for each in examples)
     if not asks:
         # Plain text asks nothing, and what is written from its beginning is the same for all.
-        some = some[:1]
+        examples = examples[:1]
     samples, settings = about["samples"], about["generation"]
-    prompts = samples + [example["prompt"] for example in some]
-    few = [*range(len(samples)), *(len(samples) + index for index in heldout.chosen(some, params.bare_answers))]
+    prompts = samples + [example["prompt"] for example in examples]
+    few = [*range(len(samples)), *(len(samples) + index for index in heldout.chosen(examples, params.bare_answers))]
     table: list[dict[str, Any]] = [{"prompt": prompt} for prompt in prompts]
     cases: list[dict[str, Any]] = [
         {"text": name, "input": ladder.shown(templates.given(about["template"], prompt))} for prompt in prompts
@@ -56,7 +56,7 @@ def answer(steps: Ladder, runtime: "Runtime", name: str, params: Evaluate) -> tu
 
 def figures(name: str, cases: list[dict]) -> dict[str, dict]:
     """Return the shares of an adapter's answers that ended and that loop, and of right values of each field."""
-    found: dict[str, dict] = {}
+    shares: dict[str, dict] = {}
     wanted = tuple(f"{name}.{share}." for share in (*SHARES, FIELDS))
     flags: dict[str, list[bool]] = {}
     for case in cases:
@@ -65,8 +65,8 @@ def figures(name: str, cases: list[dict]) -> dict[str, dict]:
                 flags.setdefault(figure, []).append(flag)
     for figure, own in flags.items():
         path = figure.removeprefix(f"{name}.").split(".")
-        nested.put(found, path, round(sum(own) / len(own), scoring.DIGITS))
-    return found
+        nested.put(shares, path, round(sum(own) / len(own), scoring.DIGITS))
+    return shares
 
 
 def _add_fields(steps: Ladder, name: str, about: Mapping, table: list[dict], cases: list[dict]) -> None:

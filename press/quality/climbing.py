@@ -46,9 +46,9 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgett
     def judge(model: "PreTrainedModel | PeftModel", rung: str, text: str) -> None:
         about = abouts.get(text)
         if params.pytorch_answers and about and about["response_schema"]:
-            some = steps.texts[text]
-            print(f"answering {len(some)} prompts of {text} in PyTorch by {rung}", flush=True)
-            given = generation.answers(model, tokenizer, some, about["generation"], ends)
+            examples = steps.texts[text]
+            print(f"answering {len(examples)} prompts of {text} in PyTorch by {rung}", flush=True)
+            given = generation.answers(model, tokenizer, examples, about["generation"], ends)
             steps.judge(f"{text}.pytorch.{rung}", dict(enumerate(given)), about)
 
     base = checkpoints.load(paths.BASE, where, trust)
@@ -86,8 +86,8 @@ def in_runtime(steps: Ladder, runtime: "Runtime") -> None:
     def add(rung: str, name: str, text: str, adapter: str | None) -> None:
         print(f"scoring {rung} in ONNX on {text}", flush=True)
 
-        def logits(some: list[Example]) -> Iterator[np.ndarray]:
-            return scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), some)
+        def logits(examples: list[Example]) -> Iterator[np.ndarray]:
+            return scoring.runtime_logits(lambda ids: runtime.logits(ids, adapter), examples)
 
         steps.add(f"{name}.onnx.{rung}", text, logits(steps.texts[text]))
         if pairs := steps.rejected(text):

@@ -32,7 +32,7 @@ def answers(
     where, ends = next(model.parameters()).device, list(ends)
     # Causal language models have it, and no common type says so.
     generate = cast(Callable[..., torch.Tensor], model.generate)
-    found = []
+    decoded = []
     for start in range(0, len(examples), BATCH):
         rows = [example["input_ids"][: example["prompt_tokens"]] for example in examples[start : start + BATCH]]
         width = max(map(len, rows))
@@ -54,8 +54,8 @@ def answers(
                 pad_token_id=ends[0] if ends else 0,
             )
         texts = tokenizer.batch_decode(tokens[:, width:], skip_special_tokens=True)
-        found += [decoding.cut(text, given["stop"]) for text in texts]
-    return found
+        decoded += [decoding.cut(text, given["stop"]) for text in texts]
+    return decoded
 
 
 def _stopping(

@@ -16,13 +16,13 @@ from press.quality.ladder import GENERAL
 
 def read(params: Settings) -> dict[str, list[Example]]:
     """Return each adapter's held-out examples, short ones first so that batches have little padding, and the text."""
-    found = {name: sorted(_examples(name), key=lambda each: len(each["input_ids"])) for name in params.adapters}
+    texts = {name: sorted(_examples(name), key=lambda each: len(each["input_ids"])) for name in params.adapters}
     general = params.evaluate.general
     check_context(general.row_tokens)
     tokenizer = checkpoints.tokenizer(paths.BASE, params.base.trust_remote_code)
     block = f"evaluate.{GENERAL}"
-    found[GENERAL] = rows.examples(Path(general.data), tokenizer, general.rows, general.row_tokens, block)
-    return found
+    texts[GENERAL] = rows.examples(Path(general.data), tokenizer, general.rows, general.row_tokens, block)
+    return texts
 
 
 def chosen(examples: Sequence[Example], count: int) -> list[int]:
@@ -62,12 +62,12 @@ def about(name: str) -> dict:
 
 def inputs(texts: Mapping[str, list[Example]]) -> dict[str, list[str]]:
     """Return what each text's examples are called: by what their prompts' fields hold, rows of text by their words."""
-    found = {GENERAL: [example["completion"] for example in texts[GENERAL]]}
+    labels = {GENERAL: [example["completion"] for example in texts[GENERAL]]}
     for name in adapters(texts):
         template = about(name)["template"]
         # Plain text has no prompt.
-        found[name] = [templates.given(template, each["prompt"]) or each["completion"] for each in texts[name]]
-    return found
+        labels[name] = [templates.given(template, each["prompt"]) or each["completion"] for each in texts[name]]
+    return labels
 
 
 def _examples(name: str) -> list[Example]:

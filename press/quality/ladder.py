@@ -41,7 +41,7 @@ class Ladder:
 
         :raises UserError: with what is needed and what is free
         """
-        needed = sum(scoring.reference_bytes(some, vocabulary) for some in self.texts.values())
+        needed = sum(scoring.reference_bytes(text_examples, vocabulary) for text_examples in self.texts.values())
         free = shutil.disk_usage(self._references).free
         if needed > free:
             raise UserError(
@@ -52,9 +52,9 @@ class Ladder:
 
     def add(self, name: str, text: str, logits: Iterable[np.ndarray]) -> None:
         """Score a rung on a text; the first one on each text is the base, which the others are compared with."""
-        reference, some = self._references / text, self.texts[text]
+        reference, text_examples = self._references / text, self.texts[text]
         score = scoring.score if reference.exists() else scoring.record
-        self.rungs[name] = (text, score(logits, some, reference))
+        self.rungs[name] = (text, score(logits, text_examples, reference))
 
     def rejected(self, text: str) -> list[Example]:
         """Return the rejected answers of a text of pairs, none of another."""
@@ -93,22 +93,25 @@ class Ladder:
 
     def metrics(self) -> dict:
         """Return the scores and attributions of all rungs, nested by their names."""
-        found: dict = {}
+        scores: dict = {}
         for name in self._in_order():
-            nested.put(found, name.split("."), self.rungs[name][1].score())
+            nested.put(scores, name.split("."), self.rungs[name][1].score())
         for text in self.texts:
-            found[text]["attribution"] = attribution(found[text])
-        return found
+            scores[text]["attribution"] = attribution(scores[text])
+        return scores
 
     def cases(self, given: Mapping[str, list[str]]) -> list[dict]:
         """Return each example with its own figures; of a text with many, those with the largest loss of any rung.
 
         :param given: for each text, what its examples are called
         """
-        found = []
-        for text, some in self.texts.items():
+        cases = []
+        for text, text_examples in self.texts.items():
             own = {name: self.rungs[name][1] for name in self._in_order() if self.rungs[name][0] == text}
-            largest = [max(float(scored.losses[index].mean()) for scored in own.values()) for index in range(len(some))]
+            largest = [
+                max(float(scored.losses[index].mean()) for scored in own.values())
+                for index in range(len(text_examples))
+            ]
             kept = sorted(np.argsort(np.negative(largest), kind="stable")[:KEPT])
             for index in kept:
                 figures = {
@@ -116,8 +119,8 @@ class Ladder:
                     for name, scored in own.items()
                     for figure, value in scored.example(index).items()
                 }
-                found.append({"text": text, "input": shown(given[text][index]), **figures})
-        return found
+                cases.append({"text": text, "input": shown(given[text][index]), **figures})
+        return cases
 
     def _in_order(self) -> list[str]:
         texts, rungs = list(self.texts), [rung.key for rung in RUNGS]
@@ -155,12 +158,12 @@ def write_table(path: Path, metrics: Mapping, texts: Iterable[str]) -> None:
     for name, scores in list(ladders.items()):
         if GENERAL in scores:
             ladders[f"{name}.{GENERAL}"] = {of: metrics[GENERAL][of] | own for of, own in scores[GENERAL].items()}
-    found = [(text, rung, score) for text, scores in ladders.items() for rung, score in vocabulary.scored(scores)]
-    figures = [*FIGURES, *(figure for figure in PAIRED if any(figure in score for *_, score in found))]
+    rows = [(text, rung, score) for text, scores in ladders.items() for rung, score in vocabulary.scored(scores)]
+    figures = [*FIGURES, *(figure for figure in PAIRED if any(figure in score for *_, score in rows))]
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(["text", "rung", *figures])
-        for text, rung, score in found:
+        for text, rung, score in rows:
             table.writerow([text, rung.short, *(score.get(figure, "") for figure in figures)])
 
 

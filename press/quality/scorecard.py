@@ -38,13 +38,13 @@ def fields(answer: str, reference: str, schema: dict) -> dict[str, bool]:
     """
     right = strict_json.parse(reference)
     given = strict_json.parse(answer) if answers.complaint(answer, schema) is None else None
-    found = {}
+    flags = {}
     for path in scalar_paths(schema):
         wanted, own = _at(right, path), _at(given, path)
         if wanted is not MISSING or own is not MISSING:
             both = wanted is not MISSING and own is not MISSING
-            found[".".join(path)] = both and strict_json.same(own, wanted)
-    return found
+            flags[".".join(path)] = both and strict_json.same(own, wanted)
+    return flags
 
 
 def scalar_paths(schema: dict) -> list[tuple[str, ...]]:
@@ -85,8 +85,8 @@ def _is_scalar(schema: Schema, resolver: Any) -> bool:
 def _followed(schema: Schema, resolver: Any) -> tuple[Schema, Any]:
     """Return the schema that a chain of references leads to: schemas.check has let no circle pass."""
     while isinstance(schema, Mapping) and "$ref" in schema:
-        found = resolver.lookup(schema["$ref"])
-        schema, resolver = found.contents, found.resolver
+        resolved = resolver.lookup(schema["$ref"])
+        schema, resolver = resolved.contents, resolved.resolver
     return schema, resolver
 
 

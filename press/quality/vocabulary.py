@@ -137,8 +137,8 @@ def ladder(metrics: Mapping, text: str, adapters: Iterable[str]) -> Iterator[tup
 
 def sizes(metrics: Mapping) -> Iterator[tuple[str, int]]:
     """Yield the label and the bytes on disk of each model that the metrics have."""
-    found = metrics["bytes"]
-    yield from ((label, found[name]) for name, label in SIZES.items() if name in found)
-    yield from ((f"adapter {name}", size) for name, size in found.get("adapters", {}).items())
+    on_disk = metrics["bytes"]
+    yield from ((label, on_disk[name]) for name, label in SIZES.items() if name in on_disk)
+    yield from ((f"adapter {name}", size) for name, size in on_disk.get("adapters", {}).items())
     if "package" in metrics:
         yield "package", metrics["package"]["bytes"]

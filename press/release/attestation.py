@@ -33,8 +33,8 @@ def about(digest: str, name: str, stated: dict) -> dict:
     :param name: of the artifact, the same in whatever registry it is
     :param stated: the release's own statement
     """
-    algorithm, _, value = digest.partition(":")
-    return {**stated, "subject": [{"name": name, "digest": {algorithm: value}}]}
+    algorithm, _, hex_digest = digest.partition(":")
+    return {**stated, "subject": [{"name": name, "digest": {algorithm: hex_digest}}]}
 
 
 def annotations(media_type: str, predicate: str) -> dict[str, str]:

@@ -57,14 +57,14 @@ class AzuremlRegistry(Registry):
     """Versions of the model that params.yaml names, in the workspace that it or the environment names."""
 
     def __init__(self, params: Azureml, seconds: float) -> None:
-        found = {key: getattr(params, key) or os.environ.get(name, "") for key, name in VARIABLES.items()}
-        missing = [key for key, value in found.items() if not value]
+        values = {key: getattr(params, key) or os.environ.get(name, "") for key, name in VARIABLES.items()}
+        missing = [key for key, value in values.items() if not value]
         if missing:
             raise UserError(
                 f"publish.azureml.{missing[0]} is empty: name it in params.yaml or in the variable "
                 f"{VARIABLES[missing[0]]}"
             )
-        self.params = params.model_copy(update=found)
+        self.params = params.model_copy(update=values)
         self.seconds = seconds
         self._process = bounded.Process(f"Azure ML ({where(self.params)})")
 
@@ -213,9 +213,9 @@ def _promote(params: Azureml, version: str, stage: str) -> None:
 def _download(params: Azureml, version: str, folder: Path) -> None:
     with workspace(params) as client, tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         client.models.download(params.name, version, download_path=scratch)
-        found = Path(scratch) / params.name / _place(client, params, version)["folder"].rpartition("/")[2]
-        found.mkdir(parents=True, exist_ok=True)
-        found.rename(folder)
+        downloaded = Path(scratch) / params.name / _place(client, params, version)["folder"].rpartition("/")[2]
+        downloaded.mkdir(parents=True, exist_ok=True)
+        downloaded.rename(folder)
 
 
 def _held(params: Azureml, version: str) -> str:
@@ -301,16 +301,16 @@ def _holders(models: list["Model"]) -> dict[str, str]:
 
 def _turn(model: "Model", stage: str) -> int:
     """Return the number of the promotion that gave a version a stage, 0 if none did."""
-    value = _tags(model).get(f"{STAGE}{stage}", "0")
-    return int(value) if value.isdecimal() else 0
+    number = _tags(model).get(f"{STAGE}{stage}", "0")
+    return int(number) if number.isdecimal() else 0
 
 
 def _place(client: "MLClient", params: Azureml, version: str) -> re.Match:
     path = client.models.get(params.name, version).path
-    found = PLACE.search(path)
-    if not found:
+    match = PLACE.search(path)
+    if not match:
         raise UserError(f"{params.name} {version} is at {path}, which is no folder of a datastore: publish it anew")
-    return found
+    return match
 
 
 @contextmanager

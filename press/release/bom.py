@@ -52,11 +52,11 @@ def text(release: Package, allowed: Licences) -> str:
     for each in (made_of := [base, *data, *_libraries()]):
         bom.components.add(each)
     bom.register_dependency(root, made_of)
-    found = json.loads(JsonV1Dot6(bom).output_as_string())
-    del found["metadata"]["timestamp"]
+    document = json.loads(JsonV1Dot6(bom).output_as_string())
+    del document["metadata"]["timestamp"]
     # The library has no model cards.
-    found["metadata"]["component"]["modelCard"] = _model_card(release, [str(each.bom_ref) for each in data])
-    return json.dumps(found, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+    document["metadata"]["component"]["modelCard"] = _model_card(release, [str(each.bom_ref) for each in data])
+    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def review(bom: dict, allowed: Licences) -> list[str]:
@@ -212,8 +212,8 @@ def _model_card(release: Package, data: list[str]) -> dict:
     ]
     figures += [
         {"type": metric, "value": json.dumps(value), "slice": f"{task}: {who}"}
-        for task, found in metrics.get("tasks", {}).items()
-        for metric, values in found.items()
+        for task, scores in metrics.get("tasks", {}).items()
+        for metric, values in scores.items()
         for who, value in values.items()
     ]
     costs = [

@@ -57,13 +57,13 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     :raises UserError: naming the first file that is missing, damaged or not in the manifest; if the provenance or the
         signature does not hold; or if there is no signature where params.yaml requires one
     """
-    found = package.load(folder, BESIDE)
-    commit = provenance.check(found)
-    if paths.SIGNATURE in found.digests:
-        return found, commit, signature.check(folder, signing)
+    released = package.load(folder, BESIDE)
+    commit = provenance.check(released)
+    if paths.SIGNATURE in released.digests:
+        return released, commit, signature.check(folder, signing)
     if why := signature.why_required(signing):
         raise UserError(f"{folder} is not signed, but {why}: `make release` signs it")
-    return found, commit, None
+    return released, commit, None
 
 
 def describe(found: Package, commit: str, signer: str | None) -> list[str]:
@@ -82,24 +82,24 @@ def check_released(built: Package, target: str, release: Release) -> Package:
     :raises UserError: with what to do
     """
     folder = paths.RELEASES / target
-    found, _, _ = check(folder, release.signing)
-    if found.digest != built.digest:
+    released, _, _ = check(folder, release.signing)
+    if released.digest != built.digest:
         raise UserError(f"{folder} is another package than {built.folder}: `make release`, commit, then publish")
-    if not measured.is_joined(target, found.digests):
+    if not measured.is_joined(target, released.digests):
         evaluated = paths.EVALUATED / target
         raise UserError(f"{folder} has other figures than {evaluated}: `make release`, commit, then publish")
     written = folder / bom.FILE
-    if not written.is_file() or written.read_text(encoding="utf-8") != bom.text(found, release.licences):
+    if not written.is_file() or written.read_text(encoding="utf-8") != bom.text(released, release.licences):
         raise UserError(f"{written} is not of what is here: `make release`, commit, then publish")
-    return found
+    return released
 
 
 def _is_released(built: Package, target: str, release: Release) -> bool:
     try:
-        found = check_released(built, target, release)
+        released = check_released(built, target, release)
     except UserError:
         return False
-    return paths.SIGNATURE in found.digests or not signature.can_sign(release.signing)
+    return paths.SIGNATURE in released.digests or not signature.can_sign(release.signing)
 
 
 def _sign(building: Path, signing: Signing) -> None:

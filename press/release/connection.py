@@ -61,12 +61,12 @@ class Connection:
 
     def _json(self, url: object, content: bytes) -> dict:
         try:
-            found = packaged.parse(content.decode())
+            parsed = packaged.parse(content.decode())
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            parsed = None
+        if not isinstance(parsed, dict):
             raise UserError(f"{self.registry} answered {url} with what is no JSON object: is it a registry?")
-        return found
+        return parsed
 
     def _in_time(self, chunks: bytes | Iterator[bytes]) -> Iterator[bytes]:
         """Yield what comes or goes, until the step's time is up."""
@@ -172,8 +172,8 @@ class Connection:
         with self._sentences(), closing(self._client.send(request, stream=True)) as answer:
             if answer.status_code != 200:
                 raise UserError(self._refused(answer))
-            found = self._json(realm, self._read(answer))
-        token = str(found.get("token") or found.get("access_token") or "")
+            granted = self._json(realm, self._read(answer))
+        token = str(granted.get("token") or granted.get("access_token") or "")
         if not (token.isascii() and token.isprintable()):
             raise UserError(f"{self.registry} gave a token that cannot be sent: is it a registry?")
         return token

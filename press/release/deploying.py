@@ -52,11 +52,13 @@ def undeploy(release: Release, seconds: float, to: str, into: str) -> None:
         return
     # Whatever is wrong with the release: then above all it has to go.
     name = _name(release)
-    found = foundry.path(folder, name) if to == "foundry" else tarball.path(folder, f"{name}-{release.publish.version}")
-    if not (foundry.is_ours(found) if to == "foundry" else found.is_file()):
-        raise UserError(f"{found} is not there, or is none that `make deploy TO={to}` wrote")
-    files.remove(found)
-    print(f"{found} is gone")
+    deployed = (
+        foundry.path(folder, name) if to == "foundry" else tarball.path(folder, f"{name}-{release.publish.version}")
+    )
+    if not (foundry.is_ours(deployed) if to == "foundry" else deployed.is_file()):
+        raise UserError(f"{deployed} is not there, or is none that `make deploy TO={to}` wrote")
+    files.remove(deployed)
+    print(f"{deployed} is gone")
 
 
 def _folder(to: str, into: str) -> Path:

@@ -43,14 +43,14 @@ class Manifest:
 
     @property
     def annotations(self) -> dict[str, str]:
-        found = self.value.get("annotations")
-        return {key: str(value) for key, value in found.items()} if isinstance(found, dict) else {}
+        annotations = self.value.get("annotations")
+        return {key: str(value) for key, value in annotations.items()} if isinstance(annotations, dict) else {}
 
     @property
     def subject(self) -> object:
         """The digest of what it refers to."""
-        found = self.value.get("subject")
-        return found.get("digest") if isinstance(found, dict) else None
+        subject = self.value.get("subject")
+        return subject.get("digest") if isinstance(subject, dict) else None
 
     def listed(self, key: str) -> list[dict]:
         """Return the objects of one of its lists."""
@@ -83,8 +83,8 @@ class Repository(Connection):
         answer = self._answer("GET", self._url(f"manifests/{reference}"), 200, 404, Accept=f"{MANIFEST}, {INDEX}")
         if answer.status == 404:
             return None
-        found = Manifest(answer.content, digest_of(answer.content), self._json(answer.url, answer.content))
-        return None if DIGEST.fullmatch(reference) and found.digest != reference else found
+        manifest = Manifest(answer.content, digest_of(answer.content), self._json(answer.url, answer.content))
+        return None if DIGEST.fullmatch(reference) and manifest.digest != reference else manifest
 
     def put_manifest(self, content: bytes, reference: str, media_type: str = MANIFEST) -> Answer:
         """Write a manifest, under a tag or its digest."""
@@ -133,8 +133,8 @@ class Repository(Connection):
         """Return the bytes of a small blob, or None if it is missing, damaged or large."""
         if not is_descriptor(layer) or layer["size"] > LARGEST:
             return None
-        found = bytearray()
-        return bytes(found) if self.download(layer, found.extend) else None
+        content = bytearray()
+        return bytes(content) if self.download(layer, content.extend) else None
 
     def referrers(self, digest: str) -> list[dict]:
         """Return the descriptors of what refers to a manifest, from the registry's own list or that of its tag."""
@@ -151,7 +151,7 @@ class Repository(Connection):
         """
         for each in (content, EMPTY_CONTENT):
             self.upload_bytes(each)
-        value = {
+        manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "artifactType": media_type,
@@ -160,7 +160,7 @@ class Repository(Connection):
             "subject": descriptor(MANIFEST, subject.content),
             "annotations": annotations,
         }
-        referrer = encoded(value)
+        referrer = encoded(manifest)
         answer = self.put_manifest(referrer, digest_of(referrer))
         # A registry that keeps the list itself says so.
         if "OCI-Subject" not in answer.headers:
@@ -171,10 +171,10 @@ class Repository(Connection):
         """Write a referrer into the list that a tag names, where somebody else may just write another one."""
         for _ in range(WRITES):
             began = time.monotonic()
-            found = self.referrers(digest)
-            if entry in found:
+            entries = self.referrers(digest)
+            if entry in entries:
                 return
-            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*found, entry]}
+            index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [*entries, entry]}
             self.put_manifest(encoded(index), _list_tag(digest), INDEX)
             # Who read the list before this was written may still write: it takes them about as long as it took here.
             time.sleep(time.monotonic() - began)
@@ -182,14 +182,14 @@ class Repository(Connection):
 
     def _pages(self, path: str, accept: str) -> list[dict] | None:
         """Return all pages of a list, or None if the registry has no such list."""
-        found, url = [], self._url(path)
+        pages, url = [], self._url(path)
         for _ in range(PAGES):
             answer = self._answer("GET", url, 200, 404, Accept=accept)
             if answer.status == 404:
-                return found or None
-            found.append(self._json(answer.url, answer.content))
+                return pages or None
+            pages.append(self._json(answer.url, answer.content))
             if not answer.next:
-                return found
+                return pages
             url = self._joined(answer.url, answer.next)
         raise UserError(f"{self.where} answered {path} with more than {PAGES} pages: is it a registry?")
 
@@ -210,9 +210,9 @@ def is_descriptor(layer: dict) -> bool:
     return DIGEST.fullmatch(str(layer.get("digest"))) is not None and type(size) is int and size >= 0
 
 
-def _all(kind: type[T], found: object) -> list[T]:
+def _all(kind: type[T], values: object) -> list[T]:
     """Return what is of a type in what should be a list."""
-    return [each for each in found if isinstance(each, kind)] if isinstance(found, list) else []
+    return [each for each in values if isinstance(each, kind)] if isinstance(values, list) else []
 
 
 def _list_tag(digest: str) -> str:

@@ -57,8 +57,8 @@ def find(registry: str) -> Login:
 
 def _configured(config: dict, registry: str) -> Login:
     helper = config.get("credHelpers", {}).get(registry) or config.get("credsStore")
-    if helper and (found := _helped(helper, registry)):
-        return found
+    if helper and (login := _helped(helper, registry)):
+        return login
     for name, entry in config.get("auths", {}).items():
         if name.removeprefix("https://").partition("/")[0] == registry:
             return _decoded(entry)
@@ -89,7 +89,7 @@ def _helped(helper: str, registry: str) -> Login:
     if asked.returncode:
         # It has none for this registry.
         return Login()
-    found = json.loads(asked.stdout)
-    if found["Username"] == TOKEN_USER:
-        return Login(refresh_token=found["Secret"])
-    return Login(found["Username"], found["Secret"])
+    credentials = json.loads(asked.stdout)
+    if credentials["Username"] == TOKEN_USER:
+        return Login(refresh_token=credentials["Secret"])
+    return Login(credentials["Username"], credentials["Secret"])

@@ -78,9 +78,9 @@ class OnlineEndpoint:
 
     def _check_published(self, released: Package) -> None:
         version = self.params.version
-        found = next((each for each in self._registry.versions() if each.version == version), None)
-        if not found or not found.whole or found.digest != released.digest:
-            state = "not published" if not found else "another package, or its publication did not end"
+        published = next((each for each in self._registry.versions() if each.version == version), None)
+        if not published or not published.whole or published.digest != released.digest:
+            state = "not published" if not published else "another package, or its publication did not end"
             raise UserError(f"version {version} of {self.params.name} is {state}: `make publish` it there first")
 
     def _ask(self, function: Callable[[Azureml, *Arguments], T], *arguments: *Arguments) -> T:
@@ -94,14 +94,14 @@ def _live(params: Azureml) -> str | None:
 
     with workspace(params) as client:
         try:
-            found = client.online_endpoints.get(params.endpoint.name)
+            endpoint = client.online_endpoints.get(params.endpoint.name)
         except ResourceNotFoundError:
             # A workspace that does not exist is a mistake; an endpoint that does not exist is made.
             client.workspaces.get(params.workspace)
             made = ManagedOnlineEndpoint(name=params.endpoint.name, auth_mode="key")
             client.online_endpoints.begin_create_or_update(made).result()
             return None
-        traffic: dict[str, int] = getattr(found, "traffic", None) or {}
+        traffic: dict[str, int] = getattr(endpoint, "traffic", None) or {}
         return next((name for name, share in traffic.items() if share), None)
 
 

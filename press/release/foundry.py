@@ -57,8 +57,8 @@ def is_ours(folder: Path) -> bool:
 
 def merged(released: Package) -> list[str]:
     """Return the adapters that are models of their own."""
-    found = [Path(name).parts for name in released.digests]
-    return [parts[1] for parts in found if parts[0] == "adapters" and parts[2:] == (paths.RUNTIME_CONFIG,)]
+    all_parts = [Path(name).parts for name in released.digests]
+    return [parts[1] for parts in all_parts if parts[0] == "adapters" and parts[2:] == (paths.RUNTIME_CONFIG,)]
 
 
 def prompt(folder: Path) -> str:

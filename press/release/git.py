@@ -114,13 +114,13 @@ class GitRegistry(Registry):
         :raises UserError: if git does not know them
         """
         asked = shell.run("git", "var", "GIT_COMMITTER_IDENT")
-        found = IDENTITY.fullmatch(asked.output.strip())
-        if not found:
+        match = IDENTITY.fullmatch(asked.output.strip())
+        if not match:
             raise UserError(
                 f"git does not know who you are, whom a tag names ({asked.reason}): `git config user.name NAME` and "
                 "`git config user.email ADDRESS`, then run this again"
             )
-        return found["name"], found["email"]
+        return match["name"], match["email"]
 
     def register(self, package: Package) -> None:
         import gto.api

@@ -36,13 +36,13 @@ def check(inputs: dict, licences: Licences) -> None:
     :raises UserError: naming each of them, with what would be right
     """
     where = "base.package.license in params.yaml, or `license` in the front matter of the checkpoint's README.md"
-    found = [("the base model", of_base(inputs), where)]
-    found += [(path, of_data(path, licences), "licences.data in params.yaml") for path in inputs["data_sha256"]]
+    entries = [("the base model", of_base(inputs), where)]
+    entries += [(path, of_data(path, licences), "licences.data in params.yaml") for path in inputs["data_sha256"]]
     wrong = [
         f"{what} has no licence (name it: {where})"
         if not licence
         else f"the licence of {what}, {licence}, is not in licences.allow of params.yaml"
-        for what, licence, where in found
+        for what, licence, where in entries
         if not licence or not is_allowed(licence, licences)
     ]
     if wrong:

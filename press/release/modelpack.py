@@ -40,7 +40,7 @@ def of_release(package: Package, params: Oci) -> tuple[Manifest, bytes]:
             "modelfs": {"type": "layers", "diffIds": [layer["digest"] for layer in layers]},
         }
     )
-    value = {
+    manifest = {
         "schemaVersion": 2,
         "mediaType": MANIFEST,
         "artifactType": MODEL,
@@ -54,8 +54,8 @@ def of_release(package: Package, params: Oci) -> tuple[Manifest, bytes]:
             METRICS: package.figures,
         },
     }
-    content = encoded(value)
-    return Manifest(content, digest_of(content), value), config
+    content = encoded(manifest)
+    return Manifest(content, digest_of(content), manifest), config
 
 
 def layers(artifact: Manifest, where: str) -> dict[str, dict]:
@@ -64,24 +64,24 @@ def layers(artifact: Manifest, where: str) -> dict[str, dict]:
     :param where: the artifact is, for the sentence
     :raises UserError: if it is not what this registers
     """
-    found: dict[str, dict] = {}
+    by_name: dict[str, dict] = {}
     try:
         if artifact.value["artifactType"] != MODEL:
             raise ValueError(artifact.value["artifactType"])
         for layer in artifact.value["layers"]:
             name = layer["annotations"][FILEPATH]
-            if not (_is_inside(name) and is_descriptor(layer)) or name in found:
+            if not (_is_inside(name) and is_descriptor(layer)) or name in by_name:
                 raise ValueError(name)
-            found[name] = layer
-        folders = {str(parent) for name in found for parent in PurePosixPath(name).parents}
-        if both := folders & found.keys():
+            by_name[name] = layer
+        folders = {str(parent) for name in by_name for parent in PurePosixPath(name).parents}
+        if both := folders & by_name.keys():
             raise ValueError(both)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{where}@{artifact.digest} is no release: publish.oci.repository in params.yaml must name "
             "a repository for releases alone"
         ) from error
-    return found
+    return by_name
 
 
 def _layer(path: Path, name: str, digest: str) -> dict:

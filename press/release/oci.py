@@ -42,10 +42,10 @@ class OciRegistry(Registry):
         self._there.begin()
         tags = self._there.tags()
         stages = {stage: self._there.manifest(stage) for stage in STAGES if stage in tags}
-        holders = {stage: found.digest for stage, found in stages.items() if found}
-        found = [(tag, self._there.manifest(tag)) for tag in tags if settings.is_tag_of_version(tag)]
+        holders = {stage: manifest.digest for stage, manifest in stages.items() if manifest}
+        tagged = [(tag, self._there.manifest(tag)) for tag in tags if settings.is_tag_of_version(tag)]
         # A tag may go between the two questions.
-        known = [modelpack.version(tag, manifest, holders) for tag, manifest in found if manifest]
+        known = [modelpack.version(tag, manifest, holders) for tag, manifest in tagged if manifest]
         return sorted(known, key=lambda each: (each.date, modelpack.order(each.version)))
 
     def check(self, package: Package) -> None:
@@ -205,16 +205,16 @@ class OciRegistry(Registry):
 
         :raises UserError: if there is none, or the tag names something else
         """
-        found = self._there.manifest(version)
-        if not found:
+        artifact = self._there.manifest(version)
+        if not artifact:
             raise UserError(f"{self._there.where} has no tag {version}: `make publish` registers it")
-        self._layers(found)
-        if modelpack.named(found) != version:
+        self._layers(artifact)
+        if modelpack.named(artifact) != version:
             raise UserError(
-                f"somebody moved the tag {version} of {self._there.where}: it is at {found.digest}, which is "
-                f"{modelpack.named(found)}; move it back, or raise publish.oci.version in params.yaml and commit it"
+                f"somebody moved the tag {version} of {self._there.where}: it is at {artifact.digest}, which is "
+                f"{modelpack.named(artifact)}; move it back, or raise publish.oci.version in params.yaml and commit it"
             )
-        return found
+        return artifact
 
     def _layers(self, artifact: Manifest) -> dict[str, dict]:
         return modelpack.layers(artifact, self._there.where)
@@ -288,7 +288,7 @@ class OciRegistry(Registry):
 
     def _attached(self, artifact: Manifest) -> list[tuple[str, bytes]]:
         """Return the digest and content of each bundle or statement that refers to an artifact."""
-        found = []
+        attached = []
         for entry in self._there.referrers(artifact.digest):
             if entry.get("artifactType") not in (attestation.BUNDLE, attestation.STATEMENT):
                 continue
@@ -298,5 +298,5 @@ class OciRegistry(Registry):
                 continue
             for layer in referrer.listed("layers"):
                 if (content := self._there.small_blob(layer)) is not None:
-                    found.append((layer["digest"], content))
-        return found
+                    attached.append((layer["digest"], content))
+        return attached

@@ -46,11 +46,11 @@ def verify(where: str) -> dict[Cached, list[str]]:
 
     with Repo() as repo:
         place = repo.cloud.get_remote_odb() if where == REMOTE else repo.cache.local
-        found = {}
+        verified = {}
         for out in map(_described, _kept(repo)):
             print(f"verifying {out.path}", file=sys.stderr, flush=True)
-            found[out] = _unsound(place, out)
-        return found
+            verified[out] = _unsound(place, out)
+        return verified
 
 
 def names(found: dict[Cached, list[str]]) -> str:

@@ -75,11 +75,11 @@ def promote(release: Release, seconds: float, version: str, stage: str) -> None:
     :raises UserError: if there is no such version, or another one has the stage after all
     """
     place = _registry(release, seconds)
-    found = _find(place, version, "")
-    place.promote(found.version, stage)
+    registered = _find(place, version, "")
+    place.promote(registered.version, stage)
     # Somebody else may have promoted something just then.
     holder = next((each for each in place.versions() if stage in each.stages), None)
-    if not holder or holder.version != found.version:
+    if not holder or holder.version != registered.version:
         raise UserError(
             f"{stage} is {'version ' + holder.version if holder else 'no version'} now: somebody else promoted at the "
             "same time; run this again if it is to be another"
@@ -107,11 +107,11 @@ def fetch(release: Release, seconds: float, version: str, stage: str, target: Pa
     """
     package.check_new(target)
     place = _registry(release, seconds)
-    found = _find(place, version, stage)
+    registered = _find(place, version, stage)
     with _replacing(target) as coming:
-        place.fetch(found.version, coming)
-        checked = _came(coming, found, release.signing)
-    print(f"{target}: version {found.version}", *bundle.describe(*checked), sep="\n")
+        place.fetch(registered.version, coming)
+        checked = _came(coming, registered, release.signing)
+    print(f"{target}: version {registered.version}", *bundle.describe(*checked), sep="\n")
 
 
 def fetch_adapter(release: Release, seconds: float, version: str, stage: str, adapter: str, target: Path) -> None:
@@ -124,12 +124,12 @@ def fetch_adapter(release: Release, seconds: float, version: str, stage: str, ad
         raise UserError(f"{target} is no folder with a package: fetch a version into it first, without ADAPTER")
     package.load(target, bundle.BESIDE)
     place = _registry(release, seconds)
-    found = _find(place, version, stage)
+    registered = _find(place, version, stage)
     with _replacing(target) as coming:
         shutil.copytree(target, coming)
-        place.fetch_adapter(found.version, adapter, coming)
-        checked = _came(coming, found, release.signing)
-    print(f"{target}: version {found.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
+        place.fetch_adapter(registered.version, adapter, coming)
+        checked = _came(coming, registered, release.signing)
+    print(f"{target}: version {registered.version}, adapter {adapter}", *bundle.describe(*checked), sep="\n")
 
 
 @contextmanager
@@ -145,12 +145,14 @@ def _replacing(target: Path) -> Iterator[Path]:
             raise
 
 
-def _came(folder: Path, found: Version, signing: Signing) -> tuple[Package, str, str | None]:
+def _came(folder: Path, registered: Version, signing: Signing) -> tuple[Package, str, str | None]:
     """Check what came of a version."""
-    checked = _checked(folder, found.version, signing)
+    checked = _checked(folder, registered.version, signing)
     came = checked[0].digest
-    if came != found.digest:
-        raise UserError(f"version {found.version} is {found.digest[:12]}, but {came[:12]} came: publish it anew")
+    if came != registered.digest:
+        raise UserError(
+            f"version {registered.version} is {registered.digest[:12]}, but {came[:12]} came: publish it anew"
+        )
     return checked
 
 
@@ -165,14 +167,14 @@ def _checked(folder: Path, version: str, signing: Signing) -> tuple[Package, str
 
 
 def _find(place: Registry, version: str, stage: str) -> Version:
-    found = place.versions()
-    for each in found:
+    registered = place.versions()
+    for each in registered:
         if each.version == version.removeprefix("v") or (stage and stage in each.stages):
             if not each.whole:
                 raise UserError(f"the publication of version {each.version} did not end: run `make publish` again")
             return each
-    names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in found)
-    there = f"only {names}" if found else "and none at all yet: `make publish` registers one"
+    names = ", ".join(f"{each.version} {each.stages}" if each.stages else each.version for each in registered)
+    there = f"only {names}" if registered else "and none at all yet: `make publish` registers one"
     raise UserError(f"there is no version {version or 'that is ' + stage}, {there}")
 
 

@@ -62,11 +62,11 @@ def _try(seconds: float) -> tuple[str | None, dict[Cached, list[str]]]:
     reason = _dvc(["push"], seconds)
     try:
         # After a failure too: what is damaged on the remote keeps DVC from pushing, until it is removed.
-        found = bounded.call(outputs.verify, REMOTE, seconds=seconds, whom=REMOTE)
+        verified = bounded.call(outputs.verify, REMOTE, seconds=seconds, whom=REMOTE)
     except UserError as error:
         return reason or str(error), {}
-    wrong = outputs.names(found)
-    return reason or f"{wrong} not whole on the remote" if wrong else None, found
+    wrong = outputs.names(verified)
+    return reason or f"{wrong} not whole on the remote" if wrong else None, verified
 
 
 def _lost(wrong: dict[Cached, list[str]], seconds: float) -> dict[Cached, list[str]]:
@@ -92,11 +92,11 @@ def pull(seconds: float) -> None:
 
 
 def _bring(cache: bounded.Process, seconds: float) -> None:
-    reason, found = _fetch(cache, seconds)
-    if outputs.names(found):
+    reason, verified = _fetch(cache, seconds)
+    if outputs.names(verified):
         # What was wrong in the cache before is fetched only now that it is gone from there.
-        reason, found = _fetch(cache, seconds)
-    sound = [out for out, wrong in found.items() if not wrong]
+        reason, verified = _fetch(cache, seconds)
+    sound = [out for out, wrong in verified.items() if not wrong]
     failed = _check_out(sound, seconds)
     false = cache.call(outputs.false, seconds=seconds)
     for out in false:
@@ -105,7 +105,7 @@ def _bring(cache: bounded.Process, seconds: float) -> None:
     if makers := [out.maker for out in false if not out.maker.endswith(".dvc")]:
         print(workspace.built_anew(makers), flush=True)
     failed = failed or _check_out([out for out in sound if out in false], seconds)
-    if wrong := outputs.names(found):
+    if wrong := outputs.names(verified):
         raise UserError(
             f"{wrong} missing or damaged on the remote, and not brought back: `make push` where it is whole mends the "
             f"remote, or `dvc repro` builds it anew{f' ({reason})' if reason else ''}"
@@ -126,10 +126,10 @@ def _check_out(outs: list[Cached], seconds: float) -> str | None:
 
 def _reach(seconds: float) -> tuple[str, str, int, int]:
     """Refuse a remote that is not named or does not answer, which DVC alone would find out after minutes."""
-    found = bounded.call(reach, seconds=min(seconds, REACH_SECONDS), whom=REMOTE)
-    if not found:
+    reached = bounded.call(reach, seconds=min(seconds, REACH_SECONDS), whom=REMOTE)
+    if not reached:
         raise UserError("there is no default remote: `dvc remote add --default storage URL`")
-    return found
+    return reached
 
 
 def _dvc(words: list[str], seconds: float) -> str | None:

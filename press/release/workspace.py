@@ -40,18 +40,18 @@ def check_up_to_date(but: Path | None = None) -> None:
     :param but: a folder with outputs that may be of another state
     """
     dvc_files.recorded()
-    found = _without(but, status(hashed=True))
-    if not found:
+    outdated = _without(but, status(hashed=True))
+    if not outdated:
         return
-    released = [name for name in found if Path(name).is_relative_to(paths.RELEASES)]
+    released = [name for name in outdated if Path(name).is_relative_to(paths.RELEASES)]
     if released:
         name = released[0].removesuffix(".dvc")
         raise UserError(f"{name} is not what {released[0]} names: `make release`, commit, then publish")
     known = _without(but, status())
     if known:
         raise UserError(f"{', '.join(known)} not up to date: `dvc repro`, commit dvc.lock, then publish")
-    makers = [name for name, entries in found.items() if changed({name: entries}, OUTPUTS)]
-    names = ", ".join(changed(found, OUTPUTS) or changed(found, DEPENDENCIES))
+    makers = [name for name, entries in outdated.items() if changed({name: entries}, OUTPUTS)]
+    names = ", ".join(changed(outdated, OUTPUTS) or changed(outdated, DEPENDENCIES))
     what = f"{names} is not what {paths.LOCK} names, though DVC, which looked once, takes it for that"
     if makers:
         raise UserError(f"{what}: `make pull` brings back what is named, then {built_anew(makers)}")
@@ -105,5 +105,5 @@ def changed(found: dict[str, list], kind: str, how: str = "") -> list[str]:
     return list(dict.fromkeys(path for path, word in each if how in ("", word)))
 
 
-def _without(folder: Path | None, found: dict[str, list]) -> dict[str, list]:
-    return {name: of for name, of in found.items() if not (folder and Path(name).is_relative_to(folder))}
+def _without(folder: Path | None, entries: dict[str, list]) -> dict[str, list]:
+    return {name: of for name, of in entries.items() if not (folder and Path(name).is_relative_to(folder))}

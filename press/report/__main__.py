@@ -22,10 +22,10 @@ def report(target: str, since: str | None) -> list[Path]:
     :param since: a revision of git to compare dvc.lock with; None for that before its last change
     """
     settings.load().target(target)
-    found = inputs.collect(target)
+    collected = inputs.collect(target)
     source = changes.source(since)
     needs = dag.stages()
-    told = page.context(found, source, needs, changes.compare(source.base, list(needs)))
+    told = page.context(collected, source, needs, changes.compare(source.base, list(needs)))
     written = {".html": page.render_html(told), ".md": page.render_markdown(told)}
     OUTPUT.mkdir(exist_ok=True)
     paths = [OUTPUT / f"{target}{suffix}" for suffix in written]

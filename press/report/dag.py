@@ -60,7 +60,8 @@ def reduced(needs: Mapping[str, set[str]]) -> dict[str, set[str]]:
     """Leave out each need that another need has anyway, directly or not."""
     below = {name: _reached(name, needs) for name in needs}
     return {
-        name: {one for one in some if not any(one in below[other] for other in some)} for name, some in needs.items()
+        name: {one for one in direct if not any(one in below[other] for other in direct)}
+        for name, direct in needs.items()
     }
 
 
@@ -92,7 +93,9 @@ def draw(needs: Mapping[str, set[str]]) -> Drawing:
         left = (width - len(row) * (WIDTH + GAP) + GAP) / 2
         for index, name in enumerate(row):
             boxes[name] = Box(name, left + index * (WIDTH + GAP), GAP + depth * (HEIGHT + DROP))
-    edges = [_edge(boxes[need], boxes[name]) for name, some in reduced(needs).items() for need in needs if need in some]
+    edges = [
+        _edge(boxes[need], boxes[name]) for name, direct in reduced(needs).items() for need in needs if need in direct
+    ]
     return Drawing(width, 2 * GAP + len(rows) * (HEIGHT + DROP) - DROP, list(boxes.values()), edges)
 
 
@@ -104,11 +107,11 @@ def _edge(above: Box, below: Box) -> str:
 
 def _reached(name: str, needs: Mapping[str, set[str]]) -> set[str]:
     """Return all that a stage needs, directly or not, itself left out."""
-    found: set[str] = set()
+    reached: set[str] = set()
     waiting = list(needs[name])
     while waiting:
         one = waiting.pop()
-        if one not in found:
-            found.add(one)
+        if one not in reached:
+            reached.add(one)
             waiting += needs[one]
-    return found
+    return reached

@@ -159,28 +159,28 @@ def sizes(inputs: Inputs) -> list[tuple[str, int]]:
 def tiles(inputs: Inputs) -> list[Tile]:
     """Return the headline figures."""
     metrics = inputs.metrics
-    found = [Tile("Package", size(metrics["package"]["bytes"]), f"base model {size(metrics['bytes']['base'])}")]
+    headlines = [Tile("Package", size(metrics["package"]["bytes"]), f"base model {size(metrics['bytes']['base'])}")]
     for name in inputs.adapters:
         onnx, pytorch = metrics[name].get("onnx"), metrics[name]["pytorch"]
         if onnx:
             note = f"bare {onnx['bare']['perplexity']:.2f}, in PyTorch {pytorch['adapter']['perplexity']:.2f}"
             label = FIGURES["perplexity"].label.capitalize()
-            found.append(Tile(f"{label} of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
+            headlines.append(Tile(f"{label} of {name}", f"{onnx['adapter']['perplexity']:.2f}", note))
             for figure in JUDGED:
                 if figure in onnx["adapter"]:
                     label = FIGURES[figure].label.capitalize()
                     note = f"bare {share(onnx['bare'][figure])}"
-                    found.append(Tile(f"{label} of {name}", share(onnx["adapter"][figure]), note))
-    found += [tile for name in inputs.adapters for tile in _preferences(name, metrics[name])]
+                    headlines.append(Tile(f"{label} of {name}", share(onnx["adapter"][figure]), note))
+    headlines += [tile for name in inputs.adapters for tile in _preferences(name, metrics[name])]
     bare = metrics.get(GENERAL, {}).get("onnx", {}).get("bare", {})
     if "kl" in bare:
         label, agreement = FIGURES["kl"].label, FIGURES["agreement"].label
         note = f"{agreement} {share(bare['agreement'])}" if "agreement" in bare else "on general text"
-        found.append(Tile(f"{label} of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}"))
+        headlines.append(Tile(f"{label} of the bare model", f"{bare['kl']:.3f}", f"nats a token from the base; {note}"))
     if inputs.speeds and (speeds := decoding(inputs.speeds)):
         name = SHIPPED if SHIPPED in speeds else next(iter(speeds))
-        found.append(Tile("tokens a second, decoding", f"{max(speeds[name].values()):.1f}", f"{name}, at best"))
-    return found
+        headlines.append(Tile("tokens a second, decoding", f"{max(speeds[name].values()):.1f}", f"{name}, at best"))
+    return headlines
 
 
 def _preferences(name: str, scores: Mapping) -> list[Tile]:
@@ -200,11 +200,11 @@ def lengths(bench: Mapping) -> list[str]:
 
 def decoding(bench: Mapping) -> dict[str, dict[str, float]]:
     """Map each contestant to the tokens a second that it decodes after prompts of each length."""
-    found = {}
+    by_contestant = {}
     for name, contestant in bench["contestants"].items():
         speeds = {length: contestant.get(length, {}).get("decode_tokens_per_s") for length in lengths(bench)}
-        found[name] = {length: speed for length, speed in speeds.items() if speed is not None}
-    return {name: speeds for name, speeds in found.items() if speeds}
+        by_contestant[name] = {length: speed for length, speed in speeds.items() if speed is not None}
+    return {name: speeds for name, speeds in by_contestant.items() if speeds}
 
 
 def tasks(inputs: Inputs) -> list[tuple[str, str, dict[str, float]]]:
@@ -218,12 +218,12 @@ def tasks(inputs: Inputs) -> list[tuple[str, str, dict[str, float]]]:
 
 def machines(inputs: Inputs) -> list[tuple[str, list[str]]]:
     """Return each kind of machine that took part, in words, with the stages that ran on it."""
-    found: dict[str, list[str]] = {}
+    by_kind: dict[str, list[str]] = {}
     for stage, machine in inputs.machines.items():
         gpu = f", {machine['gpu']}" if machine.get("gpu") else ""
         kind = f"{machine['architecture']} {machine.get('vendor', '')}, {machine.get('torch', '')}{gpu}"
-        found.setdefault(kind, []).append(stage)
-    return list(found.items())
+        by_kind.setdefault(kind, []).append(stage)
+    return list(by_kind.items())
 
 
 def size(number: float) -> str:

@@ -85,9 +85,9 @@ def collect(target: str) -> Inputs:
     if not manifest.exists():
         raise UserError(f"{folder} is not built: run `dvc repro` (or `dvc checkout`, if dvc.lock has it), then again")
     try:
-        found = _json(manifest)
-        _ = [found[key] for key in ("name", "inputs", "files")]
-        return _collect(target, manifest, found)
+        content = _json(manifest)
+        _ = [content[key] for key in ("name", "inputs", "files")]
+        return _collect(target, manifest, content)
     except KeyError as error:
         raise UserError(f"{manifest} does not say {error}: build the package again with `dvc repro`") from error
 

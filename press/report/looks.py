@@ -46,15 +46,15 @@ def of(inputs: Inputs, adapter: str) -> list[Look]:
     if files.read_json(manifest)["data_sha256"] != inputs.manifest["inputs"]["data_sha256"].get(params["data"]):
         return []
     tokenizer = checkpoints.tokenizer(paths.BASE, inputs.params["base"]["trust_remote_code"])
-    found = []
+    looks = []
     for split, name in (("to train", paths.TRAIN), ("held out", paths.HELDOUT)):
         rows = jsonl.Rows(prepared / name)
         for index in range(min(SHOWN, len(rows))):
             for which, side in looking.sides(cast(Example, rows[index])):
                 learned = looking.flags(side, params["training"]["response_only"])
                 pieces = list(looking.pieces(tokenizer, side, learned))
-                found.append(Look(f"{split}{which}", len(learned), sum(learned), pieces))
-    return found
+                looks.append(Look(f"{split}{which}", len(learned), sum(learned), pieces))
+    return looks
 
 
 def rejects(adapter: str) -> list[dict]:

@@ -85,8 +85,8 @@ def without_search(text: str) -> str:
 def known() -> dict[str, Experiment]:
     """Return all experiments of this repository by their names."""
     references = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
-    found = [Experiment(each.rpartition("/")[2], each) for each in references if _is_experiment(each)]
-    return {each.name: each for each in found}
+    experiments = [Experiment(each.rpartition("/")[2], each) for each in references if _is_experiment(each)]
+    return {each.name: each for each in experiments}
 
 
 def apply(name: str) -> None:

@@ -121,8 +121,8 @@ def _expressions(spec: Spec) -> list[str]:
     return list(dict.fromkeys(each.expression for each in (*spec.objectives, *spec.front)))
 
 
-def _costs(some: list[objectives.Objective], trial: Trial) -> list[float]:
-    return [each.cost(each.value(_metrics(trial))) for each in some]
+def _costs(goals: list[objectives.Objective], trial: Trial) -> list[float]:
+    return [each.cost(each.value(_metrics(trial))) for each in goals]
 
 
 def _metrics(trial: Trial) -> dict:

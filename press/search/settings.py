@@ -71,9 +71,9 @@ class Spec:
 
 def load() -> Spec:
     """Read and validate params.yaml, or raise UserError with one sentence for each mistake."""
-    found = resolving.Resolved()
-    params = settings.validated(found)
-    checks.check(params, found)
+    resolved = resolving.Resolved()
+    params = settings.validated(resolved)
+    checks.check(params, resolved)
     return _checked(params, reading.chosen(Params, schema.PATTERNS).search)
 
 

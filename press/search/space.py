@@ -106,14 +106,14 @@ def refusal(dimensions: Iterable[Dimension], values: Mapping[str, object], param
 
 def current(dimensions: Iterable[Dimension], params: dict) -> dict[str, object] | None:
     """Return Optuna's suggestions that stand for what params.yaml has now, None if that lies outside the space."""
-    found = {}
+    suggestions = {}
     for dimension in dimensions:
         values = [nested.at(params, leaf) for leaf in dimension.leaves]
         suggestion = dimension.suggestion(values[0])
         if suggestion is None or any(value != values[0] for value in values):
             return None
-        found[dimension.key] = suggestion
-    return found
+        suggestions[dimension.key] = suggestion
+    return suggestions
 
 
 def _dimension(key: str, spec: object, params: dict) -> Dimension:
@@ -173,9 +173,9 @@ def _range(key: str, spec: dict, *, is_float: bool) -> IntDistribution | FloatDi
     for name in spec.keys() - RANGE:
         raise refuse(f"{name} is not a known key, only low, high, log and step")
     for name in ("low", "high"):
-        value = spec.get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise refuse(f"{name} must be a number" + (": write it without quotes" if isinstance(value, str) else ""))
+        bound = spec.get(name)
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not math.isfinite(bound):
+            raise refuse(f"{name} must be a number" + (": write it without quotes" if isinstance(bound, str) else ""))
     low, high, log, step = spec["low"], spec["high"], spec.get("log", False), spec.get("step")
     kind = float if is_float or isinstance(low, float) or isinstance(high, float) else int
     if low > high:

@@ -81,12 +81,12 @@ class Study:
     @property
     def trials(self) -> list[Trial]:
         """The trials that ended, each set of parameters once, in the order of their names."""
-        found = {}
+        by_key = {}
         for frozen in self._ended():
             key = _key(self._values(frozen.params))
             if key in self._known:
-                found[key] = self._known[key]
-        return sorted(found.values(), key=lambda trial: trial.name)
+                by_key[key] = self._known[key]
+        return sorted(by_key.values(), key=lambda trial: trial.name)
 
     def resume(self) -> int:
         """Let what ran or was to run again when the last search was stopped be the next trials; return how many."""

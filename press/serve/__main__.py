@@ -31,22 +31,22 @@ def keys(file: Path | None, variable: str, option: str) -> list[str]:
     :raises UserError: if there is a key that a client could guess, or cannot send
     """
     if file is None:
-        found, where = [key] if (key := os.environ.get(variable, "")) else [], variable
+        listed, where = [key] if (key := os.environ.get(variable, "")) else [], variable
     else:
         try:
-            found, where = file.read_text(encoding="utf-8").split("\n"), str(file)
+            listed, where = file.read_text(encoding="utf-8").split("\n"), str(file)
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{option} {file} cannot be read ({error}): give it a key on each line") from error
-        found = [line.strip() for line in found if line.strip()]
-        if not found:
+        listed = [line.strip() for line in listed if line.strip()]
+        if not listed:
             raise UserError(f"{option} {file} has no key: give it one on each line")
-    for key in found:
+    for key in listed:
         if len(key) < SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
             raise UserError(
                 f"{where} has a key that cannot be one: it must have {SHORTEST_KEY} characters or more, of ASCII and "
                 "without blanks, such as `openssl rand -hex 32` gives"
             )
-    return found
+    return listed
 
 
 def admin_keys(words: argparse.Namespace, clients: Sequence[str]) -> list[str]:
@@ -55,17 +55,17 @@ def admin_keys(words: argparse.Namespace, clients: Sequence[str]) -> list[str]:
     :param clients: keys that are none of theirs
     :raises UserError: if there are keys without a folder to load from, or the other way round
     """
-    found = keys(words.admin_key_file, ADMIN_KEY, "--admin-key-file")
-    if words.adapters and not found:
+    admins = keys(words.admin_key_file, ADMIN_KEY, "--admin-key-file")
+    if words.adapters and not admins:
         raise UserError(
             f"adapters from {words.adapters} are loaded with an admin's key, and there is none: set {ADMIN_KEY} or "
             "--admin-key-file"
         )
-    if found and not words.adapters:
+    if admins and not words.adapters:
         raise UserError("there is an admin's key, and no folder to load adapters from: name one with --adapters")
-    if set(found) & set(clients):
+    if set(admins) & set(clients):
         raise UserError("an admin's key is a client's, too: give admins keys of their own")
-    return found
+    return admins
 
 
 def is_loopback(host: str) -> bool:
@@ -117,11 +117,11 @@ def serve() -> None:
     folder = words.package or Path(os.environ.get(PACKAGE, ""))
     if folder == Path():
         raise UserError(f"there is no package to serve: name its folder, or set {PACKAGE}")
-    found = keys(words.api_key_file, KEY, "--api-key-file")
-    admin = admin_keys(words, found)
+    clients = keys(words.api_key_file, KEY, "--api-key-file")
+    admin = admin_keys(words, clients)
     local = is_loopback(words.host)
     guarded = words.behind_gateway or os.environ.get(GATEWAY) == "1"
-    if not local and not found and not guarded:
+    if not local and not clients and not guarded:
         raise UserError(
             f"--host {words.host} can be reached from elsewhere, and there is no API key: set {KEY} or --api-key-file, "
             "leave --host out, or say --behind-gateway if a gateway checks who asks"
@@ -141,10 +141,10 @@ def serve() -> None:
         words.queue,
         words.time_limit,
         words.max_body,
-        found,
+        clients,
         admin,
         # A page in a browser may give this machine a name of its own, and so reach what asks for no key.
-        LOOPBACK_HOSTS if local and not found else (),
+        LOOPBACK_HOSTS if local and not clients else (),
     )
     uvicorn.run(
         Api(package, limits).application(),

@@ -213,8 +213,8 @@ class Api:
         return replies.ModelCard(id=name, created=self._created, owned_by="olive-press")
 
     async def _adapters(self) -> replies.AdapterList:
-        found = self._package.adapters
-        return replies.AdapterList(data=[_adapter_card(name, named) for name, named in found.items()])
+        adapters = self._package.adapters
+        return replies.AdapterList(data=[_adapter_card(name, named) for name, named in adapters.items()])
 
     async def _load_adapter(self, request: Request) -> replies.AdapterCard:
         asked = wire.parse(await self._body(request), wire.AdapterRequest)
@@ -256,12 +256,12 @@ class Api:
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
             raise RefusedError("the content type must be application/json", 415, code="unsupported_media_type")
-        found = bytearray()
+        body = bytearray()
         try:
             async with asyncio.timeout(self._limits.seconds):
                 async for part in request.stream():
-                    found += part
-                    if len(found) > self._limits.body:
+                    body += part
+                    if len(body) > self._limits.body:
                         raise RefusedError(
                             f"the body may have {self._limits.body} bytes", 413, code="request_too_large", headers=CLOSE
                         )
@@ -269,7 +269,7 @@ class Api:
             raise RefusedError(
                 f"the body did not arrive within {self._limits.seconds:g} s", 408, code="timeout", headers=CLOSE
             ) from error
-        return bytes(found)
+        return bytes(body)
 
     def _enter(self) -> Ticket:
         try:

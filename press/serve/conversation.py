@@ -51,12 +51,12 @@ class Part(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        found = handler(core_schema)
-        described = handler.resolve_ref_schema(found)
+        schema = handler(core_schema)
+        described = handler.resolve_ref_schema(schema)
         for name, each in described.get("properties", {}).items():
             if name not in described.get("required", []) and NULL not in each.get("anyOf", []):
                 described["properties"][name] = {"anyOf": [each, NULL]}
-        return found
+        return schema
 
 
 class TextPart(Part):

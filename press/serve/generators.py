@@ -95,9 +95,11 @@ class Generators:
 
     def _taken(self, key: Hashable, prompt: Sequence[int], length: int) -> Held | None:
         with self._lock:
-            found = [(_common(held.read, prompt), held) for mine, held in self._kept if mine == key]
+            candidates = [(_common(held.read, prompt), held) for mine, held in self._kept if mine == key]
             # What shares its beginning alone, such as the system's turn, is another conversation's.
-            fitting = [(read, held) for read, held in found if held.room >= length and 2 * read >= len(held.read) > 0]
+            fitting = [
+                (read, held) for read, held in candidates if held.room >= length and 2 * read >= len(held.read) > 0
+            ]
             if not fitting:
                 return None
             read, held = max(fitting, key=lambda each: each[0])

@@ -47,7 +47,7 @@ class Record:
 
     def fields(self) -> dict[str, Any]:
         """Return what a line of the log says of it."""
-        found = {
+        values = {
             "request": self.id,
             "status": self.status,
             "seconds": round(time.monotonic() - self.began, 4),
@@ -59,7 +59,7 @@ class Record:
             "first_token_seconds": self.first and round(self.first, 4),
             "broken": self.broken,
         }
-        return {name: value for name, value in found.items() if value not in ("", 0, None)}
+        return {name: value for name, value in values.items() if value not in ("", 0, None)}
 
 
 class Metrics:

@@ -12,12 +12,12 @@ def before(pieces: Iterator[str], stops: Sequence[str]) -> Iterator[str]:
     held = ""
     for piece in pieces:
         held += piece
-        found = min((place for stop in stops if (place := held.find(stop)) >= 0), default=len(held))
+        stop_at = min((place for stop in stops if (place := held.find(stop)) >= 0), default=len(held))
         open_at = min((len(held) - length for length in _beginnings(held, stops)), default=len(held))
-        if found < len(held) and found <= open_at:
-            yield held[:found]
+        if stop_at < len(held) and stop_at <= open_at:
+            yield held[:stop_at]
             return
-        certain = min(found, open_at)
+        certain = min(stop_at, open_at)
         yield held[:certain]
         held = held[certain:]
     places = [place for stop in stops if (place := held.find(stop)) >= 0]

@@ -80,8 +80,8 @@ class Reader:
         # A call that is held to a schema ends with the answer.
         while not self._begun:
             mark = CLOSE if self._inside else OPEN
-            before, found, after = self._held.partition(mark)
-            if not found:
+            before, matched, after = self._held.partition(mark)
+            if not matched:
                 break
             self._held = after
             yield from self._closed(before, CLOSE) if self._inside else self._text(before.rstrip())
@@ -106,10 +106,10 @@ class Reader:
 
     def _call(self, text: str) -> Call | None:
         try:
-            found = strict_json.parse(text)
+            parsed = strict_json.parse(text)
         except ValueError:
             return None
-        match found:
+        match parsed:
             case {"name": str(name), "arguments": dict(arguments)} if name in self._names:
                 return Call(name, json.dumps(arguments, ensure_ascii=False))
         return None

@@ -242,7 +242,7 @@ def _called(call: Call) -> replies.ToolCall:
 
 def _data(chunk: replies.Chunk) -> str:
     # A chunk without usage has none; a choice that goes on has `null` for how it ended.
-    found = chunk.model_dump(exclude=None if chunk.usage else {"usage"})
-    for choice in found["choices"]:
+    payload = chunk.model_dump(exclude=None if chunk.usage else {"usage"})
+    for choice in payload["choices"]:
         choice["delta"] = {name: value for name, value in choice["delta"].items() if value is not None}
-    return f"data: {json.dumps(found, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(payload, ensure_ascii=False)}\n\n"

@@ -44,8 +44,8 @@ def listing(uri: str, timeout: float) -> list[RemoteFile]:
     :raises UserError: if there is no config.json
     """
     container, prefix = _container(uri, timeout)
-    found = [blob for blob in container.list_blobs(name_starts_with=prefix, include=["metadata"]) if not _folder(blob)]
-    sizes = {blob.name: blob.size for blob in found if f"{blob.name}/".startswith(f"{prefix}/")}
+    blobs = [blob for blob in container.list_blobs(name_starts_with=prefix, include=["metadata"]) if not _folder(blob)]
+    sizes = {blob.name: blob.size for blob in blobs if f"{blob.name}/".startswith(f"{prefix}/")}
     configs = [name for name in sizes if name.rpartition("/")[2] == "config.json"]
     if not configs:
         raise UserError(f"{uri} holds no config.json: it is not a Hugging Face checkpoint")

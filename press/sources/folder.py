@@ -55,13 +55,13 @@ def _resolved(path: Path) -> Path:
 
     :raises UserError: if it leads elsewhere, or there is no file
     """
-    folder, found = path.parent.resolve(), path.resolve()
+    folder, resolved = path.parent.resolve(), path.resolve()
     homes = [folder, folder.parents[1] / "blobs"] if folder.parent.name == "snapshots" else [folder]
-    if found.parent not in homes:
-        raise UserError(f"{path} is a link to {found}, outside of the checkpoint: put the file itself in its place")
-    if not found.is_file():
+    if resolved.parent not in homes:
+        raise UserError(f"{path} is a link to {resolved}, outside of the checkpoint: put the file itself in its place")
+    if not resolved.is_file():
         raise UserError(f"{path} is no file: put the file itself in its place, or remove it")
-    return found
+    return resolved
 
 
 def check_architecture(folder: Path) -> None:

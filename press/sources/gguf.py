@@ -28,8 +28,8 @@ def convert(path: Path, target: Path) -> None:
         file = {"gguf_file": path.name, "trust_remote_code": False}
         tokenizer = gguf_tokenizer.read(path, metadata)
         options = {"dtype": "float32", "output_loading_info": True}
-        model, found = AutoModelForCausalLM.from_pretrained(path.parent, **file, **options)
-        check_weights(path.name, metadata, names, model, found["missing_keys"])
+        model, loading_info = AutoModelForCausalLM.from_pretrained(path.parent, **file, **options)
+        check_weights(path.name, metadata, names, model, loading_info["missing_keys"])
     checkpoints.forget_quantizer(model)
     ends = gguf_tokenizer.ends(metadata)
     if len(ends) > 1:
@@ -45,7 +45,7 @@ def check_layers(name: str, metadata: dict, names: tuple[str, ...]) -> None:
     :param names: of its tensors
     """
     key = f"{metadata.get('general.architecture')}.block_count"
-    layers = len({found[1] for each in names if (found := re.match(r"blk\.(\d+)\.", each))})
+    layers = len({match[1] for each in names if (match := re.match(r"blk\.(\d+)\.", each))})
     if metadata.get(key) != layers:
         raise UserError(f"{name} has {key} {metadata.get(key)}, but the weights of {layers} layers")
 

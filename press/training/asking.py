@@ -65,8 +65,10 @@ def decodable_schema(adapter: schema.Adapter, template: str, train: Path) -> dic
     if adapter.response_schema is None:
         return None
     rows = jsonl.Rows(train)
-    some = [rows[index] for index in range(min(len(rows), guidance.LOOKED_AT))]
-    return guidance.adapted(adapter.response_schema, [templates.answer(template, each["completion"]) for each in some])
+    examples = [rows[index] for index in range(min(len(rows), guidance.LOOKED_AT))]
+    return guidance.adapted(
+        adapter.response_schema, [templates.answer(template, each["completion"]) for each in examples]
+    )
 
 
 def check_context(name: str, max_seq_len: int) -> None:

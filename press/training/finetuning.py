@@ -91,12 +91,12 @@ def finetune(
     discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, digest, prepared))
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
     if training.processes > 1:
-        result = launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
+        trained = launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
     else:
         with device.explained(knobs):
-            result = olive_run.run(model, passes, building) / "adapter"
-    files.write_json(result / paths.BASE_DIGEST, {"base_sha256": digest})
-    return result
+            trained = olive_run.run(model, passes, building) / "adapter"
+    files.write_json(trained / paths.BASE_DIGEST, {"base_sha256": digest})
+    return trained
 
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:

@@ -24,10 +24,10 @@ class Piece(NamedTuple):
 
 def flags(example: Example, response_only: bool) -> list[bool]:
     """Return for each token of an example whether it is learned."""
-    found = [not response_only or place >= example["prompt_tokens"] for place in range(len(example["input_ids"]))]
+    learned = [not response_only or place >= example["prompt_tokens"] for place in range(len(example["input_ids"]))]
     for start, end in example.get("learned", ()):
-        found[start:end] = [True] * (end - start)
-    return found
+        learned[start:end] = [True] * (end - start)
+    return learned
 
 
 def pieces(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list[bool]) -> Iterator[Piece]:
@@ -46,8 +46,8 @@ def pieces(tokenizer: "PreTrainedTokenizerBase", example: Example, learned: list
 
 def sides(example: Example) -> list[tuple[str, Example]]:
     """Return an example with nothing to say of it, or both answers of a pair, each with which it is."""
-    found = examples.sides(example)
-    return list(zip([", chosen", ", rejected"] if len(found) > 1 else [""], found, strict=True))
+    variants = examples.sides(example)
+    return list(zip([", chosen", ", rejected"] if len(variants) > 1 else [""], variants, strict=True))
 
 
 def visible(text: str) -> str:

@@ -214,10 +214,10 @@ class _Preparation:
         :param most: lines that are read; None for all
         """
         count = 0
-        for file, unit, found in records.read(self._path):
+        for file, unit, file_records in records.read(self._path):
             self._unit = unit
             where = "" if file == self._path else file.relative_to(self._path).as_posix()
-            for record in found:
+            for record in file_records:
                 if count == most:
                     return
                 count += 1
@@ -299,13 +299,13 @@ class _Preparation:
 
     def _begin(self, lines: Iterator[Line]) -> Batch | None:
         """Let the next lines be rendered, if there are any."""
-        some = list(itertools.islice(lines, BATCH))
-        if not some:
+        next_lines = list(itertools.islice(lines, BATCH))
+        if not next_lines:
             return None
         assert self._renderer
-        said = [line.said for line in some]
+        said = [line.said for line in next_lines]
         on_device = self._renderer.begin_on_device(self._device, said) if self._device else None
-        return Batch(some, self._renderer.begin(said), on_device)
+        return Batch(next_lines, self._renderer.begin(said), on_device)
 
     def _take(self, line: Line, made: Example | ValueError) -> None:
         """Put an example where it belongs, or note down what is wrong with it."""
@@ -391,6 +391,6 @@ def _place(reject: Reject) -> tuple[str, int]:
 def _numbered(unit: str, lines: Iterable[int]) -> str:
     """Return lines in words, the first ones by their numbers."""
     numbers = list(lines)
-    some = ", ".join(map(str, numbers[:SHOWN_LINES]))
+    shown = ", ".join(map(str, numbers[:SHOWN_LINES]))
     more = f" and {len(numbers) - SHOWN_LINES} more" if len(numbers) > SHOWN_LINES else ""
-    return f"{unit if len(numbers) == 1 else f'{unit}s'} {some}{more}"
+    return f"{unit if len(numbers) == 1 else f'{unit}s'} {shown}{more}"

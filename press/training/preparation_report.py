@@ -50,17 +50,17 @@ def sentences(adapter: str, result: Prepared) -> list[str]:
     left_out = len(result.rejects) + result.duplicates
     counts = f"{len(result.train)} to train, {len(result.heldout)} held out, {left_out} left out"
     aside = f", {result.set_aside} held out and set aside" if result.set_aside else ""
-    found = [result.guessed] if result.guessed else []
-    found.append(f"{adapter}: {counts}{aside}, {result.truncated} truncated")
+    lines = [result.guessed] if result.guessed else []
+    lines.append(f"{adapter}: {counts}{aside}, {result.truncated} truncated")
     if result.rendered_otherwise:
-        found.append(
+        lines.append(
             f"{adapter}: onnxruntime-genai's chat template gives another prompt than transformers' for "
             f"{result.rendered_otherwise} of {len(result.train) + len(result.heldout)} examples: ask the adapter by "
             f"the template of prepared/{adapter}/adapter.json, as app.py does"
         )
     if result.conversations and not result.turn:
-        found.append(
+        lines.append(
             f"{adapter}: {result.conversations} examples have several questions, but the chat template writes a turn "
             "otherwise once others follow: the adapter is asked single questions"
         )
-    return found
+    return lines

@@ -94,14 +94,14 @@ class Renderer(ABC):
         :param texts: of the lines, as what `begin` returns says
         :raises UserError: if the template fits no line
         """
-        found: list[Example | ValueError] = []
+        outcomes: list[Example | ValueError] = []
         fitting: dict[int, Rendered] = {}
         for index, text in enumerate(texts):
             if isinstance(text, ValueError):
-                found.append(text)
+                outcomes.append(text)
             else:
                 fitting[index] = text
-                found.append(ValueError())
+                outcomes.append(ValueError())
         encoded = tokens.offsets(self._tokenizer, [text.given + text.written for text in fitting.values()])
         tails = [self._reader.tail(text.given) for text in fitting.values()]
         # Most prompts end alike.
@@ -112,10 +112,10 @@ class Renderer(ABC):
                 count = made["prompt_tokens"]
                 if ids[max(count - len(own[tail]), 0) : count] != own[tail]:
                     raise ValueError(MERGED)
-                found[index] = made
+                outcomes[index] = made
             except ValueError as error:
-                found[index] = error
-        return found
+                outcomes[index] = error
+        return outcomes
 
     def example(self, said: Said) -> Example:
         """Tokenize a line.
@@ -123,10 +123,10 @@ class Renderer(ABC):
         :raises ValueError: with what is wrong with it
         :raises UserError: if the template fits no line
         """
-        (found,) = self.examples([said], self.begin([said])())
-        if isinstance(found, ValueError):
-            raise found
-        return found
+        (outcome,) = self.examples([said], self.begin([said])())
+        if isinstance(outcome, ValueError):
+            raise outcome
+        return outcome
 
     def complaint(self, said: Said) -> str | None:
         """Return what keeps the texts of a line from being read as they stand, or None."""
@@ -285,8 +285,8 @@ class ChatTemplate(Renderer):
 
     def _answers(self, said: Chat) -> list[int]:
         """Return the places of the answers that are learned."""
-        found = [place for place, each in enumerate(said.messages) if each["role"] == formats.ASSISTANT]
-        return found[-1:] if self._adapter.turns == "last" else found
+        places = [place for place, each in enumerate(said.messages) if each["role"] == formats.ASSISTANT]
+        return places[-1:] if self._adapter.turns == "last" else places
 
     def _parted(self, whole: str | ValueError, given: Sequence[str | ValueError]) -> Rendered | ValueError:
         """Return a chat's text in its parts, by the texts up to where each of its answers begins."""

@@ -50,56 +50,56 @@ class Deviation:
 
 def measure(recorded: Path, rebuilt: Path) -> Deviation:
     """Return how far two builds of a file or a folder are from each other."""
-    result = Deviation()
+    deviation = Deviation()
     if recorded.is_file() != rebuilt.is_file():
-        result.structure.append(f"{recorded.name}: one build has a folder there")
-        return result
+        deviation.structure.append(f"{recorded.name}: one build has a folder there")
+        return deviation
     if recorded.is_file():
-        _file(recorded, rebuilt, recorded.name, result)
-        return result
+        _file(recorded, rebuilt, recorded.name, deviation)
+        return deviation
     for name in sorted({path.relative_to(folder) for folder in (recorded, rebuilt) for path in _files(folder)}):
         if (recorded / name).is_file() and (rebuilt / name).is_file():
-            _file(recorded / name, rebuilt / name, name.as_posix(), result)
+            _file(recorded / name, rebuilt / name, name.as_posix(), deviation)
         else:
-            result.structure.append(f"{name}: only one build has it")
-    return result
+            deviation.structure.append(f"{name}: only one build has it")
+    return deviation
 
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
 
 
-def _file(recorded: Path, rebuilt: Path, name: str, result: Deviation) -> None:
+def _file(recorded: Path, rebuilt: Path, name: str, deviation: Deviation) -> None:
     if recorded.suffix in tensors.READERS:
-        _tensors(tensors.read(recorded), tensors.read(rebuilt), name, result)
+        _tensors(tensors.read(recorded), tensors.read(rebuilt), name, deviation)
     elif recorded.suffix == ".onnx":
-        _graphs(tensors.graph(recorded), tensors.graph(rebuilt), name, result)
+        _graphs(tensors.graph(recorded), tensors.graph(rebuilt), name, deviation)
     elif recorded.suffix == ".json":
         one, two = (json.loads(path.read_text(encoding="utf-8")) for path in (recorded, rebuilt))
-        _values(one, two, name, result)
+        _values(one, two, name, deviation)
     elif recorded.read_bytes() != rebuilt.read_bytes():
-        result.texts.append(name)
+        deviation.texts.append(name)
 
 
-def _tensors(first: dict[str, np.ndarray], second: dict[str, np.ndarray], where: str, result: Deviation) -> None:
+def _tensors(first: dict[str, np.ndarray], second: dict[str, np.ndarray], where: str, deviation: Deviation) -> None:
     for name in first.keys() | second.keys():
         one, two = first.get(name), second.get(name)
         if one is None or two is None or (one.dtype, one.shape) != (two.dtype, two.shape):
-            result.structure.append(f"{where}: tensor {name}")
+            deviation.structure.append(f"{where}: tensor {name}")
         elif np.issubdtype(one.dtype, np.integer) or one.dtype == np.bool_:
             share = float((one != two).mean()) if one.size else 0.0
-            result.codes = max(result.codes, (share, f"{where}: {name}"))
+            deviation.codes = max(deviation.codes, (share, f"{where}: {name}"))
         else:
-            result.values = max(result.values, (_relative(one, two), f"{where}: {name}"))
+            deviation.values = max(deviation.values, (_relative(one, two), f"{where}: {name}"))
 
 
 def _relative(one: np.ndarray, two: np.ndarray) -> float:
-    some, other = one.astype(np.float32), two.astype(np.float32)
-    distance, norm = np.linalg.norm(other - some), np.linalg.norm(some)
+    first, second = one.astype(np.float32), two.astype(np.float32)
+    distance, norm = np.linalg.norm(second - first), np.linalg.norm(first)
     return float(distance / norm) if norm else float(distance > 0)
 
 
-def _graphs(first: onnx.ModelProto, second: onnx.ModelProto, where: str, result: Deviation) -> None:
+def _graphs(first: onnx.ModelProto, second: onnx.ModelProto, where: str, deviation: Deviation) -> None:
     values = []
     for model in (first, second):
         inside = [tensor for tensor in model.graph.initializer if not tensor.external_data]
@@ -107,24 +107,24 @@ def _graphs(first: onnx.ModelProto, second: onnx.ModelProto, where: str, result:
         for tensor in inside:
             for data in ("raw_data", "float_data", "int32_data", "int64_data"):
                 tensor.ClearField(data)
-    _tensors(values[0], values[1], where, result)
+    _tensors(values[0], values[1], where, deviation)
     if first != second:
-        result.structure.append(f"{where}: the graph")
+        deviation.structure.append(f"{where}: the graph")
 
 
-def _values(one: Any, two: Any, path: str, result: Deviation) -> None:
+def _values(one: Any, two: Any, path: str, deviation: Deviation) -> None:
     if isinstance(one, dict) and isinstance(two, dict) and one.keys() == two.keys():
         for key in one:
-            _values(one[key], two[key], f"{path}.{key}", result)
+            _values(one[key], two[key], f"{path}.{key}", deviation)
     elif isinstance(one, list) and isinstance(two, list) and len(one) == len(two):
         for index, pair in enumerate(zip(one, two, strict=True)):
-            _values(*pair, f"{path}[{index}]", result)
+            _values(*pair, f"{path}[{index}]", deviation)
     elif all(isinstance(each, NUMBERS) and not isinstance(each, bool) for each in (one, two)):
         larger = max(abs(one), abs(two))
-        result.figures = max(result.figures, (abs(one - two) / larger if larger else 0.0, path))
+        deviation.figures = max(deviation.figures, (abs(one - two) / larger if larger else 0.0, path))
     elif isinstance(one, str) and isinstance(two, str):
         # A digest follows from the bytes.
         if one != two and not (DIGEST.fullmatch(one) and DIGEST.fullmatch(two)):
-            result.texts.append(path)
+            deviation.texts.append(path)
     elif one != two:
-        result.structure.append(path)
+        deviation.structure.append(path)

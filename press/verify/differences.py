@@ -54,13 +54,13 @@ def _first_byte(recorded: Path, rebuilt: Path) -> int | None:
     offset = 0
     with recorded.open("rb") as first, rebuilt.open("rb") as second:
         while True:
-            some, other = first.read(CHUNK), second.read(CHUNK)
-            if some != other:
-                pairs = enumerate(zip_longest(some, other))
+            expected, actual = first.read(CHUNK), second.read(CHUNK)
+            if expected != actual:
+                pairs = enumerate(zip_longest(expected, actual))
                 return offset + next(index for index, (one, two) in pairs if one != two)
-            if not some:
+            if not expected:
                 return None
-            offset += len(some)
+            offset += len(expected)
 
 
 def _in_format(recorded: Path, rebuilt: Path) -> str | None:
@@ -98,8 +98,8 @@ def _first_element(one: np.ndarray, two: np.ndarray) -> tuple[int, ...] | None:
     """Return the index of the first element whose bytes differ: a NaN equals itself, -0.0 is not 0.0."""
     flat = [array.reshape(-1) for array in (one, two)]
     for start in range(0, one.size, CHUNK):
-        some, other = (np.ascontiguousarray(part[start : start + CHUNK]).view(np.uint8) for part in flat)
-        differ = some != other
+        expected, actual = (np.ascontiguousarray(part[start : start + CHUNK]).view(np.uint8) for part in flat)
+        differ = expected != actual
         if differ.any():
             place = start + int(differ.argmax()) // one.itemsize
             return tuple(int(each) for each in np.unravel_index(place, one.shape))
@@ -141,12 +141,12 @@ def _of_values(one: object, two: object, path: str = "") -> str | None:
         return None
     else:
         return f"{path or 'the value'} is {_shown(one)}, rebuilt {_shown(two)}"
-    for place, some, other in pairs:
-        if some is MISSING or other is MISSING:
-            return f"{place} is only in the {'rebuilt' if some is MISSING else 'recorded'} file"
-        found = _of_values(some, other, place)
-        if found:
-            return found
+    for place, expected, actual in pairs:
+        if expected is MISSING or actual is MISSING:
+            return f"{place} is only in the {'rebuilt' if expected is MISSING else 'recorded'} file"
+        difference = _of_values(expected, actual, place)
+        if difference:
+            return difference
     order = isinstance(one, dict) and list(one) != list(two)
     return f"the keys of {path or 'the file'} have another order" if order else None
 

@@ -72,12 +72,12 @@ def judge(path: Path, recorded: Path, rebuilt: Path) -> Verdict:
 def differences(recorded: dict, rebuilt: dict) -> list[str]:
     """Return in words each figure that is further from the recorded one than it may be, or that only one build has."""
     first, second = nested.flat(recorded), nested.flat(rebuilt)
-    found = [f"{name} is in one build only" for name in sorted(first.keys() ^ second.keys())]
+    sentences = [f"{name} is in one build only" for name in sorted(first.keys() ^ second.keys())]
     for name in sorted(first.keys() & second.keys()):
         one, two = first[name], second[name]
         if one != two and not abs(one - two) <= _allowed(name, one, two):
-            found.append(f"{name} is {one}, rebuilt {two}")
-    return found
+            sentences.append(f"{name} is {one}, rebuilt {two}")
+    return sentences
 
 
 def _allowed(name: str, one: float, two: float) -> float:

@@ -61,15 +61,15 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 def _external(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    found = {}
+    arrays = {}
     for tensor in graph(path.with_name(paths.GRAPH)).graph.initializer:
         place = {entry.key: entry.value for entry in tensor.external_data}
         if place.get("location") == path.name:
             kind, length = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)), int(place["length"])
             whole = kind.itemsize * int(np.prod(tensor.dims)) == length
             shape, kind = (list(tensor.dims), kind) if whole else ([length], np.dtype(np.uint8))
-            found[tensor.name] = _array(mapped, int(place["offset"]), kind, shape)
-    return found
+            arrays[tensor.name] = _array(mapped, int(place["offset"]), kind, shape)
+    return arrays
 
 
 def _adapter(path: Path) -> dict[str, np.ndarray]:
