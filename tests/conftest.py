@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["tiers"]
 # Before NumPy, PyTorch and Olive are loaded, which read these once: as a stage's process has them.
+assert not {"numpy", "torch"} & sys.modules.keys(), "what this file imports loads NumPy or PyTorch"
 os.environ.update(environment.STAGE | arithmetic.VARIABLES)
 # Before the first product on a GPU, which may be that of another test than of the training that asks for it.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

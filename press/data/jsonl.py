@@ -4,12 +4,11 @@ import codecs
 import itertools
 import json
 import mmap
+from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, TextIO
-
-import numpy as np
 
 from press.core.errors import UserError
 from press.data import strict_json
@@ -80,7 +79,7 @@ class Rows:
 
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
-            self._starts = np.fromiter(itertools.accumulate(map(len, file), initial=0), np.int64)
+            self._starts = array("q", itertools.accumulate(map(len, file), initial=0))
             self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if self._starts[-1] else b""
 
     def __len__(self) -> int:

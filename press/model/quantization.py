@@ -5,7 +5,7 @@ from typing import Any
 
 from press.core import nested
 from press.core.errors import UserError
-from press.model import checkpoints, olive_passes, olive_run, parity
+from press.model import checkpoints, olive_passes, olive_run
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -51,6 +51,9 @@ def around(
 
 
 def _applied(place: str, given: dict[str, dict], model: dict, building: Path, trust: bool) -> dict:
+    # NumPy, which only a pass needs here.
+    from press.model import parity
+
     def finish(before: Path, result: Path) -> tuple[Path, float]:
         return result / "model", parity.check_checkpoints(before, result / "model", trust)
 
