@@ -209,9 +209,9 @@ class Chat:
                 f"the adapter {name!r} was trained on another base model ({base}) than this package's ({mine})"
             )
         try:
-            _filled(manifest["template"], "")
+            _filled(manifest["template"], "", "")
             _filled(manifest.get("turn", RESPONSE), "", "")
-        except (AttributeError, KeyError, ValueError) as error:
+        except (AttributeError, LookupError, ValueError) as error:
             raise UserError(f"{folder / ADAPTER_MANIFEST} is damaged: {AGAIN}") from error
         if manifest["response_schema"] is not None and not self.free:
             _, wrong = self.apart.ask(SCHEMA, json.dumps(manifest["response_schema"]))
