@@ -55,7 +55,10 @@ def undeploy(release: Release, seconds: float, to: str, into: str) -> None:
     found = foundry.path(folder, name) if to == "foundry" else tarball.path(folder, f"{name}-{release.publish.version}")
     if not (foundry.is_ours(found) if to == "foundry" else found.is_file()):
         raise UserError(f"{found} is not there, or is none that `make deploy TO={to}` wrote")
-    files.remove(found)
+    try:
+        files.remove(found)
+    except OSError as error:
+        raise UserError(f"{found} cannot be removed ({error.strerror}): it has to be yours to write to") from error
     print(f"{found} is gone")
 
 
