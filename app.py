@@ -209,9 +209,9 @@ class Chat:
                 f"the adapter {name!r} was trained on another base model ({base}) than this package's ({mine})"
             )
         try:
-            _filled(manifest["template"], "")
+            _filled(manifest["template"], "", "")
             _filled(manifest.get("turn", RESPONSE), "", "")
-        except (AttributeError, KeyError, ValueError) as error:
+        except (AttributeError, LookupError, ValueError) as error:
             raise UserError(f"{folder / ADAPTER_MANIFEST} is damaged: {AGAIN}") from error
         if manifest["response_schema"] is not None and not self.free:
             _, wrong = self.apart.ask(SCHEMA, json.dumps(manifest["response_schema"]))
@@ -755,8 +755,9 @@ def read_adapter(path: Path) -> dict:
             raise ValueError("response_schema is no JSON Schema of an object")
         if schema is not None and (length := len(json.dumps(schema))) > LONGEST_SCHEMA:
             raise ValueError(f"response_schema has {length} characters, but may have {LONGEST_SCHEMA}")
-        if "\0" in str(manifest.get("template")):
-            raise ValueError("template has the character U+0000, at which the runtime cuts a text off")
+        for name in ("template", "turn"):
+            if "\0" in str(manifest.get(name)):
+                raise ValueError(f"{name} has the character U+0000, at which the runtime cuts a text off")
     except ValueError as error:
         raise UserError(f"{shown(path)} is damaged ({error}): {AGAIN}") from error
     return manifest

@@ -309,9 +309,17 @@ def test_an_answer_is_escaped_as_the_adapter_learned_it(package, monkeypatch):
         chat.prompt("two")
 
 
-@pytest.mark.parametrize("turn", [7, ["{prompt}{response}"], "{prompt}", "{prompt{response}", "{response}{prompt}"])
+@pytest.mark.parametrize(
+    "turn", [7, ["{prompt}{response}"], "{prompt}", "{prompt{response}", "{response}{prompt}", "{prompt}{response}{}"]
+)
 def test_a_turn_that_cannot_follow_is_a_damaged_package(package, turn):
     say(package, **CONVERSES | {"turn": turn})
+    assert_refused(app(package, "--adapter", "travel", QUESTION), "adapter.json is damaged")
+
+
+@pytest.mark.parametrize("behind", ["{}", "{prompt}", "{"])
+def test_a_template_that_has_no_next_turn_is_a_damaged_package(package, behind):
+    say(package, **CONVERSES | {"template": f"{{prompt}}{{response}}{behind}"})
     assert_refused(app(package, "--adapter", "travel", QUESTION), "adapter.json is damaged")
 
 

@@ -186,6 +186,24 @@ def test_a_value_that_begins_with_a_hyphen_is_no_option(folder, target, variable
     assert before == "--" or "press.params.preset" in before
 
 
+@pytest.mark.parametrize(
+    ("words", "why"), [(["PRESET=x", "ENGINE=ray"], "PRESET changes params.yaml"), ([], "dvc repro")]
+)
+def test_what_shall_only_be_shown_is_not_done(folder, words, why):
+    with pytest.raises(AssertionError, match=why):
+        said(folder, "repro", "DRY_RUN=1", *words)
+    assert not (folder / "said").exists()
+    assert said(folder, "repro", "DRY_RUN=1", "ENGINE=ray") == [
+        "-m",
+        "press.cluster",
+        "run",
+        "--dry-run",
+        "--",
+        "ray",
+        "",
+    ]
+
+
 def test_what_is_not_given_is_no_word(folder):
     assert said(folder, "lock")[-3:] == ["--output-file", "requirements-tasks.lock", ""]
     assert said(folder, "lock", "UPGRADE=all")[-2:] == ["--upgrade", ""]

@@ -137,9 +137,13 @@ class Run:
         print(f"{job.stage} is handed out", flush=True)
 
     def _finish(self, stage: str, result: dict) -> None:
-        results.take(self._running.pop(stage), result)
+        try:
+            seconds = results.take(self._running.pop(stage), result)
+        except UserError as error:
+            self._failed[stage] = str(error)
+            return
         self._done.add(stage)
-        print(f"{stage} is done in {result['seconds']:.0f} s ({len(self._done)} of {self._count})", flush=True)
+        print(f"{stage} is done in {seconds:.0f} s ({len(self._done)} of {self._count})", flush=True)
 
     def _fail(self, stage: str, said: dict | Exception) -> None:
         """Begin a job again if its machine is at fault, or give it up."""

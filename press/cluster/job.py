@@ -16,6 +16,8 @@ import threading
 import time
 from pathlib import Path
 
+from configobj import ConfigObj
+
 from press.cluster import worker
 from press.core import cli, dvc_files, environment, files, paths
 
@@ -56,9 +58,12 @@ def configure(remote: dict[str, str]) -> None:
 
     :param remote: its name and url, or nothing
     """
-    lines = ["[core]", "    no_scm = true", "    analytics = false", "[cache]", f"    dir = {worker.home() / CACHE}"]
-    lines += [f"['remote \"{remote['name']}\"']", f"    url = {remote['url']}"] if remote else []
-    Path(".dvc/config.local").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    config = ConfigObj({"core": {"no_scm": "true", "analytics": "false"}, "cache": {"dir": str(worker.home() / CACHE)}})
+    if remote:
+        config[f'remote "{remote["name"]}"'] = {"url": remote["url"]}
+    # As DVC writes its own, with quotes where a path needs them.
+    with Path(".dvc/config.local").open("wb") as file:
+        config.write(file)
 
 
 def reports(outs: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from press.cluster import settings
 from press.cluster.settings import Cluster, Resources
 from press.core import dvc_files
 
@@ -78,9 +79,9 @@ def make(cluster: Cluster) -> Plan:
             after = frozenset(each.addressing for each in upstream) & jobs.keys()
             if after or stage.changed(allow_missing=True, upstream=upstream):
                 name = stage.addressing
-                resources = cluster.of(name)
+                asked = settings.resources(cluster, name)
                 kept, reports = _outputs(stage)
-                jobs[name] = Job(name, after, _inputs(repo, stage), kept, reports, resources, times.get(name))
+                jobs[name] = Job(name, after, _inputs(repo, stage), kept, reports, asked, times.get(name))
         return Plan(tuple(jobs.values()), tuple(each.addressing for each in stages if each.addressing not in jobs))
 
 

@@ -1,10 +1,13 @@
 """What a job reports: its stage's lines of dvc.lock, and those of its outputs that git keeps."""
 
-import base64
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
+
+from pydantic import Base64Bytes, BaseModel, Field
 
 from press.cluster.plan import TIMES, Job, known_times
 from press.core import files, paths
+from press.core.errors import UserError
 
 EMPTY = "schema: '2.0'\nstages: {}\n"
 
@@ -14,16 +17,52 @@ def lock_text() -> str:
     return paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else EMPTY
 
 
-def take(job: Job, result: dict) -> None:
-    """Put a job's result into the project, the lines of dvc.lock last, so that these stand for all of it."""
+class Result(BaseModel):
+    """What a job says when it has ended well, whatever else it says.
+
+    :param entry: its stage's lines of dvc.lock
+    :param reports: the files of its outputs that DVC does not keep, by their paths
+    """
+
+    entry: dict[str, Any]
+    reports: dict[str, Base64Bytes]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def take(job: Job, said: dict) -> float:
+    """Put a job's result into the project, the lines of dvc.lock last, so that these stand for all of it.
+
+    :return: the seconds that it took
+    :raises UserError: if it is not this job's, or damaged; then nothing of it is here
+    """
+    result = _checked(job, said)
     for out in job.reports:
         files.remove(Path(out))
-    for name, content in result["reports"].items():
+    for name, content in result.reports.items():
         path = Path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(base64.b64decode(content))
-    files.write_json(TIMES, known_times() | {job.stage: result["seconds"]})
-    _record(job.stage, result["entry"])
+        path.write_bytes(content)
+    files.write_json(TIMES, known_times() | {job.stage: result.seconds})
+    _record(job.stage, result.entry)
+    return result.seconds
+
+
+def _checked(job: Job, said: dict) -> Result:
+    """Return a job's result, all of which is of its own outputs."""
+    try:
+        result = Result.model_validate(said)
+        outs = {out["path"] for out in result.entry["outs"]}
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError("what its machine says of its end is damaged: look at that machine") from error
+    if outs != {*job.outputs, *job.reports}:
+        raise UserError(
+            f"its machine tells of the outputs {', '.join(sorted(map(str, outs)))}, which are another job's"
+        )
+    for name in result.reports:
+        path = PurePosixPath(name)
+        if ".." in path.parts or not any(path.is_relative_to(out) for out in job.reports):
+            raise UserError(f"its machine tells of a report {name!r}, which is none of its outputs")
+    return result
 
 
 def _record(stage: str, entry: dict) -> None:

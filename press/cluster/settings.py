@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from press.params import reading, schema
 from press.params.schema import Block, Positive
 
 GB = 1e9
+DEFAULT = "default"
 
 
 class Resources(Block):
@@ -16,9 +17,9 @@ class Resources(Block):
     :param memory: in GB
     """
 
-    cpus: Annotated[float, Field(gt=0, le=4096)] = 2
-    memory: Annotated[float, Field(gt=0, le=65536)] = 4
-    gpus: Annotated[float, Field(ge=0, le=64)] = 0
+    cpus: Annotated[float, Field(gt=0, le=4096)]
+    memory: Annotated[float, Field(gt=0, le=65536)]
+    gpus: Annotated[float, Field(ge=0, le=64)]
 
 
 class Cluster(Block):
@@ -30,22 +31,30 @@ class Cluster(Block):
     :param resources: by the name of a stage; those of `default` are for all others
     """
 
-    address: Annotated[str, Field(min_length=1)] = "auto"
-    retries: Annotated[int, Field(ge=0, le=100)] = 2
-    minutes: Positive = 240
-    resources: dict[str, Resources] = Field(default_factory=dict)
+    address: Annotated[str, Field(min_length=1)]
+    retries: Annotated[int, Field(ge=0, le=100)]
+    minutes: Positive
+    resources: dict[str, Resources]
 
-    def of(self, stage: str) -> Resources:
-        """Return the resources of a stage's job, its instance left out of its name."""
-        return self.resources.get(stage.partition("@")[0]) or self.resources.get("default") or Resources()
+    @field_validator("resources")
+    @classmethod
+    def all_stages_have_some(cls, resources: dict[str, Resources]) -> dict[str, Resources]:
+        if DEFAULT not in resources:
+            raise ValueError(f"it lacks {DEFAULT}, which is for all stages that it does not name")
+        return resources
 
 
 class Params(Block):
     """What params.yaml says about the cluster."""
 
-    cluster: Cluster = Field(default_factory=Cluster)
+    cluster: Cluster
 
 
 def load() -> Cluster:
     """Read and validate params.yaml's block, or raise UserError with one sentence for each mistake."""
     return reading.chosen(Params, schema.PATTERNS).cluster
+
+
+def resources(cluster: Cluster, stage: str) -> Resources:
+    """Return what a stage's job reserves, whichever instance of the stage it is."""
+    return cluster.resources.get(stage.partition("@")[0], cluster.resources[DEFAULT])

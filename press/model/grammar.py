@@ -17,8 +17,9 @@ from press.model import packaged
 from press.params.settings import Settings
 
 SCHEMA = "schema.json"
-# How long the decoder may take to compile a schema, and does again for each answer.
-SECONDS = 20
+# How long the decoder may take to compile a schema, and does again for each answer: long, since on a busy machine one
+# that takes a second has taken twenty.
+SECONDS = 60
 END = "<end>"
 HINT = (
     "write it with keywords that it can take, such as patternProperties with additionalProperties: false in place of "

@@ -250,8 +250,9 @@ def read_adapter(path: Path) -> dict:
             raise ValueError("response_schema is no JSON Schema of an object")
         if schema is not None and (length := len(json.dumps(schema))) > LONGEST_SCHEMA:
             raise ValueError(f"response_schema has {length} characters, but may have {LONGEST_SCHEMA}")
-        if "\0" in str(manifest.get("template")):
-            raise ValueError("template has the character U+0000, at which the runtime cuts a text off")
+        for name in ("template", "turn"):
+            if "\0" in str(manifest.get(name)):
+                raise ValueError(f"{name} has the character U+0000, at which the runtime cuts a text off")
     except ValueError as error:
         raise UserError(f"{shown(path)} is damaged ({error}): {AGAIN}") from error
     return manifest

@@ -57,7 +57,10 @@ def undeploy(release: Release, seconds: float, to: str, into: str) -> None:
     )
     if not (foundry.is_ours(deployed) if to == "foundry" else deployed.is_file()):
         raise UserError(f"{deployed} is not there, or is none that `make deploy TO={to}` wrote")
-    files.remove(deployed)
+    try:
+        files.remove(deployed)
+    except OSError as error:
+        raise UserError(f"{deployed} cannot be removed ({error.strerror}): it has to be yours to write to") from error
     print(f"{deployed} is gone")
 
 

@@ -101,8 +101,18 @@ def _live(params: Azureml) -> str | None:
             made = ManagedOnlineEndpoint(name=params.endpoint.name, auth_mode="key")
             client.online_endpoints.begin_create_or_update(made).result()
             return None
-        traffic: dict[str, int] = getattr(endpoint, "traffic", None) or {}
-        return next((name for name, share in traffic.items() if share), None)
+        return _with_traffic(getattr(endpoint, "traffic", None) or {})
+
+
+def _with_traffic(traffic: dict[str, int]) -> str | None:
+    """Return the colour that has the traffic, if one has.
+
+    :raises UserError: if somebody parted it, so that a new version would take the place of one that is asked
+    """
+    colours = sorted(name for name, share in traffic.items() if share)
+    if len(colours) > 1:
+        raise UserError(f"the traffic is parted between {' and '.join(colours)}: give one of them all of it first")
+    return colours[0] if colours else None
 
 
 def _tags(params: Azureml, colour: str) -> dict[str, str]:

@@ -95,7 +95,7 @@ def read(folder: Path, base: str) -> Named:
         )
     try:
         named.prompt("", "", "") if named.converses else named.prompt("")
-    except (AttributeError, KeyError, ValueError) as error:
+    except (AttributeError, LookupError, ValueError) as error:
         raise UserError(f"{packaged.shown(path)} is damaged: {packaged.AGAIN}") from error
     return named
 

@@ -51,9 +51,11 @@ class Prompts:
             self._check(self._escaped(text) if escapes else text, f"messages.{place}.content")
         if named:
             said = _said(messages) if named.converses else [_question(messages, "an adapter")]
-            if request.tools:
+            # Its template would leave them out in silence.
+            calling = [f"messages.{place}.tool_calls" for place, message in enumerate(messages) if message.is_of_tools]
+            for param in ["tools"] * bool(request.tools) + calling:
                 raise RefusedError(
-                    "an adapter has no tools: ask the bare model", param="tools", code="unsupported_parameter"
+                    "an adapter has no tools: ask the bare model", param=param, code="unsupported_parameter"
                 )
             return self._encoded(named.prompt(*(self._escaped(text) if escapes else text for text in said)))
         turns, given = [message.turn() for message in messages], [tool.turn() for tool in request.offered()]

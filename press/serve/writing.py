@@ -130,10 +130,8 @@ class Writing:
                     yield piece
             return
         async for piece in self._pieces(deadline):
-            if isinstance(piece, Thought):
-                yield piece
-                continue
-            for part in self._reader.feed(piece):
+            # Thoughts call nothing.
+            for part in [piece] if isinstance(piece, Thought) and piece else self._reader.feed(piece):
                 yield part
         for part in self._reader.end():
             yield part

@@ -28,7 +28,8 @@ def address(machines, project: Project) -> str:
 
 
 def use(project: Project, address: str, **block: object) -> None:
-    block = {"address": address, "resources": {"default": {"cpus": 1, "memory": 0.1}}, **block}
+    resources = {"default": {"cpus": 1, "memory": 0.1, "gpus": 0}}
+    block = {"address": address, "retries": 2, "minutes": 5, "resources": resources, **block}
     params = project.folder / "params.yaml"
     above, _, below = params.read_text(encoding="utf-8").partition("cluster:")
     _, _, below = below.partition("\n\n")

@@ -1,7 +1,6 @@
 import pytest
 
 from press.cluster import settings
-from press.cluster.settings import Cluster
 from press.core.errors import UserError
 
 
@@ -11,32 +10,40 @@ def written(tmp_path, monkeypatch):
     return tmp_path / "params.yaml"
 
 
-def test_a_project_need_say_nothing_of_a_cluster(written):
-    written.write_text("seed: 42\n", encoding="utf-8")
-    assert settings.load() == Cluster()
+ASKED = "{cpus: 4, memory: 8, gpus: 0}"
+BLOCK = f"cluster: {{address: auto, retries: 2, minutes: 240, resources: {{default: {ASKED}}}}}\n"
 
 
 def test_a_stage_has_its_own_resources_or_the_default(written):
-    written.write_text("cluster: {resources: {default: {cpus: 4}, finetune: {gpus: 1}}}\n", encoding="utf-8")
+    own = "finetune: {cpus: 8, memory: 24, gpus: 1}"
+    written.write_text(BLOCK.replace(ASKED, f"{ASKED}, {own}"), encoding="utf-8")
     cluster = settings.load()
-    assert (cluster.of("finetune@travel").gpus, cluster.of("finetune@travel").cpus) == (1, 2)
-    assert cluster.of("quantize").cpus == 4
-    assert Cluster().of("quantize").memory == 4
+    assert settings.resources(cluster, "finetune@travel").gpus == 1
+    assert settings.resources(cluster, "quantize").cpus == 4
 
 
 @pytest.mark.parametrize(
-    ("block", "key"),
+    ("old", "new", "complaint"),
     [
-        ("{resources: {one: {cpus: 0}}}", "cluster.resources.one.cpus"),
-        ("{resources: {one: {memory: .inf}}}", "cluster.resources.one.memory"),
-        ("{resources: {one: {cores: 2}}}", "cluster.resources.one.cores"),
-        ("{retries: -1}", "cluster.retries"),
-        ("{minutes: 0}", "cluster.minutes"),
-        ("{address: ''}", "cluster.address"),
-        ("{engine: slurm}", "cluster.engine"),
+        ("cpus: 4", "cpus: 0", "cluster.resources.default.cpus is 0"),
+        ("memory: 8", "memory: .inf", "cluster.resources.default.memory"),
+        ("cpus: 4", "cores: 4", "cluster.resources.default.cores is not a known key"),
+        ("retries: 2", "retries: -1", "cluster.retries is -1"),
+        ("minutes: 240", "minutes: 0", "cluster.minutes is 0"),
+        ("address: auto", "address: ''", "cluster.address"),
+        ("address: auto", "engine: slurm", "cluster.engine is not a known key"),
+        ("default: ", "finetune: ", "cluster.resources: it lacks default"),
+        ("retries: 2, ", "", "cluster.retries is missing"),
     ],
 )
-def test_what_cannot_be_is_a_sentence(written, block, key):
-    written.write_text(f"cluster: {block}\n", encoding="utf-8")
-    with pytest.raises(UserError, match=key):
+def test_what_cannot_be_is_a_sentence(written, old, new, complaint):
+    assert old in BLOCK
+    written.write_text(BLOCK.replace(old, new), encoding="utf-8")
+    with pytest.raises(UserError, match=complaint):
+        settings.load()
+
+
+def test_a_project_without_the_block_is_told_so(written):
+    written.write_text("seed: 42\n", encoding="utf-8")
+    with pytest.raises(UserError, match="cluster is missing"):
         settings.load()

@@ -3,11 +3,15 @@
 import os
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from projects import ROOT, Project, assert_sentence
 
 from press.core import files
+from press.core.errors import UserError
+from press.release import deploying
+from press.release.settings import Release
 
 from .conftest import change_unseen, measure, run
 
@@ -78,3 +82,15 @@ def test_a_place_that_is_a_folder_needs_one_that_is_nobodys(release):
     blocked = Path(release.folder / "../box")
     blocked.write_text("no folder")
     assert_sentence(run(release, "deploy", *TARBALL), "cannot be written")
+
+
+def test_what_cannot_be_taken_away_is_a_sentence(tmp_path, monkeypatch):
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    release = Release.model_construct(publish=SimpleNamespace(target="cpu", version="1"))
+    monkeypatch.setattr(deploying, "_name", lambda _: "cpu")
+    monkeypatch.setattr(files, "remove", refuse)
+    (tmp_path / "cpu-1.tar").touch()
+    with pytest.raises(UserError, match=r"cpu-1\.tar cannot be removed \(Permission denied\)"):
+        deploying.undeploy(release, 1, "tarball", str(tmp_path))

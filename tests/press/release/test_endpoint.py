@@ -7,6 +7,9 @@ import pytest
 from azureml_server import SCORING, Reply, Route
 from projects import Project, assert_sentence
 
+from press.core.errors import UserError
+from press.release import endpoint
+
 from . import azureml_workspace as workspace
 from .azureml_workspace import AzureWorkspace
 from .conftest import rebuild, run, with_remotes
@@ -86,6 +89,13 @@ def test_a_version_gets_the_traffic_when_it_has_answered_and_the_other_colour_st
     assert not azure.endpoints
     assert not azure.deployments
     assert_sentence(run(project, "undeploy", "--to", "azureml"), "olive-press", "does not exist")
+
+
+def test_the_traffic_is_one_colours_or_nobodys():
+    assert endpoint._with_traffic({}) is None
+    assert endpoint._with_traffic({"blue": 0, "green": 100}) == "green"
+    with pytest.raises(UserError, match="parted between blue and green"):
+        endpoint._with_traffic({"green": 90, "blue": 10})
 
 
 def test_an_image_must_be_named(project, azure, tmp_path):

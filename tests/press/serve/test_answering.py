@@ -346,6 +346,9 @@ def test_files_that_a_release_has_beside_the_package_are_no_reason_to_refuse_it(
     [
         ({"base_sha256": "1" * 64}, "another base model"),
         ({"template": "{prompt}"}, "is damaged"),
+        ({"template": "{prompt}{response}{}"}, "is damaged"),
+        ({"turn": "{prompt}{response}{}"}, "is damaged"),
+        ({"turn": 7}, "is damaged"),
         ({"response_schema": {"propertyNames": {}}}, "cannot be held to the response schema of 'travel'"),
         ({"generation": {"top_p": 2}}, "top_p is 2"),
     ],
@@ -493,6 +496,12 @@ def test_an_adapter_that_is_trained_on_conversations_has_one_as_the_chat_has_it(
         for wrong in (messages, [{"role": "system", "content": "Be long."}, *messages[:1]], messages[1:2]):
             with pytest.raises(openai.BadRequestError, match=r"in turns|nothing to answer"):
                 client.chat.completions.create(model="travel", messages=wrong, max_tokens=12)
+        # What was called earlier would be left out in silence.
+        call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+        called = [messages[0], {**messages[1], "tool_calls": [call]}, messages[2]]
+        with pytest.raises(openai.BadRequestError, match="an adapter has no tools") as refused:
+            client.chat.completions.create(model="travel", messages=called, max_tokens=12)
+        assert refused.value.param == "messages.1.tool_calls"
     finally:
         served.close()
 

@@ -301,8 +301,10 @@ def test_a_server_that_stops_finishes_what_it_began_and_takes_no_more(start):
 class Thinking(StandIn):
     """In place of a package whose model thinks before it answers."""
 
+    said: tuple[str, ...] = (Thought(""), Thought("so "), Thought("it is"), "", "yes", "!")
+
     def turns(self, answer):
-        for piece in (Thought(""), Thought("so "), Thought("it is"), "", "yes", "!"):
+        for piece in self.said:
             answer.written += 1
             yield piece
 
@@ -317,10 +319,20 @@ def test_thoughts_are_kept_out_of_the_answer(start):
     assert [each.content for each in found if each.content] == ["yes", "!"]
 
 
-def test_an_answer_without_thoughts_has_no_word_of_them(start):
-    served = start(StandIn())
-    found = post(served.url + URL, json=body("at once", max_tokens=2)).json()
+class Thoughtless(Thinking):
+    """In place of one whose model ends its thoughts at once."""
+
+    said = (Thought(""), "yes")
+
+
+@pytest.mark.parametrize("package", [StandIn, Thoughtless])
+@pytest.mark.parametrize("changes", [{}, {"tools": [TOOL]}])
+def test_an_answer_without_thoughts_has_no_word_of_them(start, package, changes):
+    served = start(package())
+    given = body("at once", max_tokens=2, **changes)
+    found = post(served.url + URL, json=given).json()
     assert "reasoning_content" not in found["choices"][0]["message"]
+    assert "reasoning_content" not in post(served.url + URL, json=given | {"stream": True}).text
 
 
 def test_a_client_may_send_back_what_the_model_thought(start):

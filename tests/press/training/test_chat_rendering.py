@@ -107,10 +107,23 @@ def test_an_adapter_is_asked_again_as_it_was_trained(template, system):
     assert "".join(texts) == example["prompt"] + example["completion"]
 
 
-def test_a_template_that_writes_a_turn_otherwise_once_others_follow_has_no_turn_to_go_on_with():
+def test_a_model_that_thinks_writes_its_thoughts_itself_and_is_not_told_earlier_ones():
     """As Qwen3's, which leaves out the thoughts of earlier turns."""
     of = renderer(chat_templates.tokenizer(THINKING))
-    assert "<think>" in of.question_template()
+    first, turn = of.question_template(), of.turn_template()
+    assert "<think>" not in first + turn
+    example = of.example(chat(*TURNS))
+    text = example["prompt"] + example["completion"]
+    asked = first.format(prompt="a", response="bc") + turn.format(prompt="d", response="e")
+    assert "<think>" in text
+    assert asked == text.replace("<think>\n\n</think>\n\n", "")
+
+
+def test_a_template_that_writes_a_turn_otherwise_once_others_follow_has_no_turn_to_go_on_with():
+    tokenizer = chat_templates.tokenizer(SMOLLM2)
+    tokenizer.chat_template = "{{ messages | length }}" + SMOLLM2
+    of = renderer(tokenizer)
+    assert of.question_template()
     assert of.turn_template() == ""
 
 
