@@ -87,7 +87,10 @@ def _dvc(words: list[str]) -> int:
     from dvc import cli
     from dvc.stage import run
 
-    handlers = [each for each in logging.getLogger("dvc").handlers if isinstance(each, logging.StreamHandler)]
+    logger = logging.getLogger("dvc")
+    # Which dvclive changes where a stage runs in this process.
+    logger.setLevel(logging.INFO)
+    handlers = [each for each in logger.handlers if isinstance(each, logging.StreamHandler)]
     before = [handler.stream for handler in handlers]
     for handler in handlers:
         handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)

@@ -121,7 +121,9 @@ def test_a_model_that_thinks_writes_its_thoughts_itself_and_is_not_told_earlier_
 
 def test_a_template_that_writes_a_turn_otherwise_once_others_follow_has_no_turn_to_go_on_with():
     tokenizer = chat_templates.tokenizer(SMOLLM2)
-    tokenizer.chat_template = "{{ messages | length }}" + SMOLLM2
+    # The answer before another question has a mark of its own.
+    marked = "{{ '' if loop.last or message['role'] == 'user' else '!' }}{{ message['content']"
+    tokenizer.chat_template = SMOLLM2.replace("' + message['content'] +", "' }}" + marked + " +")
     of = renderer(tokenizer)
     assert of.question_template()
     assert of.turn_template() == ""
