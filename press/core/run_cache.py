@@ -51,11 +51,15 @@ def _is_as_recorded(stage: "Stage") -> bool:
 
 
 def _is_recorded(dep: "Dependency") -> bool:
-    """Whether dvc.lock has all of a dependency: of parameters, those too that dvc.yaml has named only since."""
+    """Whether dvc.lock has all of a dependency.
+
+    Of parameters that dvc.yaml has named only since, dvc.lock or their file has nothing yet.
+    """
     from dvc.dependency import ParamsDependency
 
-    recorded = dep.hash_info
-    return bool(recorded) and (not isinstance(dep, ParamsDependency) or set(dep.params) <= set(recorded.value))
+    if not dep.hash_info or not isinstance(dep, ParamsDependency):
+        return bool(dep.hash_info)
+    return dep.exists and set(dep.params) <= dep.hash_info.value.keys() & dep.read_params().keys()
 
 
 if __name__ == "__main__":
