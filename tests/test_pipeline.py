@@ -116,10 +116,10 @@ def test_nothing_of_this_machine_is_in_the_outputs(built):
 
 
 def test_a_failed_run_taken_back_leaves_nothing_stale(copy):
-    copy.edit("params.yaml", "learning_rate: 0.001", "learning_rate: 1.0e+30")
+    copy.edit("params.yaml", "    rank: 4", "    target_modules: [query]\n    rank: 4")
     copy.resolve()
-    assert_sentence(copy.in_process("finetune travel"), "lower the learning rate")
-    copy.edit("params.yaml", "learning_rate: 1.0e+30", "learning_rate: 0.001")
+    assert_sentence(copy.in_process("finetune travel"), "lora.target_modules names query")
+    copy.edit("params.yaml", "    target_modules: [query]\n", "")
     copy.resolve()
     assert not stale(copy)
 

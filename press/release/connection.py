@@ -17,6 +17,8 @@ from press.release import docker_login
 ANSWER_SECONDS = 30
 # What a registry says that is busy or being restarted, how often it is asked, and the seconds between.
 BUSY, TRIES, PAUSE = (429, 502, 503, 504), 3, 1.0
+# So a registry answers whoever reads a tag while another one writes it.
+WRITTEN, READING = 500, ("GET", "HEAD")
 CHUNK = 1 << 20
 # Registries take no larger manifest; a file that is read into memory may have as much.
 LARGEST = 4 << 20
@@ -114,7 +116,7 @@ class Connection:
                 challenged = answer.status_code == 401 and self._is_registry(answer.url)
                 if challenged and not logged_in and self._log_in(answer):
                     logged_in = True
-                elif answer.status_code in BUSY and tries < TRIES:
+                elif _may_pass(method, answer.status_code) and tries < TRIES:
                     time.sleep(PAUSE * tries)
                     tries += 1
                 elif answer.status_code in expected:
@@ -214,6 +216,11 @@ class Connection:
             mend = "let SSL_CERT_FILE name a file with the certificate of its CA, if you trust it"
             advice = mend if "CERTIFICATE" in reason.upper() else "check the network, then run this again"
             raise UserError(f"{self.registry} could not be asked: {reason}; {advice}") from error
+
+
+def _may_pass(method: str, status: int) -> bool:
+    """Whether the same request may be answered otherwise in a moment, and may be sent again."""
+    return status in BUSY or (status == WRITTEN and method in READING)
 
 
 def _parameters(challenge: str) -> dict[str, str]:

@@ -95,6 +95,8 @@ while not {other}.exists():
 
 
 def test_jobs_outlive_a_worker_a_machine_a_disk_and_a_remote_that_is_away(machines, project, small_disk, tmp_path):
+    for node in list(machines.cluster.worker_nodes):
+        machines.cluster.remove_node(node)
     # Of two jobs, one at least comes to the first machine, on whose disk is no room for any.
     machines(cpus=2, home=small_disk)
     machines()
@@ -189,8 +191,8 @@ time.sleep({SECONDS})
     [
         ({"address": "127.0.0.1:1"}, "params.yaml: cluster.address is '127.0.0.1:1', where no Ray cluster answers"),
         (
-            {"resources": {"one": {"gpus": 8}}},
-            "one asks for 2 cores, 4 GB and 8 GPUs, which no machine",
+            {"resources": {"default": {"cpus": 1, "memory": 4, "gpus": 8}}},
+            "one asks for 1 cores, 4 GB and 8 GPUs, which no machine",
         ),
     ],
 )

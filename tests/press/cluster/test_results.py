@@ -13,7 +13,8 @@ from press.core import dvc_files
 from press.core.errors import UserError
 
 pytestmark = pytest.mark.unit
-JOB = Job("one", frozenset(), (), ("one.txt",), ("reports/one.json", "reports/one"), Resources(), None)
+ASKED = Resources(cpus=1, memory=1, gpus=0)
+JOB = Job("one", frozenset(), (), ("one.txt",), ("reports/one.json", "reports/one"), ASKED, None)
 OUTS = [{"path": path} for path in ("one.txt", "reports/one.json", "reports/one")]
 
 

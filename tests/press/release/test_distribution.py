@@ -263,9 +263,17 @@ def test_a_small_blob_is_no_larger_than_its_descriptor_says(size):
     assert registry.small_blob({"digest": distribution.digest_of(b"abcde"), "size": 5}) == b"abcde"
 
 
-def test_a_busy_registry_is_asked_again():
-    answers = iter([429, 503, 200])
+@pytest.mark.parametrize("busy", [(429, 503), (500, 500)])
+def test_a_busy_registry_is_asked_again(busy):
+    """As is one that fails to read what another client writes just then."""
+    answers = iter([*busy, 200])
     assert asking(lambda _: httpx2.Response(next(answers), json={"tags": ["1.0.0"]})).tags() == ["1.0.0"]
+
+
+def test_what_a_registry_failed_to_write_is_not_sent_again():
+    answers = iter([500])
+    with pytest.raises(UserError, match="with 500"):
+        asking(lambda _: httpx2.Response(next(answers))).upload(DIGEST, 1, lambda: b"a")
 
 
 def test_a_long_list_of_tags_comes_in_pages():
