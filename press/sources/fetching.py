@@ -18,6 +18,8 @@ AUTO_MAP = "auto_map"
 TEMPLATE = "chat_template"
 # Of the keys by which it chooses how attention and experts are computed; REPOSITORY/NAME is code on a hub.
 IMPLEMENTATION = "_implementation"
+# The key by which a tokenizer names its own files, one for each version of transformers; it may lead anywhere.
+TOKENIZER_FILES = "fast_tokenizer_files"
 CONFIGURATIONS = ("*config.json", "special_tokens_map.json")
 
 
@@ -90,6 +92,7 @@ def check(checkpoint: Path, trust: bool) -> None:
     architectures.read(checkpoint / paths.CONFIG)
     for path in sorted(checkpoint.glob("*.json")):
         checkpoints.read_object(path)
+    check_tokenizer_files(checkpoint)
     if not trust:
         check_no_code(checkpoint)
     weights.check(checkpoint, trust)
@@ -112,6 +115,18 @@ def check_no_code(checkpoint: Path) -> None:
     for path in sorted(path for pattern in CONFIGURATIONS for path in checkpoint.glob(pattern)):
         if key := _names_code(checkpoints.read_object(path)):
             raise UserError(_untrusted(f"{key} in its {path.name}"))
+
+
+def check_tokenizer_files(checkpoint: Path) -> None:
+    """Refuse a tokenizer that is read from other files than the checkpoint's own."""
+    path = checkpoint / "tokenizer_config.json"
+    names = checkpoints.read_object(path).get(TOKENIZER_FILES, []) if path.exists() else []
+    for name in names if isinstance(names, list) else [names]:
+        if not isinstance(name, str) or name != Path(name).name or not (checkpoint / name).is_file():
+            raise UserError(
+                f"the base model's {path.name} names {name!r} in {TOKENIZER_FILES}, which is no file of the "
+                "checkpoint: take it out"
+            )
 
 
 def check_ends(ends: list[int], tokens: int) -> None:

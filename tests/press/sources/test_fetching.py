@@ -101,6 +101,35 @@ def test_a_tokenizer_s_own_code_is_neither_kept_nor_run(tmp_path):
 
 
 @pytest.mark.integration
+def test_a_tokenizer_is_read_from_the_checkpoint_s_own_files(tmp_path):
+    checkpoint = built(tmp_path / "model")
+    other = files.read_json(checkpoint / "tokenizer.json")
+    other["added_tokens"][0]["content"] = "<of somebody else>"
+    files.write_json(tmp_path / "tokenizer.4.0.0.json", other)
+    config = files.read_json(checkpoint / "tokenizer_config.json")
+    names = {"fast_tokenizer_files": ["../tokenizer.4.0.0.json"]}
+    files.write_json(checkpoint / "tokenizer_config.json", config | names)
+    # So transformers takes it.
+    assert "<of somebody else>" in checkpoints.tokenizer(checkpoint).get_vocab()
+    with pytest.raises(UserError, match=r"names '\.\./tokenizer\.4\.0\.0\.json' in fast_tokenizer_files"):
+        fetching.check(checkpoint, trust=False)
+
+
+@pytest.mark.parametrize("names", ["tokenizer.json", [1], ["/etc/passwd"], [".."], ["tokenizer.4.0.0.json"], {}])
+def test_what_a_tokenizer_s_files_may_not_be_is_refused(tmp_path, names):
+    files.write_json(tmp_path / "tokenizer_config.json", {"fast_tokenizer_files": names})
+    with pytest.raises(UserError, match="in fast_tokenizer_files, which is no file of the checkpoint"):
+        fetching.check_tokenizer_files(tmp_path)
+
+
+def test_a_tokenizer_s_files_may_be_its_own(tmp_path):
+    (tmp_path / "tokenizer.4.0.0.json").touch()
+    for content in ({}, {"fast_tokenizer_files": ["tokenizer.4.0.0.json"]}):
+        files.write_json(tmp_path / "tokenizer_config.json", content)
+        fetching.check_tokenizer_files(tmp_path)
+
+
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("name", "text", "reason"),
     [
