@@ -23,6 +23,8 @@ KEPT = (
     "README.md",
 )
 CODE = "*.py"
+# What Python loads, but nobody can read: of no use to a checkpoint.
+COMPILED = ("*.pyc", "*.pyd", "*.so")
 
 
 def is_kept(name: str, trust: bool) -> bool:
@@ -33,12 +35,12 @@ def is_kept(name: str, trust: bool) -> bool:
     """
     if is_code(name):
         return trust
-    return _matches(name, KEPT)
+    return _matches(name, KEPT) and not _matches(name.lower(), COMPILED)
 
 
 def is_legal(name: str) -> bool:
     """Whether a file says under which terms a model may be used."""
-    return _matches(name, LEGAL) and not is_code(name)
+    return _matches(name, LEGAL) and not is_code(name) and not _matches(name.lower(), COMPILED)
 
 
 def is_code(name: str) -> bool:

@@ -27,11 +27,13 @@ def test_a_checkpoint_s_files_are_kept(name):
     "name",
     [
         *("pytorch_model.bin", "optimizer.pt", "notes.md", "adapter_config.json", "config.json.py2"),
+        *("LICENSE.pyc", "NOTICE.SO", "COPYING.pyd"),
         *("tokenizer.pkl", "tokenizer_x.pyc", "vocab.pkl", "chat_template.so", "tokenizer.model.pkl"),
     ],
 )
 def test_others_are_not(name):
     assert not members.is_kept(name, trust=True)
+    assert not members.is_legal(name)
 
 
 @pytest.mark.parametrize(
