@@ -71,6 +71,6 @@ def _record(stage: str, entry: dict) -> None:
 
     lock = parse_yaml_for_update(lock_text(), str(paths.LOCK))
     lock["stages"][stage] = entry
-    building = files.partial(paths.LOCK)
+    building = files.fresh(paths.LOCK)
     building.write_text(dumps_yaml(lock), encoding="utf-8")
-    building.replace(paths.LOCK)
+    files.put(building, paths.LOCK)

@@ -61,3 +61,12 @@ def test_what_is_not_this_jobs_is_refused_and_changes_nothing(project, changes, 
     assert [path.name for path in project.rglob("*") if path.is_file()] == ["one.json"]
     assert Path("reports/one.json").read_text() == "old"
     assert json.dumps(sorted(path.name for path in project.parent.iterdir())) == '["project"]'
+
+
+def test_nothing_is_written_through_a_link_where_dvc_lock_is_built(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("kept", encoding="utf-8")
+    Path(".dvc.lock.partial").symlink_to(elsewhere)
+    results.take(JOB, said())
+    assert elsewhere.read_text(encoding="utf-8") == "kept"
+    assert dvc_files.recorded()["one"]["cmd"] == "x"
