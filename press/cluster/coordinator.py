@@ -16,15 +16,13 @@ from typing import Protocol
 from press.cluster import plan, results, settings
 from press.cluster.plan import Job
 from press.cluster.settings import Cluster, Resources
-from press.core import files, locks, shell
+from press.core import cli, files, locks, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
 from press.release import storage
 
 FOLDER = Path(".dvc/tmp/cluster")
 LOGS = FOLDER / "logs"
-# As a stage and the system say it.
-FULL_DISK = "no space left on"
 
 
 class Engine(Protocol):
@@ -152,7 +150,7 @@ class Run:
         if of_machine and self._tries[stage] <= self._cluster.retries and not self._failed:
             print(f"{stage}: {reason}; it begins again", flush=True)
             if machine := self._machines.pop(stage, ""):
-                (self._full if is_full(reason) else self._avoided[stage]).add(machine)
+                (self._full if cli.tells_of_full_disk(reason) else self._avoided[stage]).add(machine)
             self._begin(job)
         else:
             self._failed[stage] = reason
@@ -166,7 +164,7 @@ class Run:
             return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
         reason = shell.reason_in((LOGS / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
         killed = said["code"] < 0
-        return f"it was killed (signal {-said['code']})" if killed else reason, killed or is_full(reason)
+        return f"it was killed (signal {-said['code']})" if killed else reason, killed or cli.tells_of_full_disk(reason)
 
 
 def check(planned: plan.Plan, engine: Engine) -> None:
@@ -181,11 +179,6 @@ def check(planned: plan.Plan, engine: Engine) -> None:
                 f"{job.stage} asks for {asked.cpus:g} cores, {asked.memory:g} GB and {asked.gpus:g} GPUs, which no "
                 "machine of the cluster has: cluster.resources in params.yaml says what a job asks for"
             )
-
-
-def is_full(reason: str) -> bool:
-    """Whether a job failed since there is no room on its machine's disk."""
-    return FULL_DISK in reason.lower()
 
 
 def show(planned: plan.Plan) -> None:

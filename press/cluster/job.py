@@ -33,22 +33,16 @@ def main() -> None:
     start = time.monotonic()
     configure(order["remote"])
     paths.LOCK.write_text(order["lock"], encoding="utf-8")
-    cache = worker.home() / CACHE
-    before = files.size(cache) if cache.exists() else 0
     if order["inputs"]:
         transfer("pull", *order["inputs"])
-    pulled = (files.size(cache) if cache.exists() else 0) - before
     stage = order["stage"]
     if code := _dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
         sys.exit(code)
-    pushed = files.size(cache) - before - pulled
     transfer("push", stage)
     result = {
         "entry": dvc_files.recorded().get(stage),
         "reports": {name: base64.b64encode(Path(name).read_bytes()).decode() for name in reports(order["reports"])},
         "seconds": time.monotonic() - start,
-        "pulled": pulled,
-        "pushed": pushed,
     }
     files.write_json(Path(worker.RESULT), result)
 

@@ -93,6 +93,11 @@ def _check_built_with(stage: str) -> None:
     code.check_recorded(stage)
 
 
+def tells_of_full_disk(text: str) -> bool:
+    """Whether a sentence says that there is no space left: a stage's, or the system's own."""
+    return "no space left on" in text.lower()
+
+
 def is_full_disk(error: BaseException | None) -> bool:
     """Whether an error says, in whatever way, that there is no space left on the disk."""
     # Libraries written in Rust and C++ raise their own types, with the system's message inside.

@@ -13,9 +13,6 @@ from press.search.experiments import FailedError, Worker
 from press.search.settings import Spec
 from press.search.study import Study, Ticket, Trial
 
-# The disk, as a stage says; the device, as the system does.
-FULL_DISK = "no space left on"
-
 
 def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, retry: bool = False) -> None:
     """Run trials until there are as many as params.yaml says, or no other values are left.
@@ -73,7 +70,7 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             free.append(worker)
             built = future.result()
             if isinstance(built, FailedError):
-                if FULL_DISK in str(built).lower():
+                if cli.tells_of_full_disk(str(built)):
                     # The stage's own sentence asks for `dvc repro`.
                     raise UserError(cli.FULL_DISK)
                 trial = study.fail(ticket, str(built))
