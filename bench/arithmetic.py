@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from press.core import arithmetic, files, paths, strict_yaml
-from press.params import resolving, settings
+from press.params import recorded, resolving, settings
 
 MODES = (arithmetic.NATIVE, arithmetic.PORTABLE)
 OUTPUT = paths.REPORTS / "bench" / "arithmetic.json"
@@ -53,7 +53,7 @@ def copy_to(folder: Path, mode: str) -> None:
     values = strict_yaml.parse(text, paths.PARAMS)
     changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)
     (folder / paths.PARAMS).write_text(changed, encoding="utf-8")
-    files.write_json(folder / paths.RESOLVED, resolving.Resolved(folder / paths.PARAMS).values)
+    recorded.write(resolving.Resolved(folder / paths.PARAMS).values, folder)
 
 
 def timed(words: list[str], folder: Path) -> float:

@@ -1,7 +1,7 @@
 """Check parameters and environment before anything runs, and write down what each stage's code and libraries are.
 
 in:  params.yaml as a whole, the locks of packages, the project's Python files and passes/olive.json
-out: reports/params.json, every parameter of the pipeline, the defaults laid under params.yaml;
+out: reports/params.json and reports/adapters, every parameter of the pipeline, the defaults laid under params.yaml;
      reports/environment/STAGE.txt, the locked packages that a stage uses, on which it depends;
      reports/code/STAGE.txt, digests of what its code says, the same; reports/code/modules.txt, whose digest is which;
      in DVC's run cache, the runs that dvc.lock records
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
 from press.model import device, grammar, pass_checks
-from press.params import checks, resolving, schema, settings
+from press.params import checks, recorded, resolving, schema, settings
 from press.quality import tasks
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     project = code.Project()
     write_libraries(project, locked, unused, params.passes)
     write_code(project)
-    files.write_json(paths.RESOLVED, resolved.values)
+    recorded.write(resolved.values)
     print("params.yaml and the environment are as they should be")
     for name, target in params.targets.items():
         print(f"{name}: {target.serving(len(params.adapters))}")

@@ -2,13 +2,15 @@
 
 import copy
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import yaml
 
+from press.core import paths
 from press.core.errors import UserError
-from press.params import resolving, settings
+from press.params import recorded, resolving, settings
 
 ROOT = Path(__file__).parents[1]
 GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
@@ -177,6 +179,16 @@ def complaint(path: Path) -> str:
 
 def base(source: str, **block: str) -> dict:
     return {("base", "source"): source, **{("base", source, key): value for key, value in block.items()}}
+
+
+def read_by(stage: Mapping) -> set[str]:
+    """Return the names of the parameters that a stage of dvc.yaml or dvc.lock reads, of those that `check` writes."""
+    given, names = stage.get("params", {}), set()
+    for path, keys in (pair for file in ([given] if isinstance(given, dict) else given) for pair in file.items()):
+        assert Path(path) == paths.RESOLVED or Path(path).parent == paths.RESOLVED_ADAPTERS
+        names |= {f"{recorded.prefix(Path(path))}{key}" for key in keys}
+    deps = {dep if isinstance(dep, str) else dep["path"] for dep in stage["deps"]}
+    return names | ({recorded.ADAPTERS} if str(paths.RESOLVED_ADAPTERS) in deps else set())
 
 
 def covers(some: set[str], name: str) -> bool:

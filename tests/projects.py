@@ -15,7 +15,7 @@ import one_process
 import pytest
 
 from press.core import files, paths
-from press.params import resolving
+from press.params import recorded, resolving
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,9 +90,8 @@ class Project:
         return subprocess.CompletedProcess(name, 1 if last else int(code or 0), out, err + last)
 
     def resolve(self) -> None:
-        """Write reports/params.json as `check` does, without its other work."""
-        values = resolving.Resolved(self.folder / paths.PARAMS).values
-        files.write_json(self.folder / paths.RESOLVED, values)
+        """Write the parameters down as `check` does, without its other work."""
+        recorded.write(resolving.Resolved(self.folder / paths.PARAMS).values, self.folder)
 
     def commit(self) -> None:
         """Commit everything."""

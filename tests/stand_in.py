@@ -17,7 +17,7 @@ import yaml
 
 LISTS = ("reports/code", "reports/environment")  # which `check` writes; what a stage makes does not depend on them
 MACHINES = "reports/machine"
-PARAMS = "reports/params.json"
+PARAMS, ADAPTERS = Path("reports/params.json"), Path("reports/adapters")
 
 
 def work(stage: str) -> None:
@@ -25,14 +25,19 @@ def work(stage: str) -> None:
     if os.environ.get("STAND_IN_FAILS") == stage:
         sys.exit("error: it fails, as it was asked to")
     words = sys.argv[1:]
-    params, stages = (yaml.load(Path(name).read_bytes(), yaml.CSafeLoader) for name in (PARAMS, "dvc.yaml"))
-    body, context = stages["stages"][stage], dict(params)
+    body, context = _loaded(Path("dvc.yaml"))["stages"][stage], _loaded(PARAMS)
+    context["adapters"] = {path.stem: _loaded(path) for path in ADAPTERS.iterdir()}
     if "foreach" in body:
-        context |= {"key": words[0], "item": _at(params, body["foreach"][2:-1])[words[0]]}
+        context |= {"key": words[0], "item": _at(context, body["foreach"][2:-1])[words[0]]}
         body = body["do"]
     if "matrix" in body:
         context["item"] = dict(zip(body["matrix"], words, strict=True))
-    given = {name: _at(params, name) for name in (_filled(name, context) for name in body["params"][0][PARAMS])}
+    given = {
+        name: _at(_loaded(Path(path)), name)
+        for file in body["params"]
+        for path, names in ((_filled(path, context), names) for path, names in file.items())
+        for name in (_filled(name, context) for name in names)
+    }
     read = [_filled(name, context) for name in body["deps"] if not name.startswith(LISTS)]
     content = [repr([(name, _content(Path(name))) for name in sorted(read)])]
     for out in (*body["outs"], *body.get("metrics", ()), *body.get("plots", ())):
@@ -48,6 +53,10 @@ def _wait(out: Path) -> None:
 
     with files.building(out):
         time.sleep(3600)
+
+
+def _loaded(path: Path) -> dict:
+    return yaml.load(path.read_bytes(), yaml.CSafeLoader)
 
 
 def _at(values: Mapping, dotted: str) -> object:
@@ -71,7 +80,7 @@ def _write(out: Path, content: list[str], given: Mapping) -> None:
         files = {out: "this"}
     elif out.is_relative_to("prepared"):
         # Samples and how answers are given reach no example: tests/press/training/test_preparation_report.py.
-        unread = (".samples", ".generation")
+        unread = ("samples", "generation")
         examples = _digest(content, {name: value for name, value in given.items() if not name.endswith(unread)})
         files = {out / "train.jsonl": examples, out / "heldout.jsonl": examples, out / "adapter.json": digest}
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from parameters import read_by
 
 from press.core import code, paths
 from press.params import reading, resolving
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 # What DVC fills in comes from params.yaml, what stages read from all that it amounts to.
 GIVEN = reading.values((), ROOT / "params.yaml")
 PARAMS = resolving.Resolved(ROOT / "params.yaml").values
-RESOLVED = str(paths.RESOLVED)
+PARAMETERS = {str(paths.RESOLVED), str(paths.RESOLVED_ADAPTERS)}
 # By default there is none, so that no stage would be looked at.
 for values in (GIVEN, PARAMS):
     source = {"id": "a/b", "revision": "0" * 40, "config": None, "split": "a", "data_files": []}
@@ -72,10 +73,8 @@ def outputs(name: str) -> dict[str, dict]:
 
 
 def parameters(name: str) -> set[str]:
-    """Return which parameters a stage reads: of reports/params.json, and of no other file."""
-    found = [file for one in instances(name) for file in one["params"]]
-    assert {path for file in found for path in file} == {RESOLVED}
-    return {entry for file in found for entry in file[RESOLVED]}
+    """Return which parameters a stage reads: of those that `check` writes down, and of no other file."""
+    return set().union(*(read_by(one) for one in instances(name)))
 
 
 def leaves(values: dict, prefix: str = "") -> Iterator[str]:
@@ -131,7 +130,7 @@ def test_every_report_in_git_is_an_output():
 
 def test_every_stage_depends_on_its_libraries_and_its_code_as_check_writes_them_down():
     libraries, codes = ({f"reports/{kind}/{name}.txt" for name in WORKING} for kind in ("environment", "code"))
-    assert set(outputs("check")) == libraries | codes | {f"reports/code/{code.MODULES}", RESOLVED}
+    assert set(outputs("check")) == libraries | codes | {f"reports/code/{code.MODULES}", *PARAMETERS}
     assert set(code.Project(ROOT).stages()) == set(WORKING)
     for name in WORKING:
         for one in instances(name):

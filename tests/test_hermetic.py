@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from parameters import WITHOUT, disguised, written
+from parameters import WITHOUT, disguised, read_by, written
 from projects import ROOT, Project, stage
 
 from press.core import code, files, paths
-from press.params import resolving, settings
+from press.params import recorded, resolving, settings
 
 pytestmark = pytest.mark.integration
 STAGES = list(yaml.safe_load((ROOT / "dvc.lock").read_text(encoding="utf-8"))["stages"])
@@ -105,20 +105,19 @@ def texts(project: code.Project, path: Path) -> set[str]:
     return {text for text in found if "." in text and "\n" not in text and len(text) < 100}
 
 
-def isolated(built: Project, recorded: dict, name: str, folder: Path) -> None:
+def isolated(built: Project, stage: dict, name: str, folder: Path) -> None:
     """Fill a folder with what a stage reads, as dvc.lock records it, and nothing else."""
-    for path in {dep["path"] for dep in recorded["deps"]} | (set() if name == code.CHECK else of_code(built, name)):
+    for path in {dep["path"] for dep in stage["deps"]} | (set() if name == code.CHECK else of_code(built, name)):
         source, target = built.folder / path, folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
-    named = recorded.get("params", {})
     if name == code.CHECK:
         shutil.copyfile(built.folder / "params.yaml", folder / "params.yaml")
     else:
-        params = files.read_json(built.folder / paths.RESOLVED)
-        path = written(folder, disguised(params, set(named[str(paths.RESOLVED)])))
-        files.write_json(folder / paths.RESOLVED, resolving.Resolved(path).values)
-    if recorded["cmd"].endswith("stages.check"):
+        params = resolving.Resolved(built.folder / paths.PARAMS).values
+        path = written(folder, disguised(params, read_by(stage)))
+        recorded.write(resolving.Resolved(path).values, folder)
+    if stage["cmd"].endswith("stages.check"):
         # It looks for the data files, not into them.
         (folder / "data").mkdir()
         for path in (built.folder / "data").iterdir():

@@ -46,7 +46,7 @@ def write_pipeline(folder: Path) -> None:
     """Write dvc.yaml with the project's `check` and the two stages."""
     check = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["check"]
     lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in PIPELINE}
-    lists |= {"reports/code/modules.txt", RESOLVED}
+    lists |= {"reports/code/modules.txt", RESOLVED, str(paths.RESOLVED_ADAPTERS)}
     check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
     stages = {
         name: {

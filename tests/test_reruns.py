@@ -146,13 +146,14 @@ def test_a_clone_that_git_may_give_other_line_ends_is_up_to_date(copy, tmp_path)
 
 @pytest.mark.parametrize("recorded", [False, True])
 def test_a_parameter_that_a_new_version_names_reruns_what_reads_it(copy, recorded):
-    # As after `git pull`: dvc.yaml names what reports/params.json has not, nor dvc.lock, if it is as old.
-    values = files.read_json(copy.folder / "reports/params.json")
-    del values["adapters"]["travel"]["turns"]
-    files.write_json(copy.folder / "reports/params.json", values)
+    # As after `git pull`: dvc.yaml names what reports/adapters has not, nor dvc.lock, if it is as old.
+    path = copy.folder / "reports/adapters/travel.json"
+    values = files.read_json(path)
+    del values["turns"]
+    files.write_json(path, values)
     lock = copy.folder / "dvc.lock"
     lines = lock.read_text(encoding="utf-8").splitlines(keepends=True)
-    lock.write_text("".join(line for line in lines if recorded or "travel.turns" not in line), encoding="utf-8")
+    lock.write_text("".join(line for line in lines if recorded or "        turns:" not in line), encoding="utf-8")
     (copy.folder / ".dvc/tmp/kept-runs").unlink(missing_ok=True)
     ran = stages_run(copy)
     assert "check" in ran

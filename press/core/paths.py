@@ -22,8 +22,9 @@ PACKAGES = Path("packages")
 REPORTS = Path("reports")
 CODE = REPORTS / "code"
 ENVIRONMENT = REPORTS / "environment"
-# Every parameter of the pipeline, the defaults laid under params.yaml.
+# Every parameter of the pipeline, the defaults laid under params.yaml: each adapter's in a file of its own.
 RESOLVED = REPORTS / "params.json"
+RESOLVED_ADAPTERS = REPORTS / "adapters"
 EVALUATED = REPORTS / "evaluate"
 FINETUNED = REPORTS / "finetune"
 MACHINES = REPORTS / "machine"

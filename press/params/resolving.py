@@ -1,6 +1,6 @@
 """params.yaml laid over the defaults: the value of every key that the pipeline reads, and where it was written.
 
-docs/parameters.md has the rules. `check` writes the values into reports/params.json, which DVC and the stages read.
+docs/parameters.md has the rules. recorded.py has where `check` writes the values, which DVC and the stages read.
 """
 
 import copy

@@ -5,9 +5,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from press.core import files, paths
+from press.core import paths
 from press.core.errors import UserError
-from press.params import reading, resolving
+from press.params import reading, recorded, resolving
 from press.params.providers import INPUTS
 from press.params.schema import (
     PATTERNS,
@@ -142,19 +142,14 @@ def checked() -> Settings:
 
     :raises UserError: if params.yaml or the defaults say something else by now
     """
-    recorded = paths.RESOLVED
-    if not recorded.exists():
+    if not paths.RESOLVED.exists():
         return load()
-    try:
-        text = recorded.read_bytes()
-    except OSError as error:
-        raise UserError(f"{recorded} cannot be read ({error.strerror}): `dvc repro check` writes it anew") from error
-    if text != files.json_text(resolving.Resolved().values).encode():
+    if differing := recorded.differing(resolving.Resolved().values):
         raise UserError(
-            f"what {paths.PARAMS} says is not what {recorded} has: run `dvc repro` without --single-item, or `dvc "
+            f"what {paths.PARAMS} says is not what {differing} has: run `dvc repro` without --single-item, or `dvc "
             "repro check` first"
         )
-    return reading.validated(Settings, files.read_json(recorded), PATTERNS, recorded)
+    return reading.validated(Settings, recorded.read(), PATTERNS, paths.RESOLVED)
 
 
 def _member(members: dict[str, T], name: str, block: str) -> T:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from press.core import dvc_files, nested, paths, shell
 from press.core.errors import UserError
+from press.params import recorded
 
 
 class State(StrEnum):
@@ -103,7 +105,7 @@ def _compared(name: str, before: dict | None, now: dict | None) -> Change:
 def _inputs(entry: dict) -> dict[str, object]:
     params = {}
     for path, values in entry.get("params", {}).items():
-        prefix = "" if path in (str(paths.PARAMS), str(paths.RESOLVED)) else f"{path}:"
+        prefix = recorded.prefix(Path(path))
         params |= {f"{prefix}{leaf}": value for leaf, value in nested.flat(values).items()}
     return {"its command": entry.get("cmd")} | _digests(entry, "deps") | params
 

@@ -45,7 +45,7 @@ def write_pipeline(folder: Path) -> None:
     """Write dvc.yaml with the project's `check` and the three stages."""
     check = yaml.safe_load((ROOT / paths.PIPELINE).read_text(encoding="utf-8"))["stages"]["check"]
     lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in STAGES}
-    lists |= {"reports/code/modules.txt", str(paths.RESOLVED)}
+    lists |= {"reports/code/modules.txt", str(paths.RESOLVED), str(paths.RESOLVED_ADAPTERS)}
     check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
     stages = {"check": check}
     for name, (_, reads) in STAGES.items():

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 
 from press.core import code, files, paths
 from press.core.errors import UserError
-from press.params import preset, reading, resolving, settings
+from press.params import preset, reading, recorded, resolving, settings
 from press.params.schema import Block
 from press.release.settings import Release
 from press.search.settings import Params
@@ -87,7 +87,7 @@ def test_a_stage_gets_what_check_wrote_down_or_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = changed(tmp_path, {("seed",): 7})
     assert settings.checked().seed == 7
-    files.write_json(paths.RESOLVED, resolving.Resolved(params).values)
+    recorded.write(resolving.Resolved(params).values)
     assert settings.checked() == settings.load()
     changed(tmp_path, {("seed",): 8})
     with pytest.raises(
@@ -99,6 +99,14 @@ def test_a_stage_gets_what_check_wrote_down_or_nothing(tmp_path, monkeypatch):
     paths.RESOLVED.write_bytes(b"\xff")
     with pytest.raises(UserError, match="is not what"):
         settings.checked()
+    recorded.write(resolving.Resolved(params).values)
+    (paths.RESOLVED_ADAPTERS / "gone.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"is not what reports/adapters/gone\.json has"):
+        settings.checked()
+    recorded.write(resolving.Resolved(params).values)
+    (paths.RESOLVED_ADAPTERS / "travel.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(UserError, match=r"is not what reports/adapters/travel\.json has"):
+        settings.checked()
     paths.RESOLVED.unlink()
     paths.RESOLVED.mkdir()
     with pytest.raises(UserError, match=r"reports/params\.json cannot be read \(Is a directory\)"):
@@ -108,7 +116,7 @@ def test_a_stage_gets_what_check_wrote_down_or_nothing(tmp_path, monkeypatch):
 def test_a_default_that_check_has_not_seen_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = resolving.Resolved(changed(tmp_path, {})).values
-    files.write_json(paths.RESOLVED, values)
+    recorded.write(values)
     default = resolving._defaults()
     monkeypatch.setattr(resolving, "_defaults", lambda: default | {"evaluate": default["evaluate"] | {"new": 1}})
     with pytest.raises(UserError, match="run `dvc repro` without --single-item"):
