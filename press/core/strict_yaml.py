@@ -62,9 +62,9 @@ def parse(text: str, path: Path) -> Any:
     """Return the value in a file's text; raise UserError as `load` does."""
     try:
         _refuse(path, _unusual(text))
-        node = YAML(typ="safe").compose(text)
+        node = YAML(typ="safe", pure=True).compose(text)
         _refuse(path, _misread(node, ()))
-        return YAML(typ="safe").load(text)
+        return YAML(typ="safe", pure=True).load(text)
     except MarkedYAMLError as error:
         mark = cast(StringMark, error.problem_mark)
         where = f"line {mark.line + 1}, column {mark.column + 1}"
@@ -92,7 +92,7 @@ def _unusual(text: str) -> Iterator[tuple[int, str]]:
     What is nested too deeply is the last: it cannot be read further.
     """
     depth = 0
-    for event in YAML(typ="safe").parse(text):
+    for event in YAML(typ="safe", pure=True).parse(text):
         line = event.start_mark.line
         if isinstance(event, DocumentStartEvent) and event.version:
             yield line, "names a version of YAML: leave the line out"
@@ -168,7 +168,7 @@ def _instead(text: str) -> str:
     with contextlib.suppress(ValueError, yaml.YAMLError):
         readings.append(yaml.constructor.SafeConstructor().construct_object(yaml.ScalarNode(_older_tag(text), text)))
     with contextlib.suppress(ValueError, YAMLError):
-        readings.append(YAML(typ="safe").load(text))
+        readings.append(YAML(typ="safe", pure=True).load(text))
     plain = [json.dumps(each) for each in readings if isinstance(each, bool | int | float)]
     return " or ".join([*dict.fromkeys(plain), f"'{text}'"])
 
