@@ -139,6 +139,7 @@ OTHERS = {
     "evaluate.logits_mb": 1,
     "evaluate.pytorch_answers": True,
     "evaluate.pytorch_forgetting": True,
+    "evaluate.pytorch_head": True,
     "evaluate.general": {"data": "data/other-text.jsonl", "rows": 1, "row_tokens": 16},
     "evaluate.tasks": {"names": ["other"], "folder": "data/other", "limit": 1},
     "gates": [],

@@ -380,6 +380,7 @@ class Evaluate(Block):
     logits_mb: Positive
     pytorch_answers: bool
     pytorch_forgetting: bool
+    pytorch_head: bool
     general: General
     tasks: Tasks
 

@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from press.model.runtime import Runtime
 
 
-def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgetting: bool, trust: bool = False) -> None:
+def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, alone: bool, trust: bool = False) -> None:
     """Score the base, the quantized base, each adapter on it, and it with the graph's embedding and lm_head.
 
-    All but the last may answer the held-out prompts of those adapters that have a response schema. One model is in
-    memory at a time.
+    What ONNX tells as well is scored on all texts only if it is asked for. All but the last may answer the held-out
+    prompts of those adapters that have a response schema. One model is in memory at a time.
 
     :param where: cpu or cuda
-    :param forgetting: whether to score each adapter on the general text, too
+    :param alone: whether ONNX cannot tell anything
     :param trust: whether the base's own Python code may run
     """
     from peft import PeftModel
@@ -68,7 +68,7 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgett
         adapted = PeftModel.from_pretrained(quantized, paths.ADAPTERS / name).eval()
         add(adapted, "adapter", name, name)
         judge(adapted, "adapter", name)
-        if forgetting:
+        if params.pytorch_forgetting or alone:
             add(adapted, "adapter", f"{name}.{GENERAL}", GENERAL)
         quantized = adapted.unload()
     try:
@@ -76,7 +76,7 @@ def in_pytorch(steps: Ladder, graph: Path, where: str, params: Evaluate, forgett
     except head_tables.UnreadableError as error:
         print(f"note: {error}; what embedding and lm_head cost was not evaluated")
         return
-    for text in steps.texts:
+    for text in steps.texts if params.pytorch_head or alone else (GENERAL,):
         add(quantized, "head", text, text)
 
 

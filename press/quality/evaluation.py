@@ -52,8 +52,7 @@ def evaluate(target: str, params: Settings, folder: Path) -> dict:
         with device.explained(KNOBS):
             where = device.resolve(params.device)
             trust, graph = params.base.trust_remote_code, captured / paths.GRAPH
-            forgetting = params.evaluate.pytorch_forgetting or not here
-            climbing.in_pytorch(steps, graph, where, params.evaluate, forgetting, trust)
+            climbing.in_pytorch(steps, graph, where, params.evaluate, not here, trust)
         memory.give_back()
         asked, table, cases = {}, {}, []
         if here:

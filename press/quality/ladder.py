@@ -131,8 +131,8 @@ def attribution(scores: Mapping) -> dict[str, float]:
     """Return what each step costs, in nats a token; below 0, it gains.
 
     The weights' cost is that of quantizing the linear layers, lm_head's that of the embedding's and lm_head's tables,
-    the activations' all that the ONNX model adds, which computes with rounded ones. The adapter's conversion costs
-    what ONNX adds to the model with the adapter, less what it adds to the bare one.
+    the activations' all that the ONNX model adds, which computes with rounded ones; the graph's is these two in one.
+    The adapter's conversion costs what ONNX adds to the model with the adapter, less what it adds to the bare one.
 
     :param scores: of one text, by runtime and rung; where a rung is missing, so are its steps
     """
@@ -144,7 +144,7 @@ def attribution(scores: Mapping) -> dict[str, float]:
     return {
         name: round(cost(step.cost) - cost(step.other), scoring.DIGITS)
         for name, step in STEPS.items()
-        if {*step.cost, *(step.other or ())} <= losses.keys()
+        if {*step.cost, *(step.other or ())} <= losses.keys() and step.unless not in losses
     }
 
 

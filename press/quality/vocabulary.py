@@ -89,17 +89,20 @@ class Step:
 
     :param cost: a difference in loss
     :param other: a difference in loss that has another cause, and is taken off
+    :param unless: a rung by which the difference is told apart, so that it is no step where that has a score
     """
 
     label: str
     cost: Difference
     other: Difference | None = None
+    unless: str | None = None
 
 
 STEPS = {
     "weights": Step("weights", Difference("pytorch.quantized", "pytorch.base")),
     "lm_head": Step("embedding and lm_head", Difference("pytorch.head", "pytorch.quantized")),
     "activations": Step("activations", Difference("onnx.bare", "pytorch.head")),
+    "graph": Step("the graph", Difference("onnx.bare", "pytorch.quantized"), unless="pytorch.head"),
     "adapter_conversion": Step(
         "adapter's conversion",
         Difference("onnx.adapter", "pytorch.adapter"),

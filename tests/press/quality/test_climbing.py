@@ -67,7 +67,7 @@ def test_pytorch_scores_both_answers(in_root: Path, tiny_base, tiny_quantized):
     (in_root / "references").mkdir()
     steps = ladder.Ladder({"tone": PAIRS, "general": ROWS}, Path("references"))
     asked = settings.load(ROOT / paths.PARAMS).evaluate.model_copy(update={"logits_mb": 1})
-    climbing.in_pytorch(steps, Path("nowhere.onnx"), "cpu", asked, forgetting=True)
+    climbing.in_pytorch(steps, Path("nowhere.onnx"), "cpu", asked, alone=True)
     steps.prefer("tone", BETA)
 
     def by(model: torch.nn.Module, ids: list[int]) -> float:

@@ -20,6 +20,8 @@ from press.training import asking, preparation
 pytestmark = pytest.mark.integration
 TARGET = "cpu"
 BARE = 2
+ALL = {"pytorch_answers": True, "pytorch_forgetting": True, "pytorch_head": True}
+NOTHING = dict.fromkeys(ALL, False)
 PROMPTS = [f"{days} days in {place}" for days in (2, 3, 5) for place in ("Rome", "the Alps", "Tromsø")]
 
 
@@ -33,9 +35,7 @@ def params() -> settings.Settings:
         update={
             "adapters": {"packing": given.adapter("packing").model_copy(update=changes)},
             "targets": {TARGET: parity.TARGET.model_copy(update={"precision": "int8"})},
-            "evaluate": given.evaluate.model_copy(
-                update={"bare_answers": BARE, "pytorch_answers": True, "pytorch_forgetting": True, "general": general}
-            ),
+            "evaluate": given.evaluate.model_copy(update={"bare_answers": BARE, "general": general, **ALL}),
         }
     )
 
@@ -196,12 +196,13 @@ def test_a_schema_s_fields_have_their_shares(built, params, monkeypatch, tmp_pat
     schema = {"type": "object", "properties": {"days": {"type": "integer"}, "name": {"type": "string"}}}
     about = heldout.about("packing") | {"response_schema": schema}
     monkeypatch.setattr(heldout, "about", lambda _: about)
-    off = {"pytorch_answers": False, "pytorch_forgetting": False}
-    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=off)})
-    metrics = evaluation.evaluate(TARGET, few, tmp_path)["packing"]
-    assert metrics["fields"] == {"days": 0.0}
-    # What the adapter forgot is told by ONNX alone.
-    assert set(metrics["general"]) == {"onnx"}
+    few = params.model_copy(update={"evaluate": params.evaluate.model_copy(update=NOTHING)})
+    metrics = evaluation.evaluate(TARGET, few, tmp_path)
+    assert metrics["packing"]["fields"] == {"days": 0.0}
+    # What the adapter forgot is told by ONNX alone, what the tables cost on the general text alone.
+    assert set(metrics["packing"]["general"]) == {"onnx"}
+    assert set(metrics["packing"]["attribution"]) == {"weights", "graph", "adapter_conversion"}
+    assert set(metrics["general"]["attribution"]) == {"weights", "lm_head", "activations"}
 
 
 def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_scored(
@@ -226,12 +227,12 @@ def test_a_prompt_that_the_device_reads_otherwise_is_told_before_anything_is_sco
 def test_a_target_whose_runtime_is_not_here_has_all_that_pytorch_can_tell(built, params, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(built)
     cuda = params.target(TARGET).model_copy(update={"provider": "CUDAExecutionProvider", "device": "gpu"})
-    unasked = params.evaluate.model_copy(update={"pytorch_answers": False, "pytorch_forgetting": False})
-    changes = {"targets": {TARGET: cuda}, "evaluate": unasked}
+    changes = {"targets": {TARGET: cuda}, "evaluate": params.evaluate.model_copy(update=NOTHING)}
     metrics = evaluation.evaluate(TARGET, params.model_copy(update=changes), tmp_path)
     assert "note: CUDAExecutionProvider is not on this machine" in capsys.readouterr().out
-    # What the adapter forgot is told here by PyTorch, though nobody asked.
+    # What the adapter forgot, and what the tables cost, is told here by PyTorch, though nobody asked.
     assert set(metrics["packing"]) == {"pytorch", "general", "attribution"}
+    assert set(metrics["packing"]["attribution"]) == {"weights", "lm_head"}
     assert not [score for score in metrics["packing"]["pytorch"].values() if "valid" in score]
     assert set(metrics["general"]["attribution"]) == {"weights", "lm_head"}
 
