@@ -9,20 +9,15 @@ reports/bench/arithmetic.json and prints a table.
 """
 
 import argparse
-import os
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from press.core import arithmetic, files, paths, strict_yaml
-from press.params import recorded, resolving, settings
+from bench.copies import copy_to, timed
+from press.core import arithmetic, files, paths
+from press.params import settings
 
 MODES = (arithmetic.NATIVE, arithmetic.PORTABLE)
 OUTPUT = paths.REPORTS / "bench" / "arithmetic.json"
-# What a stage reads, besides the project's own files.
-BUILT = ("models", "prepared", "reports")
 
 
 def instances(params: settings.Settings, chosen: list[str]) -> list[list[str]]:
@@ -38,32 +33,6 @@ def instances(params: settings.Settings, chosen: list[str]) -> list[list[str]]:
     return [words for words in stages if not chosen or words[0] in chosen]
 
 
-def copy_to(folder: Path, mode: str) -> None:
-    """Fill a folder with the project as it is built, in a mode of arithmetic."""
-    listed = subprocess.run(["git", "ls-files", "-z"], capture_output=True, check=True).stdout.decode().split("\0")
-    for name in filter(None, listed):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(name, folder / name)
-    for name in BUILT:
-        shutil.copytree(name, folder / name, dirs_exist_ok=True)
-    # The code, parameters and outputs of this very run; what is there was written for the other mode.
-    shutil.rmtree(folder / paths.CODE)
-    (folder / paths.LOCK).unlink()
-    text = (folder / paths.PARAMS).read_text(encoding="utf-8")
-    values = strict_yaml.parse(text, paths.PARAMS)
-    changed = text.replace(f"arithmetic: {values['arithmetic']}", f"arithmetic: {mode}", 1)
-    (folder / paths.PARAMS).write_text(changed, encoding="utf-8")
-    recorded.write(resolving.Resolved(folder / paths.PARAMS).values, folder)
-
-
-def timed(words: list[str], folder: Path) -> float:
-    """Run a stage in a folder; return the seconds that its processes had of a processor."""
-    start = os.times()
-    subprocess.run([sys.executable, "-m", f"stages.{words[0]}", *words[1:]], cwd=folder, check=True)
-    end = os.times()
-    return end.children_user + end.children_system - start.children_user - start.children_system
-
-
 def losses(folder: Path, params: settings.Settings) -> dict[str, float]:
     """Return the held-out loss of each adapter's training."""
     metrics = {name: folder / paths.FINETUNED / name / paths.METRICS for name in params.adapters}
@@ -77,7 +46,7 @@ def main(chosen: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folders = {mode: Path(scratch) / mode for mode in MODES}
         for mode, folder in folders.items():
-            copy_to(folder, mode)
+            copy_to(folder, {"arithmetic": mode})
         for words in instances(params, chosen):
             seconds[" ".join(words)] = {mode: timed(words, folder) for mode, folder in folders.items()}
         heldout_losses = {mode: losses(folder, params) for mode, folder in folders.items()}
