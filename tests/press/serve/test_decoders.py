@@ -18,6 +18,7 @@ from press.serve.decoders import Asked, Decoder, Generator, Rows, Turns
 
 pytestmark = pytest.mark.integration
 ROOM, TOKENS = 256, 24
+Written = tuple[list[int], list[np.ndarray]]
 SCHEMA = json.dumps({"type": "object", "properties": {"days": {"enum": [3, 4]}}, "additionalProperties": False})
 GREEDY = {"temperature": 0, "repetition_penalty": 1.0}
 SAMPLED = {"temperature": 1.5, "repetition_penalty": 1.2, "top_p": 0.95, "top_k": 40}
@@ -56,7 +57,7 @@ def begun(decoder: Decoder, adapters: dict, name: str | None, text: str, asked: 
     return generator
 
 
-def written(generator: Generator, most: int = TOKENS) -> tuple[list[int], list[np.ndarray]]:
+def written(generator: Generator, most: int = TOKENS) -> Written:
     """Return tokens, and the logits that each was chosen by."""
     tokens, logits = [], []
     while len(tokens) < most and not generator.is_done():
@@ -67,16 +68,18 @@ def written(generator: Generator, most: int = TOKENS) -> tuple[list[int], list[n
     return tokens, logits
 
 
-def together(decoder: Decoder, generators: Sequence[Generator], most: int = TOKENS) -> list[list[int]]:
+def together(decoder: Decoder, generators: Sequence[Generator], most: int = TOKENS) -> list[Written]:
     """Let generators take turns; the second one goes early, so that the last one takes its seat."""
-    texts: list[list[int]] = [[] for _ in generators]
+    texts: list[Written] = [([], []) for _ in generators]
     there = dict(enumerate(generators))
     for turn in range(most):
         for place, generator in list(there.items()):
             if generator.is_done() or (place == 1 and turn >= most // 3):
                 decoder.leave(there.pop(place))
             else:
-                texts[place] += written(generator, 1)[0]
+                tokens, logits = written(generator, 1)
+                texts[place][0].extend(tokens)
+                texts[place][1].extend(logits)
     for generator in there.values():
         decoder.leave(generator)
     return texts
@@ -100,12 +103,15 @@ def test_rows_with_adapters_settings_and_schemas_of_their_own_answer_as_alone(ro
     alone = []
     for each in ASKED:
         row = begun(rows, adapters, *each)
-        alone.append(written(row)[0])
+        alone.append(written(row))
         rows.leave(row)
-    assert len({tuple(each) for each in alone}) == len(ASKED)
+    assert len({tuple(tokens) for tokens, _ in alone}) == len(ASKED)
+    alone[1] = tuple(each[: TOKENS // 3] for each in alone[1])
     texts = together(rows, [begun(rows, adapters, *each) for each in ASKED])
-    assert texts[1] == alone[1][: TOKENS // 3]
-    assert [texts[0], *texts[2:]] == [alone[0], *alone[2:]]
+    assert [tokens for tokens, _ in texts] == [tokens for tokens, _ in alone]
+    for (_, mine), (_, own) in zip(texts, alone, strict=True):
+        # Equal where activations are rounded to int8; in this model, products of one row have kernels of their own.
+        np.testing.assert_allclose(mine, own, atol=1e-4, rtol=0)
 
 
 def test_one_that_comes_later_and_needs_more_room_changes_nothing(rows, adapters):
