@@ -5,6 +5,8 @@ written. Then one step of the model gives all that have a seat their next logits
 seat. What a row has read stays its own, so that a later answer can go on from there.
 """
 
+import math
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -75,7 +77,7 @@ class Batch:
         self._names = names
         inputs = {each.name: each for each in session.get_inputs()}
         past = [inputs[name] for name in names.past]
-        self._types = [np.float16 if each.type == "tensor(float16)" else np.float32 for each in past]
+        self._types = [np.dtype(np.float16 if each.type == "tensor(float16)" else np.float32) for each in past]
         self._positions = names.positions in inputs
         self._rows: list[Row] = []
         # Of the seats; their memory has room for as many rows and tokens.
@@ -84,8 +86,15 @@ class Batch:
         self._stack = Stack(projections)
 
     def memory(self, rows: int, room: int) -> list[np.ndarray]:
-        """Return memory for rows, of which the system gives what is written to."""
-        return [np.zeros((rows, self._names.heads, room, self._names.size), kind) for kind in self._types]
+        """Return memory for rows, of which the system gives what is written to, and has it back when it is let go."""
+        shape = (rows, self._names.heads, room, self._names.size)
+        size = math.prod(shape) * max(kind.itemsize for kind in self._types)
+        # Not the library's, which fills what it has had before with zeros, and may keep what is let go.
+        whole = memoryview(mmap.mmap(-1, len(self._types) * size))
+        return [
+            np.frombuffer(whole, kind, math.prod(shape), place * size).reshape(shape)
+            for place, kind in enumerate(self._types)
+        ]
 
     def read(self, row: Row, tokens: Sequence[int]) -> np.ndarray:
         """Read more of a row's prompt, and return the logits of its next token."""
