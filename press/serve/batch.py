@@ -7,6 +7,7 @@ seat. What a row has read stays its own, so that a later answer can go on from t
 
 import math
 import mmap
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -89,8 +90,7 @@ class Batch:
         """Return memory for rows, of which the system gives what is written to, and has it back when it is let go."""
         shape = (rows, self._names.heads, room, self._names.size)
         size = math.prod(shape) * max(kind.itemsize for kind in self._types)
-        # Not the library's, which fills what it has had before with zeros, and may keep what is let go.
-        whole = memoryview(mmap.mmap(-1, len(self._types) * size))
+        whole = memoryview(_mapped(len(self._types) * size))
         return [
             np.frombuffer(whole, kind, math.prod(shape), place * size).reshape(shape)
             for place, kind in enumerate(self._types)
@@ -138,7 +138,7 @@ class Batch:
 
     def _fit(self, rows: Sequence[Row]) -> None:
         """Have memory for rows, powers of two of them and of tokens."""
-        count, room = 1 << (len(rows) - 1).bit_length(), max(row.room for row in rows)
+        count, room = (1 << (most - 1).bit_length() for most in (len(rows), max(row.room for row in rows)))
         has_count, has_room = self._seats[0].shape[::2] if self._seats else (0, 0)
         if count <= has_count and LEAST_SHARE * has_room < room <= has_room:
             return
@@ -177,3 +177,11 @@ class Batch:
         self._session.run_with_iobinding(binding)
         logits = binding.get_outputs()[-1].numpy()
         return logits[:, -1].astype(np.float32)
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """Return memory that is not the library's, which fills what it has had with zeros, and may keep what is let go."""
+    if sys.platform == "win32":
+        return mmap.mmap(-1, size)
+    # A long room beside short texts may be larger than the machine: what is not written to takes none.
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0))

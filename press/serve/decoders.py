@@ -255,7 +255,13 @@ def _weightless(folder: Path, vocabulary: int) -> og.Model:
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     config = og.Config(str(folder))
     config.clear_providers()
-    names = {"filename": WEIGHTLESS, "num_hidden_layers": 0, "inputs": {"input_ids": TOKENS}}
-    config.overlay(json.dumps({"model": {"type": "llama", "decoder": names | {"outputs": {"logits": LOGITS}}}}))
+    decoder = {
+        "filename": WEIGHTLESS,
+        "num_hidden_layers": 0,
+        "inputs": {"input_ids": TOKENS},
+        "outputs": {"logits": LOGITS},
+        "session_options": {"intra_op_num_threads": 1},
+    }
+    config.overlay(json.dumps({"model": {"type": "llama", "decoder": decoder}}))
     config.add_model_data(WEIGHTLESS, proto.SerializeToString())
     return og.Model(config)
