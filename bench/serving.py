@@ -2,7 +2,8 @@
 
     python -m bench.serving [PACKAGE]           (packages/cpu, with all of its adapters in turn)
 
-The server is `python -m press.serve`, once with its turns and once with one answer after the other (`--at-once 1`). A
+The server is `python -m press.serve`, once with rows of one batch (`--at-once 8`) and once with one answer after the
+other (`--at-once 1`). A
 client asks its questions one after the other, each of the next model, and reads streams. All of it shares this
 machine's processors with the server: compare within one run.
 
@@ -35,6 +36,8 @@ from bench.runtime.contestants import NPM, install_llama
 from press.core import files
 
 QUESTIONS = ("a week in Rome", "three days of hiking", "how early at the airport", "a weekend by the sea")
+
+ROWS = 8
 
 
 @dataclass
@@ -77,9 +80,15 @@ async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int
     """Ask once, and measure the answer's stream."""
     last, began = 0.0, time.perf_counter()
     stream = await client.chat.completions.create(
-        model=model, messages=[{"role": "user", "content": question}], max_tokens=tokens, stream=True
+        model=model,
+        messages=[{"role": "user", "content": question}],
+        max_tokens=tokens,
+        stream=True,
+        stream_options={"include_usage": True},
     )
     async for chunk in stream:
+        # A chunk may have more than one token, and a token no text.
+        into.tokens += chunk.usage.completion_tokens if chunk.usage else 0
         if not chunk.choices or not chunk.choices[0].delta.content:
             continue
         now = time.perf_counter()
@@ -88,7 +97,6 @@ async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int
         else:
             into.first.append(now - began)
         last = now
-        into.tokens += 1
 
 
 async def measure(url: str, clients: int, requests: int, tokens: int) -> Measured:
@@ -163,7 +171,7 @@ def main() -> None:
     print("| clients | at once | tokens a second | first p50 | p99 | next p50 | p99, ms | memory, MiB |")
     print("|---|---|---|---|---|---|---|---|")
     for clients in words.clients:
-        for at_once in (1, 4) if clients > 1 else (1,):
+        for at_once in (1, ROWS) if clients > 1 else (1,):
             with served(words.package, at_once, clients) as (url, process):
                 asyncio.run(measure(url, 1, 1, 4))
                 measured = asyncio.run(measure(url, clients, words.requests, words.tokens))

@@ -16,7 +16,8 @@ from press.serve.__main__ import PACKAGE
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 # What the server imports by name.
-IMPORTED = {"fastapi", "fastapi-offline", "onnxruntime-genai", "prometheus-client", "pydantic", "pyyaml", "uvicorn"}
+IMPORTED = {"fastapi", "fastapi-offline", "numpy", "onnx", "onnxruntime", "onnxruntime-genai", "prometheus-client"}
+IMPORTED |= {"pydantic", "pyyaml", "uvicorn"}
 
 
 def listed() -> list[str]:

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--behind-gateway", action="store_true", help=gateway)
     parser.add_argument("--adapters", type=Path, help="folder of folders from which an admin may load adapters")
     parser.add_argument("--admin-key-file", type=Path, help=f"file with an admin's key on each line (${ADMIN_KEY})")
-    parser.add_argument("--at-once", type=whole, default=4, help="answers that take turns (default: 4)")
+    parser.add_argument("--at-once", type=whole, default=8, help="answers that are given at once (default: 8)")
     parser.add_argument("--queue", type=int, default=16, help="answers that may wait beside them (default: 16)")
     parser.add_argument("--time-limit", type=whole, default=120, help="seconds for a request (default: 120)")
     parser.add_argument("--max-body", type=whole, default=512 * 1024, help="bytes of a request (default: 524288)")

@@ -12,20 +12,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import Formatter
-
-import onnxruntime_genai as og
+from typing import Any
 
 from press.core import paths
 from press.core.errors import UserError
 from press.model import packaged
 from press.serve import wire
 from press.serve.apart import line
+from press.serve.decoders import Asked, Decoder
 from press.serve.errors import RefusedError
 
 RESPONSE = "{response}"
 FILES = (paths.ADAPTER_MANIFEST, paths.ADAPTER_FILE)
-# What an adapter is called among the runtime's, which are of one each.
-ONLY = "adapter"
 # Any token shows whether the runtime takes an adapter.
 ANY_TOKEN = 0
 
@@ -40,19 +38,14 @@ class Named:
 
     manifest: dict
     folder: str | None = None
-    # The adapter beside the model, or as a whole model.
-    loaded: og.Adapters | None = None
-    merged: og.Model | None = None
+    # The adapter as its model's decoder has it, or a decoder of its own where it is a whole model.
+    loaded: Any = None
+    merged: Decoder | None = None
     schema: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         schema = self.manifest["response_schema"]
         self.schema = None if schema is None else json.dumps(schema)
-
-    def activate(self, generator: og.Generator) -> None:
-        """Let a generator of the model answer with the adapter, unless that is in the model."""
-        if self.loaded:
-            generator.set_active_adapter(self.loaded, ONLY)
 
     @property
     def converses(self) -> bool:
@@ -100,19 +93,14 @@ def read(folder: Path, base: str) -> Named:
     return named
 
 
-def load(named: Named, folder: Path, model: og.Model) -> None:
+def load(named: Named, folder: Path, decoder: Decoder) -> None:
     """Load an adapter beside its model, and read a token with it.
 
     :raises UserError: if the runtime does not take it
     """
-    named.loaded = og.Adapters(model)
     try:
-        named.loaded.load(str(folder / paths.ADAPTER_FILE), ONLY)
-        params = og.GeneratorParams(model)
-        params.set_search_options(max_length=2)
-        generator = og.Generator(model, params)
-        named.activate(generator)
-        generator.append_tokens([ANY_TOKEN])
+        named.loaded = decoder.load(folder / paths.ADAPTER_FILE)
+        decoder.generator(named.loaded, 2, Asked(named.manifest["generation"])).append_tokens([ANY_TOKEN])
     except RuntimeError as error:
         raise UserError(
             f"the adapter in {packaged.shown(folder)} cannot be loaded ({line(error)}): {packaged.AGAIN}"
@@ -130,7 +118,7 @@ class Shelf:
             raise UserError(f"--adapters {root} is no folder: name one that has a folder for each adapter")
         self._root = root.resolve()
 
-    def load(self, name: str, base: str, model: og.Model, check_schema: Callable[[str], None]) -> Named:
+    def load(self, name: str, base: str, decoder: Decoder, check_schema: Callable[[str], None]) -> Named:
         """Return an adapter of a folder, loaded from a copy of it, which nobody writes to meanwhile or afterwards.
 
         :param check_schema: raises UserError where answers cannot be held to a schema
@@ -146,7 +134,7 @@ class Shelf:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
             copy = Path(place) / name
             try:
-                named = self._loaded(folder, copy, base, model, check_schema)
+                named = self._loaded(folder, copy, base, decoder, check_schema)
             except UserError as error:
                 reason = str(error).replace(str(copy), name)
                 raise RefusedError(reason, param="folder", code="invalid_adapter") from error
@@ -154,7 +142,7 @@ class Shelf:
         return named
 
     @staticmethod
-    def _loaded(folder: Path, copy: Path, base: str, model: og.Model, check_schema: Callable[[str], None]) -> Named:
+    def _loaded(folder: Path, copy: Path, base: str, decoder: Decoder, check_schema: Callable[[str], None]) -> Named:
         if (folder / paths.RUNTIME_CONFIG).exists():
             raise UserError(f"{folder.name} is a whole model, which a package has: only an adapter can be loaded")
         copy.mkdir()
@@ -174,5 +162,5 @@ class Shelf:
             )
         if named.schema is not None:
             check_schema(named.schema)
-        load(named, copy, model)
+        load(named, copy, decoder)
         return named

@@ -1,6 +1,5 @@
 """A verified package in memory, and its answers as turns."""
 
-import json
 import re
 import threading
 from collections import OrderedDict
@@ -12,16 +11,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime_genai as og
 
 from press.core import paths
 from press.core.errors import UserError
 from press.data.chats import THINK
 from press.model import packaged
-from press.serve import adapters, chances, tools, wire
+from press.serve import adapters, chances, decoders, tools, wire
 from press.serve.adapters import Named, Shelf
-from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError, line
+from press.serve.apart import SCHEMA, TEMPLATE, Apart, ApartError
 from press.serve.chances import Chance
+from press.serve.decoders import Asked, Decoder, Generator
 from press.serve.errors import RefusedError
 from press.serve.generators import Generators
 from press.serve.prompts import Prompts, special_tokens
@@ -41,8 +40,6 @@ KNOWN = 256
 MARK = 16
 # Tokens that generators between two answers have room for together.
 KEPT = 8192
-# The runtime takes seeds of 31 bits.
-SEEDS = 2**31
 # What the runtime takes for the least share of top_p.
 LEAST_TOP_P = packaged.GENERATION["top_p"][1]
 
@@ -114,8 +111,8 @@ class Package:
         added = packaged.read_object(folder / "tokenizer.json")["added_tokens"]
         self._thinks = any(each["content"] == THINK for each in added)
         self._templates, self._schemas = self._apart(TEMPLATE, SECONDS), self._apart(SCHEMA, CLIENT_SECONDS)
-        self._model = self._load(folder)
-        self._tokenizer = og.Tokenizer(self._model)
+        self._decoder = decoders.load(folder, config, threads)
+        self._tokenizer = self._decoder.tokenizer
         self._prompts = Prompts(self._tokenizer, self._templates, *special)
         self._ends = {int(token) for token in self._tokenizer.eos_token_ids}
         self._named = {name: self._adapter(name) for name in self._names()}
@@ -154,7 +151,7 @@ class Package:
                 code="invalid_value",
             )
         named = self._shelf.load(
-            folder, self._manifest["base_sha256"], self._model, lambda schema: self._check_own_schema(schema, folder)
+            folder, self._manifest["base_sha256"], self._decoder, lambda schema: self._check_own_schema(schema, folder)
         )
         with self._lock:
             self._named = dict(sorted({**self._named, name: named}.items()))
@@ -237,14 +234,18 @@ class Package:
 
     def _pieces(self, answer: Answer) -> Iterator[str]:
         length = len(answer.prompt) + answer.most
+        decoder = self._decoder_of(answer)
         with self._generators.using(self._key(answer), answer.prompt, length, partial(self._generator, answer)) as held:
             answer.reused = len(held.read)
-            for part in held.parts(answer.prompt, self._part):
-                held.generator.append_tokens(part)
-                yield ""
-            yield from self._written(answer, held.generator)
+            try:
+                for part in held.parts(answer.prompt, self._part):
+                    held.generator.append_tokens(part)
+                    yield ""
+                yield from self._written(answer, held.generator)
+            finally:
+                decoder.leave(held.generator)
 
-    def _written(self, answer: Answer, generator: og.Generator) -> Iterator[str]:
+    def _written(self, answer: Answer, generator: Generator) -> Iterator[str]:
         stream = self._tokenizer.create_stream()
         token, length = None, 0
         while answer.written < answer.most and not generator.is_done():
@@ -253,6 +254,9 @@ class Package:
             generator.generate_next_token()
             token = int(generator.get_next_tokens()[0])
             answer.written += 1
+            if answer.written == answer.most:
+                # Here, and not with the next turn, as others take theirs before that.
+                self._decoder_of(answer).leave(generator)
             if logits is not None:
                 told = chances.of(logits, token, answer.tops or 0, lambda each: self._tokenizer.decode([each]))
                 answer.chances.append(Chance(length, told))
@@ -269,18 +273,13 @@ class Package:
             return None
         return Key(answer.named, tuple(options.items()))
 
-    def _generator(self, answer: Answer, room: int) -> og.Generator:
-        model = answer.named.merged if answer.named and answer.named.merged else self._model
-        params = og.GeneratorParams(model)
-        params.set_search_options(max_length=room, **packaged.search_options(answer.settings))
-        if answer.seed is not None:
-            params.set_search_options(random_seed=answer.seed % SEEDS)
-        if answer.schema is not None:
-            params.set_guidance("json_schema", answer.schema)
-        generator = og.Generator(model, params)
-        if answer.named:
-            answer.named.activate(generator)
-        return generator
+    def _decoder_of(self, answer: Answer) -> Decoder:
+        return answer.named.merged if answer.named and answer.named.merged else self._decoder
+
+    def _generator(self, answer: Answer, room: int) -> Generator:
+        adapter = answer.named.loaded if answer.named else None
+        asked = Asked(answer.settings, answer.schema, answer.seed)
+        return self._decoder_of(answer).generator(adapter, room, asked)
 
     def _is_gone(self, key: Key) -> bool:
         return key.named is not None and all(key.named is not each for each in self._named.values())
@@ -294,10 +293,10 @@ class Package:
         if named.schema is not None:
             self._check_own_schema(named.schema, f"{name!r} in {self._folder}")
         if named.manifest.get("merged", False):
-            packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
-            named.merged = self._load(folder)
+            config = packaged.runtime_config(folder / paths.RUNTIME_CONFIG)
+            named.merged = decoders.load(folder, config, self._threads)
         else:
-            adapters.load(named, folder, self._model)
+            adapters.load(named, folder, self._decoder)
         return named
 
     def _check_own_schema(self, schema: str, where: str) -> None:
@@ -318,16 +317,6 @@ class Package:
             return Apart(self._folder, seconds)
         except ApartError as error:
             raise UserError(f"the tokenizer of {self._folder} cannot be loaded ({error}): {packaged.AGAIN}") from error
-
-    def _load(self, folder: Path) -> og.Model:
-        try:
-            config = og.Config(str(folder))
-            if self._threads:
-                options = {"intra_op_num_threads": self._threads}
-                config.overlay(json.dumps({"model": {"decoder": {"session_options": options}}}))
-            return og.Model(config)
-        except RuntimeError as error:
-            raise UserError(f"the model in {folder} cannot be loaded ({line(error)}): {packaged.AGAIN}") from error
 
 
 def unknown(model: str) -> RefusedError:

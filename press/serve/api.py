@@ -57,7 +57,7 @@ CLOSE = {"Connection": "close"}
 class Limits:
     """What one request may take, and how many there may be.
 
-    :param at_once: answers that take turns
+    :param at_once: answers that are given at once
     :param waiting: answers that may wait beside them
     :param seconds: for one request, from its head to the end of its answer
     :param body: bytes of a request's body
@@ -66,7 +66,7 @@ class Limits:
     :param hosts: the server's names, so that no page in a browser reaches it by another one; none for any
     """
 
-    at_once: int = 4
+    at_once: int = 8
     waiting: int = 16
     seconds: float = 120
     body: int = 512 * 1024

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import onnxruntime_genai as og
+from press.serve.decoders import Generator
 
 # Tokens that a generator has room for at least; more of them are a power of two, for the turns to come.
 LEAST_ROOM = 256
@@ -27,7 +27,7 @@ class Held:
     :param read: those that it has read as a prompt
     """
 
-    generator: og.Generator
+    generator: Generator
     room: int
     read: list[int] = field(default_factory=list)
 
@@ -63,7 +63,7 @@ class Generators:
 
     @contextmanager
     def using(
-        self, key: Hashable, prompt: Sequence[int], length: int, make: Callable[[int], og.Generator]
+        self, key: Hashable, prompt: Sequence[int], length: int, make: Callable[[int], Generator]
     ) -> Iterator[Held]:
         """Give a generator for a prompt, which has read the beginning of it if one has; afterwards it is kept.
 

@@ -77,9 +77,9 @@ class Metrics:
         self.first = Histogram("press_first_token_seconds", "Seconds until the first token", model, **times)
         pause = "Seconds between two tokens"
         self.between = Histogram("press_between_tokens_seconds", pause, model, buckets=BETWEEN, **own)
-        running = Gauge("press_running_answers", "Answers that take turns", **own)
+        running = Gauge("press_running_answers", "Answers that are being given", **own)
         running.set_function(lambda: scheduler.running)
-        waiting = Gauge("press_waiting_answers", "Answers that wait for their first turn", **own)
+        waiting = Gauge("press_waiting_answers", "Answers that wait for a place among them", **own)
         waiting.set_function(lambda: scheduler.waiting)
 
     def page(self) -> bytes:

@@ -362,7 +362,7 @@ def test_a_package_is_verified_before_anything_of_it_is_loaded(package, tmp_path
     copy = changed(package, tmp_path)
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"x")
-    monkeypatch.setattr(answering.og, "Model", lambda *_: pytest.fail("it is loaded"))
+    monkeypatch.setattr(answering.decoders, "load", lambda *_: pytest.fail("it is loaded"))
     monkeypatch.setattr(answering, "Apart", lambda *_: pytest.fail("it is loaded"))
     with pytest.raises(UserError, match=r"model\.onnx is damaged"):
         Package(copy)
