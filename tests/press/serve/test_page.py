@@ -13,6 +13,7 @@ import httpx2
 from serving import Served, StandIn, eventually
 
 from press.serve.api import Limits
+from press.serve.errors import RefusedError
 
 pytestmark = pytest.mark.integration
 needs_browser = pytest.mark.skipif(browser.CHROMIUM is None, reason="there is no Chromium here")
@@ -26,8 +27,11 @@ class Answering(StandIn):
     def __init__(self) -> None:
         super().__init__()
         self.asked: list[list[str]] = []
+        self.single = False
 
     def read(self, asked):
+        if self.single and len(asked.messages) > 1:
+            raise RefusedError("it answers single questions", param="messages", code="one_question")
         self.asked.append([asked.model, *(each.text() for each in asked.messages)])
         return super().read(asked)
 
@@ -96,11 +100,12 @@ def test_the_page_is_asked_by_the_keyboard_and_shows_a_form(chromium, served, wi
 
 
 @needs_browser
-def test_what_was_asked_and_answered_is_sent_again_to_the_bare_model_alone(chromium, served):
+def test_what_was_asked_and_answered_is_sent_again_to_models_that_have_conversations(chromium, served):
     chromium.open(served.url, 1200, "light")
     chromium.value(f"one('key').value = '{KEY}'; refresh()")
     eventually(lambda: chromium.value("document.querySelectorAll('option').length") == 2)
     for model, sent in (("base", 3), ("travel", 1)):
+        served.package.single = sent == 1
         chromium.value(f"one('model').value = '{model}'; anew()")
         for number in (1, 2):
             chromium.write(f"question {number}")
