@@ -77,9 +77,9 @@ install-cluster: $(INSTALLED) ## add Ray (200 MB) to .venv, for `make repro ENGI
 	$(INSTALL) --requirement requirements-cluster.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
-# ENGINE=ray: on a cluster; DRY_RUN=1 only shows what would be run there
+# ENGINE=ray|azureml: on a cluster; DRY_RUN=1 only shows what would be run there
 	$(if $(DRY_RUN),$(if $(PRESET),$(error PRESET changes params.yaml, which DRY_RUN must not: leave one of them out)))
-	$(if $(DRY_RUN),$(if $(ENGINE),,$(error DRY_RUN goes with ENGINE=ray: `dvc repro --dry` says what would be run here)))
+	$(if $(DRY_RUN),$(if $(ENGINE),,$(error DRY_RUN goes with ENGINE=ray|azureml: `dvc repro --dry` says what would be run here)))
 	$(if $(PRESET),python -m press.params.preset "$$PRESET")
 	@python -m stages.check
 	$(if $(ENGINE),python -m press.cluster run $(if $(DRY_RUN),--dry-run) -- "$$ENGINE",python -m press.repro)

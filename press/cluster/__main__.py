@@ -1,6 +1,6 @@
 """Run the pipeline on a cluster, or show a job's log.
 
-python -m press.cluster run [--dry-run] ENGINE      (`make repro ENGINE=ray`)
+python -m press.cluster run [--dry-run] ENGINE      (`make repro ENGINE=ray|azureml`)
 python -m press.cluster logs JOB                    (`make logs JOB=finetune@travel`)
 """
 
@@ -8,18 +8,27 @@ import argparse
 from pathlib import Path
 
 from press.cluster import coordinator
-from press.cluster.settings import Cluster
+from press.cluster.engine import Engine
 from press.core import cli
 from press.core.errors import UserError
 
-RAY = "ray"
+ENGINES = ("ray", "azureml")
 
 
-def start(cluster: Cluster, snapshot: bytes) -> coordinator.Engine:
-    """Return Ray's engine, which is imported where it is asked for alone."""
-    from press.cluster.ray_engine import RayEngine
+def starter(name: str) -> type[Engine]:
+    """Return an engine by its name; it is imported where it is asked for alone.
 
-    return RayEngine(cluster, snapshot)
+    :raises UserError: if there is none of that name
+    """
+    if name == "ray":
+        from press.cluster.ray_engine import RayEngine
+
+        return RayEngine
+    if name == "azureml":
+        from press.cluster.azureml_engine import AzuremlEngine
+
+        return AzuremlEngine
+    raise UserError(f"ENGINE is {name!r}, but must be {' or '.join(ENGINES)}, or left out to build here")
 
 
 def main() -> None:
@@ -29,16 +38,14 @@ def main() -> None:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="build what has changed as jobs, and bring the outputs here")
     run.add_argument("--dry-run", action="store_true", help="say only what would be done")
-    run.add_argument("engine", help=f"what places the jobs: {RAY}")
+    run.add_argument("engine", help=f"what places the jobs: {' or '.join(ENGINES)}")
     logs = verbs.add_parser("logs", help="show what a job said when it last ran")
     logs.add_argument("job", help="a stage, such as finetune@travel")
     words = parser.parse_args()
     if words.verb == "logs":
         show_log(words.job)
-    elif words.engine != RAY:
-        raise UserError(f"ENGINE is {words.engine!r}, but must be {RAY}, or left out to build here")
     else:
-        coordinator.reproduce(start, dry_run=words.dry_run)
+        coordinator.reproduce(starter(words.engine), dry_run=words.dry_run)
 
 
 def show_log(job: str) -> None:

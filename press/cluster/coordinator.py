@@ -8,14 +8,13 @@ import json
 import sys
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 from press.cluster import plan, results, settings
+from press.cluster.engine import Engine
 from press.cluster.plan import Job
-from press.cluster.settings import Cluster, Resources
+from press.cluster.settings import Cluster
 from press.core import cli, files, locks, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
@@ -25,21 +24,7 @@ FOLDER = Path(".dvc/tmp/cluster")
 LOGS = FOLDER / "logs"
 
 
-class Engine(Protocol):
-    """What places jobs on machines; each stage has one job at a time."""
-
-    def machines(self, resources: Resources) -> set[str]: ...
-
-    def submit(
-        self, stage: str, order: str, resources: Resources, seconds: float, avoided: Sequence[set[str]]
-    ) -> None: ...
-
-    def events(self) -> Iterator[tuple[str, str, str | dict | Exception]]: ...
-
-    def stop(self) -> None: ...
-
-
-def reproduce(start: Callable[[Cluster, bytes], Engine], *, dry_run: bool = False) -> None:
+def reproduce(start: type[Engine], *, dry_run: bool = False) -> None:
     """Build what has changed as jobs, and bring all outputs here.
 
     :param start: gives an engine to a snapshot of the project
@@ -53,7 +38,7 @@ def reproduce(start: Callable[[Cluster, bytes], Engine], *, dry_run: bool = Fals
         if code := dvc.main(["repro", plan.CHECK]):
             sys.exit(code)
         planned = plan.make(cluster)
-        show(planned)
+        show(planned, cluster, start)
         if dry_run or not planned.jobs:
             return
         remote = where()
@@ -157,6 +142,8 @@ class Run:
 
     def _reason(self, stage: str, said: dict | Exception) -> tuple[str, bool]:
         """Return why a job failed, and whether that is its machine's fault."""
+        if isinstance(said, UserError):
+            return redacted(str(said)), False
         if isinstance(said, Exception):
             first = (str(said).strip() or type(said).__name__).splitlines()[0]
             return f"its machine failed ({redacted(first)})", True
@@ -168,27 +155,24 @@ class Run:
 
 
 def check(planned: plan.Plan, engine: Engine) -> None:
-    """Refuse jobs for which no machine is large enough.
+    """Refuse jobs for which no machine is there, or large enough.
 
     :raises UserError: naming the first
     """
     for job in planned.jobs:
-        asked = job.resources
-        if not engine.machines(asked):
-            raise UserError(
-                f"{job.stage} asks for {asked.cpus:g} cores, {asked.memory:g} GB and {asked.gpus:g} GPUs, which no "
-                "machine of the cluster has: cluster.resources in params.yaml says what a job asks for"
-            )
+        engine.check(job.stage, job.resources)
 
 
-def show(planned: plan.Plan) -> None:
+def show(planned: plan.Plan, cluster: Cluster, start: type[Engine]) -> None:
     """Print the jobs with their edges and resources, what is cached, and how long it might take."""
     for job in planned.jobs:
         asked = job.resources
+        place = start.place(cluster, asked)
+        on = f" on {place}" if place else ""
         gpus = f", {asked.gpus:g} GPUs" if asked.gpus else ""
         after = f" after {', '.join(sorted(job.after))}" if job.after else ""
         took = f", {job.seconds:.0f} s the last time" if job.seconds is not None else ""
-        print(f"{job.stage}: {asked.cpus:g} cores, {asked.memory:g} GB{gpus}{took}{after}")
+        print(f"{job.stage}: {asked.cpus:g} cores, {asked.memory:g} GB{gpus}{on}{took}{after}")
     estimate = planned.seconds()
     at_best = f"; {estimate:.0f} s if no job waits for a machine" if planned.jobs and estimate is not None else ""
     print(f"{len(planned.jobs)} jobs, {len(planned.cached)} stages are up to date{at_best}", flush=True)

@@ -66,7 +66,19 @@ class RayEngine:
         self._snapshot = ray.put(snapshot)
         self._tasks: dict[Any, Task] = {}
 
-    def machines(self, resources: Resources) -> set[str]:
+    @staticmethod
+    def place(cluster: Cluster, resources: Resources) -> str:
+        """Any machine that is large enough."""
+        return ""
+
+    def check(self, stage: str, resources: Resources) -> None:
+        if not self._machines(resources):
+            raise UserError(
+                f"{stage} asks for {resources.cpus:g} cores, {resources.memory:g} GB and {resources.gpus:g} GPUs, "
+                "which no machine of the cluster has: cluster.resources in params.yaml says what a job asks for"
+            )
+
+    def _machines(self, resources: Resources) -> set[str]:
         """Return the ids of the machines that are there and large enough for a job, whatever runs on them."""
         wanted = {"CPU": resources.cpus, "memory": resources.memory * GB, "GPU": resources.gpus}
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
@@ -77,12 +89,6 @@ class RayEngine:
         }
 
     def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: Sequence[set[str]]) -> None:
-        """Queue a job.
-
-        :param seconds: time limit
-        :param avoided: sets of machines that it is to do without, by the ids that `events` gives: it waits for others
-            than those of the first set that leaves any
-        """
         self._queue(Task(stage, order, resources, seconds, avoided))
 
     def _queue(self, task: Task) -> None:
@@ -94,7 +100,7 @@ class RayEngine:
             "num_returns": "streaming",
             "name": task.stage,
         }
-        there = self.machines(task.resources)
+        there = self._machines(task.resources)
         task.without = next((each & there for each in task.avoided if there - each), set())
         if task.without:
             options["label_selector"] = {LABEL: f"!in({','.join(sorted(task.without))})"}
@@ -104,10 +110,6 @@ class RayEngine:
         self._tasks[remote.remote(self._snapshot, task.order, task.seconds)] = task
 
     def events(self) -> Iterator[tuple[str, str, str | dict | Exception]]:
-        """Yield what the jobs say as it comes: the stage, the machine's id, and a line, the result or a failure.
-
-        It ends when no job is left.
-        """
         while self._tasks:
             ready, _ = self._ray.wait(list(self._tasks), num_returns=1, timeout=LOOK_SECONDS, fetch_local=False)
             if not ready:
@@ -131,7 +133,7 @@ class RayEngine:
     def _look(self) -> None:
         """Queue those jobs anew that wait for other machines than those that are left."""
         for stream, task in list(self._tasks.items()):
-            if not task.placed and task.without and not self.machines(task.resources) - task.without:
+            if not task.placed and task.without and not self._machines(task.resources) - task.without:
                 self._ray.cancel(stream)
                 self._tasks.pop(stream)
                 self._queue(task)

@@ -1,6 +1,11 @@
 """What runs on a machine of the cluster around a job: it unpacks the project, and ends what it started.
 
-It needs Python's own library alone, since the project comes with the job: an engine sends these functions as they are.
+It needs Python's own library alone, since the project comes with the job: an engine sends these functions as they are,
+or this file with the project beside it, in PROJECT:
+
+    python worker.py ORDER SECONDS
+
+That writes the job's result into outputs/job.json of its working folder, and keeps all else below it.
 """
 
 import io
@@ -20,6 +25,9 @@ from typing import IO, cast
 # Where a machine keeps its jobs' folders and their DVC cache, if not below the user's own folder for such things.
 HOME = "OLIVE_PRESS_WORK"
 RESULT = "job.json"
+PROJECT = "project.tar.gz"
+# Where Azure ML says which of a compute's identities is meant, and where its SDK looks for it.
+DEFAULT_IDENTITY, IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"
 
 
 def home() -> Path:
@@ -92,3 +100,24 @@ def _kill(process: subprocess.Popen) -> None:
     except (ProcessLookupError, PermissionError):
         return
     process.wait()
+
+
+def main() -> None:
+    """Run one job, whose order is a file, as a process of its own."""
+    order, seconds = sys.argv[1:]
+    os.environ.setdefault(HOME, str(Path("work").resolve()))
+    if identity := os.environ.get(DEFAULT_IDENTITY):
+        os.environ.setdefault(IDENTITY, identity)
+    snapshot = Path(__file__).with_name(PROJECT).read_bytes()
+    for said in run(snapshot, Path(order).read_text(encoding="utf-8"), float(seconds)):
+        if isinstance(said, str):
+            print(said, end="", flush=True)
+        else:
+            written = Path("outputs", RESULT)
+            written.parent.mkdir(exist_ok=True)
+            written.write_text(json.dumps(said), encoding="utf-8")
+            sys.exit(1 if said["code"] else 0)
+
+
+if __name__ == "__main__":
+    main()

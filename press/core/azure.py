@@ -1,10 +1,13 @@
 """Azure's login, and its errors as sentences."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from azure.core.exceptions import AzureError
     from azure.identity import DefaultAzureCredential
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def limits(timeout: float) -> dict[str, Any]:
@@ -38,5 +41,6 @@ def sentence(error: "AzureError", verb: str, failed: str, what: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text that says something."""
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """Return the first line of an error's text that says something, without the colours that the SDK gives it."""
+    text = COLOUR.sub("", str(error))
+    return next((line for line in text.splitlines() if line.strip()), type(error).__name__)

@@ -57,14 +57,7 @@ class AzuremlRegistry(Registry):
     """Versions of the model that params.yaml names, in the workspace that it or the environment names."""
 
     def __init__(self, params: Azureml, seconds: float) -> None:
-        values = {key: getattr(params, key) or os.environ.get(name, "") for key, name in VARIABLES.items()}
-        missing = [key for key, value in values.items() if not value]
-        if missing:
-            raise UserError(
-                f"publish.azureml.{missing[0]} is empty: name it in params.yaml or in the variable "
-                f"{VARIABLES[missing[0]]}"
-            )
-        self.params = params.model_copy(update=values)
+        self.params = located(params)
         self.seconds = seconds
         self._process = bounded.Process(f"Azure ML ({where(self.params)})")
 
@@ -141,6 +134,20 @@ def _content(digests: dict[str, str]) -> str:
 def _differing(sent: dict[str, str], came: dict[str, str]) -> list[str]:
     """Return the names of the files that are missing, or not those that were sent."""
     return sorted(name for name in sent.keys() | came.keys() if sent.get(name) != came.get(name))
+
+
+def located(params: Azureml) -> Azureml:
+    """Return the settings with the workspace that they or the environment name.
+
+    :raises UserError: if neither does
+    """
+    values = {key: getattr(params, key) or os.environ.get(name, "") for key, name in VARIABLES.items()}
+    missing = [key for key, value in values.items() if not value]
+    if missing:
+        raise UserError(
+            f"publish.azureml.{missing[0]} is empty: name it in params.yaml or in the variable {VARIABLES[missing[0]]}"
+        )
+    return params.model_copy(update=values)
 
 
 def where(params: Azureml) -> str:
@@ -235,16 +242,16 @@ def _remove(params: Azureml, version: str, names: list[str]) -> None:
     """Remove files from the place of a version."""
     with workspace(params) as client:
         place = _place(client, params, version)
-        with _container(client, place["datastore"]) as container:
+        with container(client, place["datastore"]) as blobs:
             for name in names:
-                container.delete_blob(f"{place['folder']}/{name}")
+                blobs.delete_blob(f"{place['folder']}/{name}")
 
 
 def _upload(client: "MLClient", datastore: str, place: str, folder: Path, names: list[str]) -> None:
     """Upload files of a folder to a place in a datastore, over what is there."""
     total = sum((folder / name).stat().st_size for name in names)
     with (
-        _container(client, datastore) as container,
+        container(client, datastore) as blobs,
         tqdm(total=total, desc="uploading", unit="B", unit_scale=True) as bar,
     ):
         for name in names:
@@ -253,10 +260,10 @@ def _upload(client: "MLClient", datastore: str, place: str, folder: Path, names:
                 bar.update(before + sent - bar.n)
 
             with (folder / name).open("rb") as file:
-                container.upload_blob(f"{place}/{name}", file, overwrite=True, progress_hook=show)
+                blobs.upload_blob(f"{place}/{name}", file, overwrite=True, progress_hook=show)
 
 
-def _container(client: "MLClient", datastore: str) -> "ContainerClient":
+def container(client: "MLClient", datastore: str) -> "ContainerClient":
     """Return the blob container of a datastore, with its key or token, or else the caller's own login."""
     from azure.ai.ml.entities import AccountKeyConfiguration
     from azure.storage.blob import ContainerClient

@@ -103,3 +103,23 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     add.cluster = cluster
     yield add
     cluster.shutdown()
+
+
+def configure(project: Project, block: dict[str, object]) -> None:
+    """Give keys of the block `cluster` of params.yaml other values."""
+    params = project.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    above, _, rest = text.partition("cluster:")
+    _, _, below = rest.partition("\n\n")
+    block = {**yaml.safe_load(text)["cluster"], **block}
+    params.write_text(f"{above}{yaml.safe_dump({'cluster': block})}\n{below}", encoding="utf-8")
+
+
+def first(project: Project, stage: str, code: str) -> None:
+    """Let a stage run some code before its own."""
+    code = "".join(f"    {line}\n" for line in code.strip().splitlines())
+    project.edit(f"stages/{stage}.py", "    seed = settings", f"{code}    seed = settings")
+
+
+def lock(project: Project) -> dict:
+    return yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))

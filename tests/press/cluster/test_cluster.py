@@ -6,11 +6,12 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from projects import Project, assert_sentence
 
 from press.cluster import worker
 from press.core import files
+
+from .conftest import configure, first, lock
 
 pytestmark = pytest.mark.integration
 RUN = (sys.executable, "-m", "press.cluster", "run", "ray")
@@ -29,21 +30,7 @@ def address(machines, project: Project) -> str:
 
 def use(project: Project, address: str, **block: object) -> None:
     resources = {"default": {"cpus": 1, "memory": 0.1, "gpus": 0}}
-    block = {"address": address, "retries": 2, "minutes": 5, "resources": resources, **block}
-    params = project.folder / "params.yaml"
-    above, _, below = params.read_text(encoding="utf-8").partition("cluster:")
-    _, _, below = below.partition("\n\n")
-    params.write_text(f"{above}{yaml.safe_dump({'cluster': block})}\n{below}", encoding="utf-8")
-
-
-def first(project: Project, stage: str, code: str) -> None:
-    """Let a stage run some code before its own."""
-    code = "".join(f"    {line}\n" for line in code.strip().splitlines())
-    project.edit(f"stages/{stage}.py", "    seed = settings", f"{code}    seed = settings")
-
-
-def lock(project: Project) -> dict:
-    return yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+    configure(project, {"address": address, "retries": 2, "minutes": 5, "resources": resources, **block})
 
 
 def wait_for(path: Path) -> str:
@@ -202,6 +189,6 @@ def test_what_the_cluster_has_not_is_a_sentence(machines, project, block, senten
 
 
 def test_there_is_one_engine_and_a_remote(project):
-    assert_sentence(project.run(*RUN[:-1], "slurm", check=False), "ENGINE is 'slurm', but must be ray")
+    assert_sentence(project.run(*RUN[:-1], "slurm", check=False), "ENGINE is 'slurm', but must be ray or azureml")
     project.run("dvc", "remote", "remove", "storage")
     assert_sentence(project.run(*RUN, check=False), "jobs get their inputs from the DVC remote, and there is none")

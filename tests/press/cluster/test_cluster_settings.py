@@ -11,7 +11,9 @@ def written(tmp_path, monkeypatch):
 
 
 ASKED = "{cpus: 4, memory: 8, gpus: 0}"
-BLOCK = f"cluster: {{address: auto, retries: 2, minutes: 240, resources: {{default: {ASKED}}}}}\n"
+MACHINES = "cpu: {compute: cpus, instance_type: ''}, gpu: {compute: '', instance_type: Standard_NC24ads_A100_v4}"
+AZUREML = f"azureml: {{{MACHINES}, spot: false, identity: '', image: ''}}"
+BLOCK = f"cluster: {{address: auto, retries: 2, minutes: 240, resources: {{default: {ASKED}}}, {AZUREML}}}\n"
 
 
 def test_a_stage_has_its_own_resources_or_the_default(written):
@@ -34,6 +36,12 @@ def test_a_stage_has_its_own_resources_or_the_default(written):
         ("address: auto", "engine: slurm", "cluster.engine is not a known key"),
         ("default: ", "finetune: ", "cluster.resources: it lacks default"),
         ("retries: 2, ", "", "cluster.retries is missing"),
+        ("compute: cpus, instance_type: ''", "compute: cpus, instance_type: D2", "leave one of them empty"),
+        ("compute: cpus", "compute: my cpus", "cluster.azureml.cpu.compute is 'my cpus', but must be the name of a"),
+        ("Standard_NC24ads_A100_v4", "A100 80GB", "cluster.azureml.gpu.instance_type is 'A100 80GB'"),
+        ("spot: false", "spot: cheap", "cluster.azureml.spot"),
+        ("identity: ''", "identity: me", "cluster.azureml.identity is 'me', but must be the client id"),
+        ("image: ''", "image: 'press:latest'", "cluster.azureml.image is 'press:latest', but must be an image by its"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(written, old, new, complaint):
