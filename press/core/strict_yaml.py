@@ -62,9 +62,10 @@ def parse(text: str, path: Path) -> Any:
     """Return the value in a file's text; raise UserError as `load` does."""
     try:
         _refuse(path, _unusual(text))
-        node = YAML(typ="safe").compose(text)
+        reader = YAML(typ="safe")
+        node = reader.compose(text)
         _refuse(path, _misread(node, ()))
-        return YAML(typ="safe").load(text)
+        return reader.constructor.construct_document(node) if node else None
     except MarkedYAMLError as error:
         mark = cast(StringMark, error.problem_mark)
         where = f"line {mark.line + 1}, column {mark.column + 1}"
