@@ -1,11 +1,13 @@
 """Stands in for every stage but `check`: writes into its outputs a digest of what dvc.yaml says that it reads.
 
 What DVC does with the project's own dvc.yaml can then be asked in seconds. The fixture `hollow` puts this file into a
-copy of the project, as press/stand_in.py. A stage that the variable STAND_IN_FAILS names fails; one that STAND_IN_WAITS
-names begins its output and goes no further.
+copy of the project. A stage that the variable STAND_IN_FAILS names fails, and with a word more,
+such as quantize.bits=8, where that parameter has that value; one that STAND_IN_WAITS names begins its output and goes
+no further.
 """
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -22,10 +24,12 @@ PARAMS = "reports/params.json"
 
 def work(stage: str) -> None:
     """Do what the instance of a stage with the command line's words would."""
-    if os.environ.get("STAND_IN_FAILS") == stage:
-        sys.exit("error: it fails, as it was asked to")
     words = sys.argv[1:]
     params, stages = (yaml.load(Path(name).read_bytes(), yaml.CSafeLoader) for name in (PARAMS, "dvc.yaml"))
+    failing, _, only = os.environ.get("STAND_IN_FAILS", "").partition(" ")
+    name, _, value = only.partition("=")
+    if failing == stage and (not only or str(_at(params, name)) == value):
+        sys.exit(f"error: {only or 'it'} fails, as it was asked to")
     body, context = stages["stages"][stage], dict(params)
     if "foreach" in body:
         context |= {"key": words[0], "item": _at(params, body["foreach"][2:-1])[words[0]]}
@@ -69,6 +73,12 @@ def _write(out: Path, content: list[str], given: Mapping) -> None:
     digest = _digest(content, given)
     if out.is_relative_to(MACHINES):
         files = {out: "this"}
+    elif out.name == "metrics.json" and "adapters" in given:
+        # Of an evaluation, for a search: wider adapters make a larger package.
+        score = {"adapter": {"loss": 1, "perplexity": 2}}
+        scores = {name: {"onnx": score, "pytorch": score} for name in given["adapters"]}
+        size = sum(each["lora"]["rank"] for each in given["adapters"].values())
+        files = {out: json.dumps({"package": {"bytes": size}, **scores})}
     elif out.is_relative_to("prepared"):
         # Samples and how answers are given reach no example: tests/press/training/test_preparation_report.py.
         unread = (".samples", ".generation")
