@@ -763,19 +763,19 @@ def read_adapter(path: Path) -> dict:
     return manifest
 
 
-def generation(found: object) -> dict:
+def generation(given: object) -> dict:
     """Return the settings of how answers are given, all of them.
 
     :raises ValueError: with what is wrong about them
     """
-    if not isinstance(found, dict):
+    if not isinstance(given, dict):
         raise ValueError("generation is no object")
-    settings = {name: found.get(name, default) for name, (default, _, _) in GENERATION.items()}
+    settings = {name: given.get(name, default) for name, (default, _, _) in GENERATION.items()}
     for name, (default, least, most) in GENERATION.items():
         if type(settings[name]) not in (type(default), int) or not least <= settings[name] <= most:
             kind = "an integer" if isinstance(default, int) else "a number"
             raise ValueError(f"{name} is {settings[name]!r}, but must be {kind} from {least} to {most}")
-    stop = found.get("stop", [])
+    stop = given.get("stop", [])
     if not isinstance(stop, list) or not all(isinstance(text, str) and text for text in stop):
         raise ValueError(f"stop is {stop!r}, but must be a list of texts, none of them empty")
     return settings | {"stop": stop}

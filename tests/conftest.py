@@ -8,8 +8,8 @@ Four tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
                     is about tensors, and never Olive or the models of transformers.
     integration     `make test` runs these and the unit tests, in at most 12 minutes on 2 cores. Tiny random models,
                     stages in their processes, git, DVC, local servers, and the whole pipeline on the preset `tiny`.
-    emulated        `make test-emulated`: a tiny model built on processors that qemu emulates, two minutes of processor
-                    time each; `.ci/run` does them, too.
+    emulated        `make test-emulated`: a tiny model built on a processor that qemu emulates, and products on another,
+                    two minutes of processor time; `.ci/run` does them, too.
     default_model   `make test-default-model`, after `make repro`, on what that built; `.ci/run` does both.
 
 A file says its tier in a line of its own, `pytestmark = pytest.mark.integration`, or a test in a decorator; a test that
@@ -85,12 +85,16 @@ LONGEST = (
     "tests/press/release/test_publish.py",
     "tests/press/release/test_bundle.py",
     "tests/press/release/test_storage.py",
-    "tests/press/search/test_search.py",
     "tests/press/training/test_finetuning.py",
     "tests/test_architectures.py",
+    "tests/press/cluster/test_cluster.py",
+    "tests/test_reruns.py",
     "tests/test_targets.py",
     "tests/test_pipeline.py",
     "tests/test_app.py",
+    "tests/test_price_of_change.py",
+    "tests/press/search/test_search.py",
+    "tests/press/release/test_oci.py",
 )
 
 
@@ -189,10 +193,10 @@ def hollow(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Projec
 
     def build(folder: Path) -> None:
         result = project.copy_to(folder / "olive-press")
-        shutil.copyfile(ROOT / "tests/stand_in.py", result.folder / "press/stand_in.py")
+        shutil.copyfile(ROOT / "tests/stand_in.py", result.folder / "stand_in.py")
         for path in (result.folder / "stages").glob("[a-z]*.py"):
             if path.stem != "check":
-                path.write_text(f'from press import stand_in\n\nstand_in.work("{path.stem}")\n', encoding="utf-8")
+                path.write_text(f'import stand_in\n\nstand_in.work("{path.stem}")\n', encoding="utf-8")
         without_arithmetic(result)
         result.run("dvc", "repro")
         result.commit()

@@ -1,18 +1,20 @@
 """What would run in a process of its own, run in the tests' process, whose imports are done.
 
 To load, DVC takes half a second of processor time, and Azure's SDK three; what the tests ask of them takes hundredths.
-What only a process can show is asked of real ones: a stage of a pipeline, also where `dvc repro` is asked here, a kill,
-a time limit that a test sets.
+What only a process can show is asked of real ones: a stage of a pipeline, also where `dvc repro` is asked here, but
+for one that the tests put in its place, a kill, a time limit that a test sets.
 """
 
 import contextlib
 import io
 import logging
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from subprocess import CompletedProcess
 from unittest import mock
 
 import pytest
@@ -33,7 +35,7 @@ DVC = {"DVC_TEST": "1"}
 _run, _call = subprocess.run, bounded.Process.call
 
 
-def run(command: Sequence[str], quick: Collection[str] = QUICK, **options) -> subprocess.CompletedProcess:
+def run(command: Sequence[str], quick: Collection[str] = QUICK, **options) -> CompletedProcess:
     """Do as `subprocess.run` does, in this process if it is one of DVC's quick commands."""
     words = _dvc_words(command)
     if not words or words[0] not in quick or (options.get("timeout") or SECONDS) < SECONDS:
@@ -42,7 +44,7 @@ def run(command: Sequence[str], quick: Collection[str] = QUICK, **options) -> su
         os.environ.update(DVC)
         code = _dvc(words)
     kept = [said[name] if _is_kept(name, options) else None for name in ("stdout", "stderr")]
-    return subprocess.CompletedProcess(command, code, *(each and each.getvalue() for each in kept))
+    return CompletedProcess(command, code, *(each and each.getvalue() for each in kept))
 
 
 def call(process: bounded.Process, function: Callable, *arguments: object, seconds: float) -> object:
@@ -104,14 +106,46 @@ def _dvc(words: list[str]) -> int:
 
 
 def _stage(executable: str, command: str, **options) -> None:
-    """Run a stage in its own process, as DVC does, and print here what it prints."""
+    """Run a stage in its own process, as DVC does, or here if it is the tests' own, and print what it prints."""
     from dvc.stage import exceptions
 
-    ended = _run([executable, "-c", command], capture_output=True, text=True, check=False, **options)
+    own = _own_script(command, Path(options["cwd"]))
+    if own:
+        ended = _script(*own, options["cwd"], options["env"])
+    else:
+        ended = _run([executable, "-c", command], capture_output=True, text=True, check=False, **options)
     sys.stdout.write(ended.stdout)
     sys.stderr.write(ended.stderr)
     if ended.returncode:
         raise exceptions.StageCmdFailedError(command, ended.returncode)
+
+
+def _own_script(command: str, folder: Path) -> tuple[Path, list[str]] | None:
+    """Return script and words of a stage that the tests put in the place of one: `python FILE`, or a stand-in."""
+    _, *words = command.split()
+    if words[:1] != ["-m"]:
+        return (folder / words[0], words[1:]) if words and words[0].endswith(".py") else None
+    script = (folder / words[1].replace(".", "/")).with_suffix(".py")
+    stands_in = script.is_file() and script.read_text(encoding="utf-8").startswith("import stand_in\n")
+    return (script, words[2:]) if stands_in else None
+
+
+def _script(script: Path, words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> CompletedProcess:
+    """Run a script in this process."""
+    code = None
+    with as_a_process(folder, variables) as said, mock.patch.object(sys, "argv", [str(script), *words]):
+        try:
+            runpy.run_path(str(script), run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code
+    out, err = (each.getvalue() for each in said.values())
+    return ended_with(code, str(script), out, err)
+
+
+def ended_with(code: str | int | None, command: str, out: str, err: str) -> CompletedProcess:
+    """Return how a process ends that exits with that: a text is said, and is a failure."""
+    last = f"{code}\n" if isinstance(code, str) else ""
+    return CompletedProcess(command, 1 if last else int(code or 0), out, err + last)
 
 
 def _is_kept(name: str, options: Mapping[str, object]) -> bool:

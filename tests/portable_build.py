@@ -87,7 +87,7 @@ def numbers(rows: int, columns: int):
 
 
 def products() -> dict[str, str]:
-    """Multiply by each way that PyTorch has, forwards and backwards."""
+    """Multiply by each way that PyTorch has, forwards and backwards, and compute what else MKL has kernels for."""
     import torch
 
     found = {}
@@ -102,8 +102,16 @@ def products() -> dict[str, str]:
         found[f"NumPy {name}"] = hashlib.sha256((left.numpy() @ right.numpy().T).tobytes()).hexdigest()
         added.square().sum().backward()
         found[f"gradient {name}"] = digest(weight.grad)
-    root = numbers(300, 700).abs()
-    return found | {"sqrt": digest(root.sqrt()), "sqrt in place": digest(root.clone().sqrt_())}
+    values = numbers(300, 700).abs() + 2**-10
+    found |= {name: digest(getattr(torch, name)(values)) for name in ("sqrt", "rsqrt", *arithmetic.VECTOR_FUNCTIONS)}
+    covariance = values[:, :64].T @ values[:, :64] + torch.eye(64)
+    return found | {
+        "sqrt in place": digest(values.clone().sqrt_()),
+        "softmax": digest(values.softmax(-1)),
+        "sums": digest(values.sum(0)),
+        "Cholesky": digest(torch.linalg.cholesky(covariance)),
+        "inverse": digest(torch.cholesky_inverse(torch.linalg.cholesky(covariance))),
+    }
 
 
 def models(folder: Path) -> dict[str, str]:

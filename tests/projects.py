@@ -86,8 +86,7 @@ class Project:
             except SystemExit as stop:
                 code = stop.code
         out, err = (each.getvalue() for each in said.values())
-        last = f"{code}\n" if isinstance(code, str) else ""
-        return subprocess.CompletedProcess(name, 1 if last else int(code or 0), out, err + last)
+        return one_process.ended_with(code, name, out, err)
 
     def resolve(self) -> None:
         """Write the parameters down as `check` does, without its other work."""

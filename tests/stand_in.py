@@ -1,11 +1,13 @@
 """Stands in for every stage but `check`: writes into its outputs a digest of what dvc.yaml says that it reads.
 
 What DVC does with the project's own dvc.yaml can then be asked in seconds. The fixture `hollow` puts this file into a
-copy of the project, as press/stand_in.py. A stage that the variable STAND_IN_FAILS names fails; one that STAND_IN_WAITS
-names begins its output and goes no further.
+copy of the project. A stage that the variable STAND_IN_FAILS names fails, and with a word more,
+such as quantize.bits=8, where that parameter has that value; one that STAND_IN_WAITS names begins its output and goes
+no further.
 """
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -16,17 +18,18 @@ from pathlib import Path
 import yaml
 
 LISTS = ("reports/code", "reports/environment")  # which `check` writes; what a stage makes does not depend on them
-MACHINES = "reports/machine"
+MACHINES, EVALUATED = "reports/machine", "reports/evaluate"
 PARAMS, ADAPTERS = Path("reports/params.json"), Path("reports/adapters")
 
 
 def work(stage: str) -> None:
     """Do what the instance of a stage with the command line's words would."""
-    if os.environ.get("STAND_IN_FAILS") == stage:
-        sys.exit("error: it fails, as it was asked to")
     words = sys.argv[1:]
-    body, context = _loaded(Path("dvc.yaml"))["stages"][stage], _loaded(PARAMS)
-    context["adapters"] = {path.stem: _loaded(path) for path in ADAPTERS.iterdir()}
+    body, context = _loaded(Path("dvc.yaml"))["stages"][stage], _loaded(PARAMS) | {"adapters": _adapters()}
+    failing, _, only = os.environ.get("STAND_IN_FAILS", "").partition(" ")
+    name, _, value = only.partition("=")
+    if failing == stage and (not only or str(_at(context, name)) == value):
+        sys.exit(f"error: {only or 'it'} fails, as it was asked to")
     if "foreach" in body:
         context |= {"key": words[0], "item": _at(context, body["foreach"][2:-1])[words[0]]}
         body = body["do"]
@@ -55,6 +58,10 @@ def _wait(out: Path) -> None:
         time.sleep(3600)
 
 
+def _adapters() -> dict[str, dict]:
+    return {path.stem: _loaded(path) for path in ADAPTERS.iterdir()}
+
+
 def _loaded(path: Path) -> dict:
     return yaml.load(path.read_bytes(), yaml.CSafeLoader)
 
@@ -78,6 +85,12 @@ def _write(out: Path, content: list[str], given: Mapping) -> None:
     digest = _digest(content, given)
     if out.is_relative_to(MACHINES):
         files = {out: "this"}
+    elif out.name == "metrics.json" and out.is_relative_to(EVALUATED):
+        # For a search: wider adapters make a larger package.
+        adapters, score = _adapters(), {"adapter": {"loss": 1, "perplexity": 2}}
+        scores = {name: {"onnx": score, "pytorch": score} for name in adapters}
+        size = sum(each["lora"]["rank"] for each in adapters.values())
+        files = {out: json.dumps({"package": {"bytes": size}, **scores})}
     elif out.is_relative_to("prepared"):
         # Samples and how answers are given reach no example: tests/press/training/test_preparation_report.py.
         unread = ("samples", "generation")

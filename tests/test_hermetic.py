@@ -2,11 +2,12 @@
 
 Every stage of the tiny preset runs once more in another folder that holds its dependencies and nothing else, where
 every parameter that it does not name has another value, as another user with an empty home, without a network, on
-another day, in another time zone and locale, and with another hash seed.
+another day, in another time zone and locale, and with another hash seed. tests/stages_alone.py runs them.
 """
 
 import ast
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -16,9 +17,9 @@ from pathlib import Path
 import pytest
 import yaml
 from parameters import WITHOUT, disguised, read_by, written
-from projects import ROOT, Project, stage
+from projects import ROOT, Project
 
-from press.core import code, files, paths
+from press.core import arithmetic, code, environment, files, paths
 from press.params import recorded, resolving, settings
 
 pytestmark = pytest.mark.integration
@@ -61,30 +62,27 @@ def isolation() -> list[str]:
     return words
 
 
-@pytest.fixture
-def elsewhere(tmp_path: Path) -> dict[str, str]:
-    """An environment that shares nothing with this one but the interpreter and the libraries."""
+def elsewhere(place: Path) -> dict[str, str]:
+    """Return an environment that shares nothing with this one but the interpreter and the libraries."""
     for name in ("home", "tmp", "clock"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "clock/sitecustomize.py").write_text(CLOCK, encoding="utf-8")
+        (place / name).mkdir()
+    (place / "clock/sitecustomize.py").write_text(CLOCK, encoding="utf-8")
     kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    return (
-        kept
-        | proxies
-        | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
-            "HOME": str(tmp_path / "home"),
-            "TMPDIR": str(tmp_path / "tmp"),
-            "PYTHONPATH": str(tmp_path / "clock"),
-            "PYTHONDONTWRITEBYTECODE": "1",
-            "PYTHONHASHSEED": "7",
-            "LC_ALL": "C",
-            "LOGNAME": "somebody",
-            "USER": "somebody",
-            "TZ": "Asia/Tokyo",
-        }
-    )
+    own = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"]),
+        "HOME": str(place / "home"),
+        "TMPDIR": str(place / "tmp"),
+        "PYTHONPATH": str(place / "clock"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "7",
+        "LC_ALL": "C",
+        "LOGNAME": "somebody",
+        "USER": "somebody",
+        "TZ": "Asia/Tokyo",
+    }
+    # What a stage sets itself, since libraries read it when they are loaded.
+    return arithmetic.variables(environment.STAGE | kept | proxies | own)[0]
 
 
 def of_code(built: Project, name: str) -> set[str]:
@@ -124,21 +122,42 @@ def isolated(built: Project, stage: dict, name: str, folder: Path) -> None:
             (folder / "data" / path.name).touch()
 
 
-@pytest.mark.parametrize("name", STAGES)
-def test_a_stage_alone_gives_the_same_bytes_anywhere(built, elsewhere, tmp_path, name):
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has one for each stage."""
+    return tmp_path_factory.mktemp("another place")
+
+
+@pytest.fixture(scope="module")
+def before(built: Project, place: Path) -> dict[str, dict[str, str]]:
+    """The digests of what each stage reads, in its folder."""
     stages = yaml.safe_load((built.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     assert set(stages) == set(STAGES)
-    folder = tmp_path / "another place"
-    isolated(built, stages[name], name.partition("@")[0], folder)
-    before = files.digests(folder)
-    command = [*isolation(), *stage(stages[name]["cmd"].removeprefix("python -m stages."))]
-    result = subprocess.run(command, cwd=folder, env=elsewhere, capture_output=True, text=True, check=False)
+    for name in STAGES:
+        isolated(built, stages[name], name.partition("@")[0], place / name)
+    return {name: files.digests(place / name) for name in STAGES}
+
+
+@pytest.fixture(scope="module")
+def ended(built: Project, before: dict, place: Path) -> dict[str, dict]:
+    """How each stage ended."""
+    stages = yaml.safe_load((built.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    asked = [[str(place / name), stages[name]["cmd"].removeprefix("python -m stages.")] for name in STAGES]
+    command = [*isolation(), sys.executable, str(ROOT / "tests/stages_alone.py"), json.dumps(asked)]
+    result = subprocess.run(command, env=elsewhere(place), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-4000:]
+    return dict(zip(STAGES, map(json.loads, result.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_alone_gives_the_same_bytes_anywhere(built, before, ended, place, name):
+    said = (place / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    assert ended[name] == {"code": 0, "left": []}, said[-4000:]
+    stages = yaml.safe_load((built.folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
     outs = [Path(out["path"]) for out in stages[name]["outs"]]
-    made = {path: digest for path, digest in files.digests(folder).items() if before.get(path) != digest}
+    made = {path: digest for path, digest in files.digests(place / name).items() if before[name].get(path) != digest}
     assert made == {
         path: digest
         for path, digest in files.digests(built.folder).items()
         if any(Path(path).is_relative_to(out) for out in outs)
     }
-    assert files.digests(tmp_path / "home") == files.digests(tmp_path / "tmp") == {}

@@ -62,9 +62,10 @@ def parse(text: str, path: Path) -> Any:
     """Return the value in a file's text; raise UserError as `load` does."""
     try:
         _refuse(path, _unusual(text))
-        node = YAML(typ="safe", pure=True).compose(text)
+        reader = YAML(typ="safe", pure=True)
+        node = reader.compose(text)
         _refuse(path, _misread(node, ()))
-        return YAML(typ="safe", pure=True).load(text)
+        return reader.constructor.construct_document(node) if node else None
     except MarkedYAMLError as error:
         mark = cast(StringMark, error.problem_mark)
         where = f"line {mark.line + 1}, column {mark.column + 1}"

@@ -16,43 +16,43 @@ from press.params.settings import Settings
 OBJECTIVE = ("training", "objective")
 
 
-def check(params: Settings, found: Resolved) -> None:
+def check(params: Settings, resolved: Resolved) -> None:
     """Refuse what each key by itself may say, but not together.
 
-    :param found: what the parameters were made of
+    :param resolved: what the parameters were made of
     """
-    check_gates(params, found)
-    check_objectives(params, found)
+    check_gates(params, resolved)
+    check_objectives(params, resolved)
 
 
-def check_gates(params: Settings, found: Resolved) -> None:
+def check_gates(params: Settings, resolved: Resolved) -> None:
     """Refuse gates that are none, or are about an adapter that is not there."""
-    for key, gate in found.gates:
+    for key, gate in resolved.gates:
         try:
             gates.check(gate)
             gates.check_subjects(gate, params.adapters)
         except UserError as error:
-            path, written = found.written(key)
+            path, written = resolved.written(key)
             raise UserError(f"{path}: {dotted(written)}: {error}") from error
 
 
-def check_objectives(params: Settings, found: Resolved | None = None) -> None:
+def check_objectives(params: Settings, resolved: Resolved | None = None) -> None:
     """Refuse an adapter whose parameters do not go with what it learns for.
 
-    :param found: what the parameters were made of, to name the keys as they were written there
+    :param resolved: what the parameters were made of, to name the keys as they were written there
     """
     for name, adapter in params.adapters.items():
         if wrong := _against_objective(adapter):
             key, said, why = wrong
-            own, objective = (_place(("adapters", name, *each), found) for each in (key, OBJECTIVE))
-            path = found.path if found else paths.PARAMS
+            own, objective = (_place(("adapters", name, *each), resolved) for each in (key, OBJECTIVE))
+            path = resolved.path if resolved else paths.PARAMS
             raise UserError(f"{path}: {own} {said}, but {objective} is {adapter.training.objective}{why}")
 
 
-def _place(key: Location, found: Resolved | None) -> str:
+def _place(key: Location, resolved: Resolved | None) -> str:
     """Return a key as params.yaml has it, which may say it once for all adapters."""
-    path, written = found.written(key) if found else (None, key)
-    return dotted(written if found and path == found.path else key)
+    path, written = resolved.written(key) if resolved else (None, key)
+    return dotted(written if resolved and path == resolved.path else key)
 
 
 def check_files(params: Settings) -> None:

@@ -132,9 +132,9 @@ def load(path: Path = paths.PARAMS) -> Settings:
     return validated(resolving.Resolved(path))
 
 
-def validated(found: resolving.Resolved) -> Settings:
+def validated(resolved: resolving.Resolved) -> Settings:
     """Return the values of params.yaml and the defaults as their types; raise UserError as `load` does."""
-    return reading.validated(Settings, found.values, PATTERNS, found.path, found.written)
+    return reading.validated(Settings, resolved.values, PATTERNS, resolved.path, resolved.written)
 
 
 def checked() -> Settings:

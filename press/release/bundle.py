@@ -66,10 +66,11 @@ def check(folder: Path, signing: Signing) -> tuple[Package, str, str | None]:
     return released, commit, None
 
 
-def describe(found: Package, commit: str, signer: str | None) -> list[str]:
+def describe(released: Package, commit: str, signer: str | None) -> list[str]:
     """Say in lines what `check` found to hold."""
     return [
-        f"manifest    {len(found.manifest['files'])} files, each with the SHA-256 that it names; digest {found.digest}",
+        f"manifest    {len(released.manifest['files'])} files, each with the SHA-256 that it names; "
+        f"digest {released.digest}",
         f"provenance  built from commit {commit}; about the same files, and {', '.join(measured.FILES)}",
         f"signature   {'by ' + signer if signer else 'none'}",
     ]

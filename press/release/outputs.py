@@ -53,9 +53,9 @@ def verify(where: str) -> dict[Cached, list[str]]:
         return verified
 
 
-def names(found: dict[Cached, list[str]]) -> str:
+def names(unsound: dict[Cached, list[str]]) -> str:
     """Return the names of what is not whole, the first ones of many."""
-    each = [name for wrong in found.values() for name in wrong]
+    each = [name for wrong in unsound.values() for name in wrong]
     return ", ".join(each[:SHOWN]) + (f" and {len(each) - SHOWN} more" if len(each) > SHOWN else "")
 
 

@@ -94,13 +94,13 @@ def status(*names: str, hashed: bool = False) -> dict[str, list]:
         return json.loads(shell.output(*command, environment={**os.environ, "DVC_SITE_CACHE_DIR": memory}))
 
 
-def changed(found: dict[str, list], kind: str, how: str = "") -> list[str]:
+def changed(stages: dict[str, list], kind: str, how: str = "") -> list[str]:
     """Return the paths that `status` says to be changed, each once.
 
     :param kind: DEPENDENCIES or OUTPUTS
     :param how: one of DVC's words for it, or any
     """
-    entries = [entry for stage in found.values() for entry in stage if isinstance(entry, dict)]
+    entries = [entry for stage in stages.values() for entry in stage if isinstance(entry, dict)]
     each = [item for entry in entries for item in entry.get(kind, {}).items()]
     return list(dict.fromkeys(path for path, word in each if how in ("", word)))
 

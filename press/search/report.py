@@ -32,31 +32,31 @@ def find(spec: Spec, trials: list[Trial]) -> Findings:
     return Findings(trials, [feasible[index] for index in indices], chosen)
 
 
-def write(spec: Spec, found: Findings) -> str:
+def write(spec: Spec, findings: Findings) -> str:
     """Write report.md, trials.csv and front.svg; return the report's text."""
     FOLDER.mkdir(exist_ok=True)
-    text = markdown(spec, found)
+    text = markdown(spec, findings)
     (FOLDER / "report.md").write_text(text, encoding="utf-8")
-    (FOLDER / "trials.csv").write_text(table(spec, found), encoding="utf-8")
-    (FOLDER / plot.NAME).write_text(plot.svg(spec.front, points(spec, found)), encoding="utf-8")
+    (FOLDER / "trials.csv").write_text(table(spec, findings), encoding="utf-8")
+    (FOLDER / plot.NAME).write_text(plot.svg(spec.front, points(spec, findings)), encoding="utf-8")
     return text
 
 
-def markdown(spec: Spec, found: Findings) -> str:
+def markdown(spec: Spec, findings: Findings) -> str:
     """Return the report."""
-    failed = [trial for trial in found.trials if trial.metrics is None]
-    built = [trial for trial in found.trials if trial.metrics is not None]
+    failed = [trial for trial in findings.trials if trial.metrics is None]
+    built = [trial for trial in findings.trials if trial.metrics is not None]
     feasible = sum(trial.feasible for trial in built)
     parts = [
         f"# Search for {spec.target}",
         f"{'; '.join(map(str, spec.objectives))}, subject to {len(spec.constraints)} constraints: the gates"
         + "".join(f", `{each}`" for each in spec.search.constraints)
-        + f". {len(found.trials)} trials, of which {feasible} satisfy all constraints and {len(failed)} failed.",
-        _choice(found),
+        + f". {len(findings.trials)} trials, of which {feasible} satisfy all constraints and {len(failed)} failed.",
+        _choice(findings),
         f"## Pareto front\n\n{'; '.join(map(str, spec.front))}: none of these trials is beaten in all respects.",
-        _rows(spec, found.front, found) if found.front else "No trial satisfies all constraints.",
+        _rows(spec, findings.front, findings) if findings.front else "No trial satisfies all constraints.",
         f"![the trials: {', '.join(plot.KINDS)}]({plot.NAME})",
-        f"## All trials\n\n{_rows(spec, built, found)}" if built else "",
+        f"## All trials\n\n{_rows(spec, built, findings)}" if built else "",
         "## Failed\n\n" + "\n".join(f"- {each.name} ({_cells(spec, each)}): {each.reason}" for each in failed)
         if failed
         else "",
@@ -64,48 +64,48 @@ def markdown(spec: Spec, found: Findings) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def table(spec: Spec, found: Findings) -> str:
+def table(spec: Spec, findings: Findings) -> str:
     """Return all trials as CSV."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     keys, expressions = [each.key for each in spec.dimensions], _expressions(spec)
     writer.writerow(["trial", *keys, *expressions, "feasible", "front", "seconds", "failed"])
-    for trial in found.trials:
+    for trial in findings.trials:
         figures = ["" if trial.metrics is None else gates.value(text, trial.metrics) for text in expressions]
         values = [json.dumps(trial.values[key]) for key in keys]
-        flags = [int(trial.feasible), int(trial in found.front)]
+        flags = [int(trial.feasible), int(trial in findings.front)]
         writer.writerow([trial.name, *values, *figures, *flags, trial.seconds, trial.reason or ""])
     return buffer.getvalue()
 
 
-def points(spec: Spec, found: Findings) -> list[plot.Point]:
+def points(spec: Spec, findings: Findings) -> list[plot.Point]:
     """Return what the plot shows: the trials that were built."""
     return [
         plot.Point(
             trial.name,
             tuple(each.value(trial.metrics) for each in spec.front),
             feasible=trial.feasible,
-            on_front=trial in found.front,
-            chosen=trial is found.chosen,
+            on_front=trial in findings.front,
+            chosen=trial is findings.chosen,
         )
-        for trial in found.trials
+        for trial in findings.trials
         if trial.metrics is not None
     ]
 
 
-def _choice(found: Findings) -> str:
-    if found.chosen is None:
+def _choice(findings: Findings) -> str:
+    if findings.chosen is None:
         return "No trial is chosen, since none satisfies all constraints."
-    name = found.chosen.name
+    name = findings.chosen.name
     return f"Chosen: **{name}**. `make search APPLY={name}` puts it into params.yaml, its models into the workspace."
 
 
-def _rows(spec: Spec, trials: list[Trial], found: Findings) -> str:
+def _rows(spec: Spec, trials: list[Trial], findings: Findings) -> str:
     keys, expressions = [each.key for each in spec.dimensions], _expressions(spec)
     lines = ["| trial | " + " | ".join(keys + expressions) + " | misses | s |"]
     lines.append("|" + "---|" * (len(keys) + len(expressions) + 3))
     for trial in trials:
-        name = f"**{trial.name}**" if trial is found.chosen else trial.name
+        name = f"**{trial.name}**" if trial is findings.chosen else trial.name
         values = [json.dumps(trial.values[key]) for key in keys]
         figures = [f"{gates.value(text, _metrics(trial)):,.6g}" for text in expressions]
         missed = "<br>".join(f"`{gate}`" for gate, violation in trial.violations.items() if violation > 0)

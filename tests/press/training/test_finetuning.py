@@ -207,7 +207,9 @@ def test_a_full_gpu_ends_in_a_sentence(prepared, tiny_quantized):
 
 
 def train_as_the_stage(root: Path, base: Path, name: str, where: str = "cpu", **changes) -> Path:
-    """Train in a process that sees only the devices that it may use: this one has long looked at all."""
+    """Train in a process that sees only the GPUs that it may use, where it may use any: this one has long seen all."""
+    if where == "cpu":
+        return train(root, base, name, **changes)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(confined, root, base, name, where, changes).result()
 

@@ -43,17 +43,21 @@ def test_a_bug_is_none_of_the_user_s_mistakes(tmp_path):
     assert isinstance(explained(tmp_path, 1), RuntimeError)
 
 
-# As on macOS, which has no prctl: a process under the launcher, and its parent, which says who that is.
+# A process under the launcher, and its parent, which says who that is.
 PROCESS = """
 import ctypes, importlib, sys, time
 from press.training import launcher
-sys.platform, ctypes.CDLL = "darwin", None
-importlib.reload(launcher)
-assert launcher.ENVIRONMENT["GLOO_SOCKET_IFNAME"] == "lo0"
+{platform}
 launcher.LOOK_SECONDS = 0.05
 launcher._die_with_the_parent()
 print("ready", flush=True)
 time.sleep(600)
+"""
+# Which has no prctl.
+MACOS = """
+sys.platform, ctypes.CDLL = "darwin", None
+importlib.reload(launcher)
+assert launcher.ENVIRONMENT["GLOO_SOCKET_IFNAME"] == "lo0"
 """
 PARENT = """
 import subprocess, sys
@@ -65,8 +69,10 @@ process.wait()
 
 
 @pytest.mark.integration
-def test_without_the_kernel_s_help_a_process_ends_with_its_parent_too():
-    with subprocess.Popen([sys.executable, "-c", PARENT, PROCESS], stdout=subprocess.PIPE, text=True) as parent:
+@pytest.mark.parametrize("platform", ["", MACOS], ids=["here", "as on macOS"])
+def test_a_process_ends_with_its_parent(platform):
+    command = [sys.executable, "-c", PARENT, PROCESS.format(platform=platform)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         process = psutil.Process(int(parent.stdout.readline()))
         assert process.is_running()
         parent.kill()
