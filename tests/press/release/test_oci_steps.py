@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -30,7 +31,7 @@ COMMIT, LATER = "1700000000", "1700000001"
 def head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """When the commit at HEAD was made."""
     when = [COMMIT]
-    monkeypatch.setattr(modelpack.shell, "output", lambda *_: when[0])
+    monkeypatch.setattr(provenance, "committed", lambda _: datetime.fromtimestamp(int(when[0]), UTC))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return when
 
