@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import spdx_python_model
@@ -22,7 +23,7 @@ from .a_release import ALLOWED, QUESTIONS, put
 # SPDX's own, as its library for Java has it:
 # https://github.com/spdx/spdx-java-v3jsonld-store/blob/1b05264/resources/schema-v3.0.1.json
 SCHEMA = json.loads((Path(__file__).parent / "spdx-3.0.1.schema.json").read_text(encoding="utf-8"))
-KNOWN = Registry().with_resource("urn:spdx", DRAFT202012.create_resource(SCHEMA)).crawl()
+KNOWN: Any = Registry().with_resource("urn:spdx", DRAFT202012.create_resource(SCHEMA)).crawl()
 # What the profiles ask of an element besides the schema.
 # https://github.com/spdx/spdx-3-model/blob/3.0.1/model/AI/Classes/AIPackage.md, and Dataset/Classes/DatasetPackage.md
 ASKED = {
