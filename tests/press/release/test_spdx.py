@@ -33,7 +33,7 @@ ASKED = {
     },
     "dataset_DatasetPackage": {
         *("builtTime", "originatedBy", "releaseTime"),
-        *("software_downloadLocation", "software_primaryPurpose"),
+        *("software_downloadLocation", "software_primaryPurpose", "dataset_datasetType"),
     },
 }
 LICENCES = ("hasConcludedLicense", "hasDeclaredLicense")
