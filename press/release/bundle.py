@@ -16,7 +16,7 @@ from press.release.package import Package
 from press.release.settings import Release, Signing
 
 # What lies beside the package's own files.
-BESIDE = (*measured.FILES, bom.FILE, paths.PROVENANCE, paths.SIGNATURE)
+BESIDE = (*measured.FILES, *bom.FILES, paths.PROVENANCE, paths.SIGNATURE)
 
 
 def make(release: Release) -> None:
@@ -41,7 +41,7 @@ def make(release: Release) -> None:
             building = scratch / target
             shutil.copytree(built.folder, building)
             measured.join(target, building)
-            bom.write(replace(built, folder=building), release.licences, building)
+            bom.write(replace(built, folder=building), release, building)
             provenance.write(provenance.state(package.load(building, BESIDE), target), building)
             _sign(building, release.signing)
             files.publish(building, folder)
@@ -89,9 +89,10 @@ def check_released(built: Package, target: str, release: Release) -> Package:
     if not measured.is_joined(target, released.digests):
         evaluated = paths.EVALUATED / target
         raise UserError(f"{folder} has other figures than {evaluated}: `make release`, commit, then publish")
-    written = folder / bom.FILE
-    if not written.is_file() or written.read_text(encoding="utf-8") != bom.text(released, release.licences):
-        raise UserError(f"{written} is not of what is here: `make release`, commit, then publish")
+    for name, text in bom.texts(released, release, provenance.stated_commit(folder)).items():
+        written = folder / name
+        if not written.is_file() or written.read_text(encoding="utf-8") != text:
+            raise UserError(f"{written} is not of what is here: `make release`, commit, then publish")
     return released
 
 

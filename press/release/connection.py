@@ -1,13 +1,19 @@
-"""A connection with a registry of OCI artifacts: its login, its time limits, and a sentence for each refusal."""
+"""A connection with a registry of OCI artifacts, by `oras`: its login, its time limits, a sentence for each refusal."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from urllib.request import parse_http_list, parse_keqv_list
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
-import httpx2
+import requests
+import urllib3
+from oras.auth.utils import authHeader, parse_auth_header
+from oras.container import Container
+from oras.provider import Registry
+from requests.adapters import BaseAdapter
 
 from press.core.errors import UserError
 from press.model import packaged
@@ -19,49 +25,113 @@ ANSWER_SECONDS = 30
 BUSY, TRIES, PAUSE = (429, 502, 503, 504), 3, 1.0
 # So a registry answers whoever reads a tag while another one writes it.
 WRITTEN, READING = 500, ("GET", "HEAD")
+EXPECTED = {"GET": (200, 404), "HEAD": (200, 404), "POST": (202,), "PUT": (201,)}
 CHUNK = 1 << 20
 # Registries take no larger manifest; a file that is read into memory may have as much.
 LARGEST = 4 << 20
 
-Content = Callable[[], bytes | Iterator[bytes]]
+Answer = requests.Response
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a registry answered, all of it."""
+class Body:
+    """What is sent: chunks, from the beginning as often as somebody asks for them."""
 
-    url: str
-    status: int
-    headers: httpx2.Headers
-    content: bytes
-    # The address of the next page of a list.
-    next: str
+    def __init__(self, size: int, chunks: Callable[[], Iterator[bytes]]) -> None:
+        self._size, self._chunks = size, chunks
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self._chunks()
 
 
-class Connection:
+class Session(requests.Session):
+    """What goes to a registry: by TLS alone, and the login to nobody else, whatever the registry leads to."""
+
+    def __init__(self, registry: str) -> None:
+        super().__init__()
+        self.registry = registry
+        # Nor does anybody get what ~/.netrc says.
+        self.auth = lambda request: request
+
+    def get_adapter(self, url: str) -> BaseAdapter:
+        there = urlsplit(url)
+        if there.scheme != "https":
+            place = f"{there.scheme}://{there.hostname}"
+            raise UserError(f"{self.registry} leads to {place}, which is not https: nothing is sent or read there")
+        return super().get_adapter(url)
+
+    def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
+        if not _is_at(self.registry, str(prepared_request.url)):
+            prepared_request.headers.pop("Authorization", None)
+
+
+class Connection(Registry):
     """A repository in a registry, which is asked by HTTPS.
 
     :param seconds: time limit of each step, which `begin` starts
-    :param transport: of HTTP; the network by default
+    :param adapter: of HTTP; the network by default
     """
 
-    def __init__(
-        self, registry: str, repository: str, seconds: float, transport: httpx2.BaseTransport | None = None
-    ) -> None:
-        self.registry, self.name, self.seconds = registry, repository, seconds
-        self.where = f"{registry}/{repository}"
-        self._origin = httpx2.URL(f"https://{registry}")
+    def __init__(self, registry: str, repository: str, seconds: float, adapter: BaseAdapter | None = None) -> None:
+        super().__init__(registry, tls_verify=os.environ.get("SSL_CERT_FILE") or True)
+        self.registry, self.seconds, self.where = registry, seconds, f"{registry}/{repository}"
+        # Out of one text, oras takes a first part with a dot for the registry.
+        self.container = Container("name", registry)
+        self.container.namespace, _, self.container.repository = repository.rpartition("/")
+        # No cookies are kept.
+        self.session, cookies = Session(registry), self.session.cookies
+        self.session.cookies = cookies
+        if adapter:
+            self.session.mount("https://", adapter)
         self._login = docker_login.find(registry)
-        self._authorization = ""
-        hooks = {"request": [self._check_tls]}
-        self._client = httpx2.Client(timeout=min(seconds, ANSWER_SECONDS), transport=transport, event_hooks=hooks)
+        self._authorization: dict[str, str] = {}
         self.begin()
 
     def begin(self) -> None:
         """Start the time of a step."""
         self._end = time.monotonic() + self.seconds
 
-    def _json(self, url: object, content: bytes) -> dict:
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: dict | bytes | Body | None = None,
+        headers: dict | None = None,
+        json: dict | None = None,
+        stream: bool = False,
+    ) -> Answer:
+        """Ask, logging in where the registry wants it and again when it is busy; return an answer that was expected.
+
+        That of oras gives the login to whoever an upload is sent to, keeps a token that has expired, has no time limits
+        and sends again whatever failed.
+        """
+        logged_in, tries = False, 1
+        while True:
+            answer = self._sent(method, url, data, headers or {})
+            if answer.status_code in EXPECTED[method]:
+                return answer
+            with answer:
+                challenged = answer.status_code == 401 and _is_at(self.registry, answer.url)
+                if challenged and not logged_in and self._log_in(answer):
+                    logged_in = True
+                elif _may_pass(method, answer.status_code) and tries < TRIES:
+                    time.sleep(PAUSE * tries)
+                    tries += 1
+                else:
+                    raise UserError(self._refused(answer))
+
+    def _get_location(self, r: Answer, container: Container) -> str:
+        """Return where an upload goes; that of oras takes what begins otherwise than http for a path."""
+        return self._joined(r.url, r.headers.get("Location", ""))
+
+    def _small(self, url: str, **headers: str) -> tuple[Answer, bytes]:
+        """Read what is small, if it is there."""
+        with self.do_request(url, headers=headers) as answer, self._sentences():
+            return answer, self._read(answer)
+
+    def _json(self, url: str, content: bytes) -> dict:
         try:
             parsed = packaged.parse(content.decode())
         except (ValueError, RecursionError):
@@ -70,9 +140,9 @@ class Connection:
             raise UserError(f"{self.registry} answered {url} with what is no JSON object: is it a registry?")
         return parsed
 
-    def _in_time(self, chunks: bytes | Iterator[bytes]) -> Iterator[bytes]:
+    def _in_time(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yield what comes or goes, until the step's time is up."""
-        for chunk in [chunks] if isinstance(chunks, bytes) else chunks:
+        for chunk in chunks:
             self._check_time()
             yield chunk
 
@@ -83,95 +153,61 @@ class Connection:
     def _late(self, seconds: float) -> str:
         return f"{self.registry} gave no answer in {seconds:.0f} s: check the network, then run this again"
 
-    def _answer(self, method: str, url: str, *expected: int, content: Content | None = None, **headers: str) -> Answer:
-        """Ask and return the whole answer, which is small."""
-        with self._streamed(method, url, *expected, content=content, **headers) as answer, self._sentences():
-            following = answer.links.get("next", {}).get("url", "")
-            return Answer(str(answer.url), answer.status_code, answer.headers, self._read(answer), following)
-
-    def _read(self, answer: httpx2.Response) -> bytes:
+    def _read(self, answer: Answer) -> bytes:
         """Return the content of an answer, which is small."""
         came = bytearray()
-        for chunk in self._in_time(answer.iter_bytes(CHUNK)):
+        for chunk in self._in_time(answer.iter_content(CHUNK)):
             came += chunk
             if len(came) > LARGEST:
-                asked = answer.request.url.path
+                asked = urlsplit(answer.url).path
                 raise UserError(f"{self.registry} answered {asked} with more than {LARGEST} bytes: is it a registry?")
         return bytes(came)
 
     def _joined(self, url: str, reference: str) -> str:
         """Return the address to which an answer from `url` refers."""
         with self._sentences():
-            return str(httpx2.URL(url).join(reference))
+            return urljoin(url, reference)
 
-    @contextmanager
-    def _streamed(
-        self, method: str, url: str, *expected: int, content: Content | None = None, **headers: str
-    ) -> Iterator[httpx2.Response]:
-        """Ask, logging in where the registry wants it and again when it is busy; yield an answer that was expected."""
-        logged_in, tries = False, 1
-        while True:
-            answer = self._sent(method, url, content, headers)
-            try:
-                challenged = answer.status_code == 401 and self._is_registry(answer.url)
-                if challenged and not logged_in and self._log_in(answer):
-                    logged_in = True
-                elif _may_pass(method, answer.status_code) and tries < TRIES:
-                    time.sleep(PAUSE * tries)
-                    tries += 1
-                elif answer.status_code in expected:
-                    yield answer
-                    return
-                else:
-                    raise UserError(self._refused(answer))
-            finally:
-                answer.close()
-
-    def _sent(self, method: str, url: str, content: Content | None, headers: dict[str, str]) -> httpx2.Response:
+    def _sent(self, method: str, url: str, data: dict | bytes | Body | None, headers: dict[str, str]) -> Answer:
         self._check_time()
-        # An upload may be sent elsewhere: whoever that is does not get the login.
-        if self._authorization and self._is_registry(httpx2.URL(url)):
-            headers = {**headers, "Authorization": self._authorization}
         # A registry may compare a large file, and put it in its place, before it answers.
         wait = self._end - time.monotonic() if method == "PUT" else ANSWER_SECONDS
-        limit = httpx2.Timeout(min(self.seconds, ANSWER_SECONDS), read=max(min(self.seconds, wait), 0))
-        body = content() if content else None
         with self._sentences():
-            request = self._client.build_request(method, url, headers=headers, content=body, timeout=limit)
-            return self._client.send(request, stream=True, follow_redirects=method in ("GET", "HEAD"))
+            # An upload may be sent elsewhere: whoever that is does not get the login.
+            authorization = self._authorization if _is_at(self.registry, url) else {}
+            follow = method in READING
+            return self._asked(method, url, wait, data=data, headers=headers | authorization, allow_redirects=follow)
 
-    def _check_tls(self, request: httpx2.Request) -> None:
-        """Refuse to follow a registry to where everybody reads, and may change, what is sent."""
-        if request.url.scheme != "https":
-            there = f"{request.url.scheme}://{request.url.host}"
-            raise UserError(f"{self.registry} leads to {there}, which is not https: nothing is sent or read there")
+    def _asked(self, method: str, url: str, wait: float, allow_redirects: bool = False, **question: Any) -> Answer:
+        limits = min(self.seconds, ANSWER_SECONDS), max(min(self.seconds, wait), 0.001)
+        settings = {"stream": True, "timeout": limits, "verify": self._tls_verify, "allow_redirects": allow_redirects}
+        return self.session.request(method, url, **settings, **question)
 
-    def _is_registry(self, url: httpx2.URL) -> bool:
-        return (url.scheme, url.host, url.port) == (self._origin.scheme, self._origin.host, self._origin.port)
-
-    def _log_in(self, answer: httpx2.Response) -> bool:
+    def _log_in(self, answer: Answer) -> bool:
         """Do what a registry asks for with the answer 401; return whether there is a new login to try."""
-        scheme, _, rest = answer.headers.get("WWW-Authenticate", "").partition(" ")
-        before = self._authorization
-        asked = _parameters(rest)
-        if scheme.lower() == "bearer" and asked.get("realm"):
-            self._authorization = f"Bearer {self._token(asked)}"
-        elif scheme.lower() == "basic" and self._login.password:
-            self._authorization = self._login.basic
+        challenge, before = answer.headers.get("WWW-Authenticate", ""), self._authorization
+        scheme, asked = challenge.partition(" ")[0].lower(), parse_auth_header(challenge)
+        if scheme == "bearer" and asked.realm:
+            self._authorization = {"Authorization": f"Bearer {self._token(asked)}"}
+        elif scheme == "basic" and self._login.password:
+            self._authorization = {"Authorization": self._login.basic}
         return self._authorization != before
 
-    def _token(self, asked: dict[str, str]) -> str:
-        """Get a token from where a registry says, which lasts for minutes."""
-        realm = self._joined(str(self._origin), asked.get("realm", ""))
-        words = {name: asked[name] for name in ("service", "scope") if name in asked}
-        if self._login.refresh_token:
-            form = {**words, "grant_type": "refresh_token", "refresh_token": self._login.refresh_token}
-            request = self._client.build_request("POST", realm, data={**form, "client_id": "olive-press"})
+    def _token(self, asked: authHeader) -> str:
+        """Get a token from where a registry says, which lasts for minutes.
+
+        oras knows no refresh tokens, and reads all that comes.
+        """
+        realm = self._joined(f"https://{self.registry}", asked.realm or "")
+        question: dict[str, Any]
+        words = {name: value for name, value in (("service", asked.service), ("scope", asked.scope)) if value}
+        if token := self._login.refresh_token:
+            words |= {"grant_type": "refresh_token", "refresh_token": token, "client_id": "olive-press"}
+            method, question = "POST", {"data": words}
         else:
             headers = {"Authorization": self._login.basic} if self._login else {}
-            url = httpx2.URL(realm).copy_merge_params(words)
-            request = self._client.build_request("GET", url, headers=headers)
-        with self._sentences(), closing(self._client.send(request, stream=True)) as answer:
+            method, question = "GET", {"params": words, "headers": headers}
+        with self._sentences(), self._asked(method, realm, ANSWER_SECONDS, **question) as answer:
             if answer.status_code != 200:
                 raise UserError(self._refused(answer))
             granted = self._json(realm, self._read(answer))
@@ -180,7 +216,7 @@ class Connection:
             raise UserError(f"{self.registry} gave a token that cannot be sent: is it a registry?")
         return token
 
-    def _refused(self, answer: httpx2.Response) -> str:
+    def _refused(self, answer: Answer) -> str:
         """Say what a registry answered that was not expected."""
         reason = self._reason(answer)
         if answer.status_code in (401, 403) and not self._login:
@@ -191,14 +227,15 @@ class Connection:
         if answer.status_code in (401, 403):
             verb = "read" if answer.request.method in ("GET", "HEAD") else "write"
             return f"{self.registry} does not let you {verb} {self.where}{reason}: log in as somebody who may"
-        call = f"{answer.request.method} {answer.request.url.path}"
+        call = f"{answer.request.method} {urlsplit(answer.url).path}"
         return f"{self.where} answered {call} with {answer.status_code}{reason}: run this again, or ask who runs it"
 
-    def _reason(self, answer: httpx2.Response) -> str:
+    def _reason(self, answer: Answer) -> str:
         """Return the registry's own sentence, in brackets."""
         try:
             with self._sentences():
-                (error, *_) = json.loads(self._read(answer))["errors"]
+                content = self._read(answer)
+            (error, *_) = json.loads(content)["errors"]
             words = " ".join(str(error.get("message") or error["code"]).split())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return ""
@@ -208,24 +245,21 @@ class Connection:
     def _sentences(self) -> Iterator[None]:
         try:
             yield
-        except httpx2.TimeoutException as error:
-            raise UserError(self._late(min(self.seconds, ANSWER_SECONDS))) from error
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
-            # The last one is Python's word for a host's name that is none, such as a..b.
-            reason = " ".join(str(error).split()) or type(error).__name__
+        except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+            # The last one is Python's word for an address or a host's name that is none, such as a..b.
+            cause = getattr(error.args[0], "reason", error) if error.args else error
+            reason = " ".join(str(cause).split()) or type(error).__name__
+            if isinstance(error, requests.Timeout) or "timed out" in reason:
+                raise UserError(self._late(min(self.seconds, ANSWER_SECONDS))) from error
             mend = "let SSL_CERT_FILE name a file with the certificate of its CA, if you trust it"
             advice = mend if "CERTIFICATE" in reason.upper() else "check the network, then run this again"
             raise UserError(f"{self.registry} could not be asked: {reason}; {advice}") from error
 
 
+def _is_at(registry: str, url: str) -> bool:
+    return urlsplit(url.lower())[:2] == ("https", registry.lower())
+
+
 def _may_pass(method: str, status: int) -> bool:
     """Whether the same request may be answered otherwise in a moment, and may be sent again."""
     return status in BUSY or (status == WRITTEN and method in READING)
-
-
-def _parameters(challenge: str) -> dict[str, str]:
-    """Return the parameters of a challenge of the header WWW-Authenticate; none if it is not in that form."""
-    try:
-        return parse_keqv_list(parse_http_list(challenge))
-    except (ValueError, IndexError):
-        return {}

@@ -13,6 +13,7 @@ from string import Formatter
 from press.core import files, paths
 from press.core.errors import UserError
 from press.model import packaged
+from press.release import package
 from press.release.package import Package
 
 FILE = "inference_model.json"
@@ -31,17 +32,12 @@ def write(released: Package, into: Path, name: str) -> Path:
     target = path(into, name)
     if target.exists() and not is_ours(target):
         raise UserError(f"{target} exists, and is not what `make deploy TO=foundry` writes: move it away")
-    try:
-        with files.replaced(target) as building:
-            _model(released, name, released.folder, prompt(released.folder), building / name)
-            for adapter in sorted(merged(released)):
-                folder = released.folder / "adapters" / adapter
-                text = adapter_prompt(packaged.read_adapter(folder / paths.ADAPTER_MANIFEST))
-                _model(released, f"{name}-{adapter}", folder, text, building / f"{name}-{adapter}")
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}): name a folder that you may write to"
-        ) from error
+    with package.writing(target), files.replaced(target) as building:
+        _model(released, name, released.folder, prompt(released.folder), building / name)
+        for adapter in sorted(merged(released)):
+            folder = released.folder / "adapters" / adapter
+            text = adapter_prompt(packaged.read_adapter(folder / paths.ADAPTER_MANIFEST))
+            _model(released, f"{name}-{adapter}", folder, text, building / f"{name}-{adapter}")
     return target
 
 

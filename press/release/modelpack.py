@@ -3,10 +3,8 @@
 https://github.com/modelpack/model-spec
 """
 
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from press.core import shell
 from press.core.errors import UserError
 from press.release import provenance
 from press.release.distribution import MANIFEST, Manifest, descriptor, digest_of, encoded, is_descriptor
@@ -29,8 +27,7 @@ PACKAGE, METRICS = "io.olive-press.manifest.sha256", "io.olive-press.metrics"
 def of_release(package: Package, params: Oci) -> tuple[Manifest, bytes]:
     """Return the artifact of a release, the same whenever it is published from this commit, and its config."""
     sources, version = provenance.sources(package.folder), params.version
-    seconds = int(shell.output("git", "show", "--no-patch", "--format=%ct", "HEAD"))
-    created = datetime.fromtimestamp(seconds, UTC).isoformat()
+    created = provenance.committed("HEAD").isoformat()
     layers = [_layer(package.folder / name, name, digest) for name, digest in package.digests.items()]
     about = {"name": params.repository, "version": version, "createdAt": created}
     config = encoded(

@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def check_new(folder: Path) -> None:
             files.partial(Path(scratch) / place.relative_to(there)).mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be made ({error.strerror}): name a folder that you may write to") from error
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """Say it in a sentence if what is done meanwhile cannot write there."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{target} cannot be written ({error.strerror}): name a folder that you may write to"
+        ) from error
 
 
 def check_own(folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -44,7 +45,7 @@ def state(release: Package, target: str) -> dict:
                 "buildType": BUILD,
                 "externalParameters": inputs["params"],
                 "internalParameters": {"machines": machines.recorded(target, inputs["params"]["adapters"])},
-                "resolvedDependencies": [_commit(), *_dependencies(inputs)],
+                "resolvedDependencies": [commit(), *_dependencies(inputs)],
             },
             "runDetails": {"builder": {"id": _builder(), "version": _versions()}},
         },
@@ -90,18 +91,38 @@ def check(release: Package) -> str:
 
 def sources(folder: Path) -> dict[str, str]:
     """Return what a checked release was built from: the git commit, and the base model's address and digest."""
-    commit, base, *_ = files.read_json(folder / paths.PROVENANCE)["predicate"]["buildDefinition"][
-        "resolvedDependencies"
-    ]
+    source, base = stated_commit(folder), _stated(folder)[1]
     return {
-        "git_commit": commit["digest"]["gitCommit"],
+        "git_commit": source["digest"]["gitCommit"],
         "base_model": base["uri"],
         "base_model_sha256": base["digest"]["sha256"],
     }
 
 
-def _commit() -> dict:
+def stated_commit(folder: Path) -> dict:
+    """Return the commit that a checked release was built from, as `commit` does that of HEAD."""
+    return _stated(folder)[0]
+
+
+def _stated(folder: Path) -> list[dict]:
+    definition = files.read_json(folder / paths.PROVENANCE)["predicate"]["buildDefinition"]
+    return definition["resolvedDependencies"]
+
+
+def commit() -> dict:
+    """Return the commit at HEAD, with the address of its repository."""
     return {"name": "source", "uri": f"git+{_origin()}", "digest": {"gitCommit": _git("rev-parse", "HEAD")}}
+
+
+def committed(commit: str) -> datetime:
+    """Return when a commit was made.
+
+    :raises UserError: if it is not here
+    """
+    asked = shell.run("git", "show", "--no-patch", "--format=%ct", commit)
+    if asked.failed:
+        raise UserError(f"the commit {commit} cannot be read here ({asked.reason}): `git fetch --unshallow`")
+    return datetime.fromtimestamp(int(asked.output), UTC)
 
 
 def _dependencies(inputs: dict) -> list[dict]:
@@ -119,9 +140,14 @@ def data_uri(path: str, params: dict) -> str:
 
     :param path: as params.yaml names it
     """
-    named = {str(paths.DOWNLOADS / name): source for name, source in params.get("data_sets", {}).items()}
-    source = named.get(path)
+    source = data_source(path, params)
     return f"https://huggingface.co/datasets/{source['id']}/tree/{source['revision']}" if source else path
+
+
+def data_source(path: str, params: dict) -> dict | None:
+    """Return which data set of the hub it is, as params.yaml names it, or None if it is none."""
+    named = {str(paths.DOWNLOADS / name): source for name, source in params.get("data_sets", {}).items()}
+    return named.get(path)
 
 
 def base_uri(base: dict) -> str:

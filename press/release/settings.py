@@ -24,6 +24,8 @@ OCI_REPOSITORY = rf"^({PART}(/{PART})*)?$"
 ENDPOINT_NAME = r"^[A-Za-z][A-Za-z0-9-]{1,30}[A-Za-z0-9]$"
 # By its content; empty until it is named.
 IMAGE = r"^([\w.:/-]+@sha256:[0-9a-f]{64})?$"
+# What a line of a bill of materials can show.
+SUPPLIER = r"^([^\p{C}\p{Z}]([^\p{C}\p{Zl}\p{Zp}]{0,198}[^\p{C}\p{Z}])?)?$"
 PATTERNS = {
     **schema.PATTERNS,
     OCI_REGISTRY: "a host's name, such as ghcr.io or registry.example.com:5000",
@@ -31,6 +33,7 @@ PATTERNS = {
     SEMVER: "a version such as 1.2.3",
     ENDPOINT_NAME: "3 to 32 letters, digits and -, a letter first",
     IMAGE: "an image by its digest, such as press.azurecr.io/olive-press-serve@sha256:... with 64 digits",
+    SUPPLIER: "a name of at most 200 characters in one line, without blanks around it, or empty",
     AZUREML_NAME: "letters, digits, ., _ and -, at most 255",
 }
 
@@ -81,6 +84,7 @@ class Publish(Block):
     """Where a package is registered."""
 
     target: Name
+    supplier: Annotated[str, Field(pattern=SUPPLIER)]
     registry: Literal["git", "azureml", "oci"]
     git: Git
     azureml: Azureml

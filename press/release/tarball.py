@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 from press.core import files
-from press.core.errors import UserError
+from press.release import package
 from press.release.package import Package
 
 # What lies where on the box, the unit's head says.
@@ -21,7 +21,7 @@ def write(released: Package, into: Path, name: str) -> Path:
     :raises UserError: if it cannot be written there
     """
     target = path(into, name)
-    try:
+    with package.writing(target):
         into.mkdir(parents=True, exist_ok=True)
         with files.building(target) as scratch:
             made = scratch / target.name
@@ -31,10 +31,6 @@ def write(released: Package, into: Path, name: str) -> Path:
                 for each in sorted(released.digests):
                     _add(tar, released.folder / each, f"{FOLDER}/{each}")
             made.replace(target)
-    except OSError as error:
-        raise UserError(
-            f"{target} cannot be written ({error.strerror}): name a folder that you may write to"
-        ) from error
     return target
 
 

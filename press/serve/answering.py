@@ -28,7 +28,8 @@ from press.serve.reasoning import parted
 from press.serve.stops import before
 
 # What a release has besides the package's own files.
-BESIDE = (paths.CARD, "bom.cdx.json", paths.GATES, paths.METRICS, paths.PROVENANCE, paths.SIGNATURE)
+BOMS = ("bom.cdx.json", "bom.spdx3.json")
+BESIDE = (paths.CARD, *BOMS, paths.GATES, paths.METRICS, paths.PROVENANCE, paths.SIGNATURE)
 BARE = "base"
 # Tokens of a prompt that are read in one turn: the runtime holds Python's lock meanwhile, and the others wait.
 PART = 128

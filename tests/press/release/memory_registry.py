@@ -3,12 +3,39 @@
 import hashlib
 import json
 from collections.abc import Callable
+from io import BytesIO
+from typing import Any
 
 import httpx2
+import requests
+from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3 import HTTPResponse
 
 
 def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+class Adapter(BaseAdapter):
+    """Gives a client's requests to a function in the place of the network.
+
+    :param answer: by httpx2's types, which are made more easily
+    """
+
+    def __init__(self, answer: Callable[[httpx2.Request], httpx2.Response]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def send(self, request: requests.PreparedRequest, *_: object, **__: object) -> requests.Response:
+        body = request.body or b""
+        content = body if isinstance(body, str | bytes) else b"".join(body)
+        asked = httpx2.Request(str(request.method), str(request.url), headers=dict(request.headers), content=content)
+        given = self._answer(asked)
+        raw: Any = HTTPResponse(BytesIO(given.read()), given.headers, given.status_code, preload_content=False)
+        return HTTPAdapter().build_response(request, raw)
+
+    def close(self) -> None:
+        pass
 
 
 class Killed(BaseException):
@@ -16,7 +43,7 @@ class Killed(BaseException):
 
 
 class MemoryRegistry:
-    """What answers the requests of a client that has it as `httpx2.MockTransport`; it keeps no list of referrers."""
+    """What answers the requests of a client by `Adapter`; it keeps no list of referrers."""
 
     def __init__(self) -> None:
         # By their digests; a manifest is one of them, as in a registry's storage.

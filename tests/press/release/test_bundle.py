@@ -27,7 +27,14 @@ from .conftest import FIGURES, measure, project_in, release_again, run, with_rem
 pytestmark = pytest.mark.integration
 FOLDER = Path("releases/cpu")
 NAMES = (
-    *("model.onnx", "adapters/travel/adapter.onnx_adapter", *FIGURES, "bom.cdx.json", "manifest.json"),
+    *(
+        "model.onnx",
+        "adapters/travel/adapter.onnx_adapter",
+        *FIGURES,
+        "bom.cdx.json",
+        "bom.spdx3.json",
+        "manifest.json",
+    ),
     "provenance.json",
     "model.sig",
 )
@@ -97,7 +104,7 @@ def test_the_provenance_is_slsa_s_and_names_every_source_and_file(release):
 def test_the_package_itself_stays_as_it_was_built(release):
     built, released = (files.digests(release.folder / name) for name in ("packages/cpu", FOLDER))
     assert {name: released.get(name) for name in built} == built
-    assert set(released) - set(built) == {*FIGURES, "bom.cdx.json", "provenance.json"}
+    assert set(released) - set(built) == {*FIGURES, "bom.cdx.json", "bom.spdx3.json", "provenance.json"}
 
 
 def test_what_was_measured_joins_with_the_class_of_machine_and_is_not_in_the_manifest(release):

@@ -16,6 +16,8 @@ from press.release import connection, distribution, docker_login
 from press.release.distribution import Repository
 from press.release.settings import Oci
 
+from .memory_registry import Adapter
+
 DIGEST = "sha256:" + "0" * 64
 HOST, NAME = "registry.example.com", "owner/press"
 SECRET = "a secret of the tests"
@@ -33,7 +35,7 @@ def login(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def asking(answer: Answer, seconds: float = 60) -> Repository:
-    return Repository(HOST, NAME, seconds, httpx2.MockTransport(answer))
+    return Repository(HOST, NAME, seconds, Adapter(answer))
 
 
 class Tokens:
@@ -69,6 +71,17 @@ def test_a_token_is_asked_for_with_the_password_and_again_when_it_has_expired():
     assert not any(basic in str(request.headers) for request in registry.asked if request.url.host == HOST)
 
 
+def test_a_repository_with_a_dot_is_no_host():
+    asked = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        asked.append(str(request.url))
+        return httpx2.Response(404)
+
+    Repository(HOST, "example.org/press", 60, Adapter(answer)).has(DIGEST)
+    assert asked == [f"https://{HOST}/v2/example.org/press/blobs/{DIGEST}"]
+
+
 def test_an_upload_begins_anew_with_a_new_token():
     sent, expired = [], True
 
@@ -77,9 +90,10 @@ def test_an_upload_begins_anew_with_a_new_token():
         if request.url.host == "login.example.com":
             return httpx2.Response(200, json={"access_token": "token"})
         if request.method == "POST":
-            return httpx2.Response(202, headers={"Location": f"/v2/{NAME}/blobs/uploads/1?state=x"})
+            return httpx2.Response(202, headers={"Location": f"/v2/{NAME}/blobs/uploads/1?state=x&empty="})
         sent.append(request.read())
-        assert request.url.params["state"] == "x"
+        # Of an address that is signed, all counts.
+        assert (request.url.params["state"], request.url.params["empty"]) == ("x", "")
         assert request.headers["Content-Length"] == "6"
         if expired:
             expired = False
@@ -102,8 +116,10 @@ def test_a_refresh_token_of_docker_s_is_used(monkeypatch, tmp_path):
     assert (login.method, form["grant_type"], form["refresh_token"]) == ("POST", "refresh_token", "the refresh token")
 
 
-def test_nobody_else_gets_the_login():
+def test_nobody_else_gets_the_login(monkeypatch, tmp_path):
     """A registry may keep its blobs, and take uploads, at another host."""
+    (tmp_path / "netrc").write_text("default login somebody password secret")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     elsewhere = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:
@@ -111,12 +127,12 @@ def test_nobody_else_gets_the_login():
             elsewhere.append(request)
             return httpx2.Response(201 if request.method == "PUT" else 200, content=b"abc")
         if "Authorization" not in request.headers:
-            return httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+            return httpx2.Response(401, headers={"WWW-Authenticate": 'Basic realm="https://e.example.com"'})
         place = {"Location": "https://storage.example.com/1"}
         return httpx2.Response(202 if request.method == "POST" else 307, headers=place)
 
     place = asking(answer)
-    place.upload(DIGEST, 3, lambda: b"abc")
+    place.upload(DIGEST, 3, lambda: iter([b"abc"]))
     assert place.download(distribution.descriptor("application/x", b"abc"), lambda _: None)
     assert [request.method for request in elsewhere] == ["PUT", "GET"]
     assert not any("Authorization" in request.headers for request in elsewhere)
@@ -148,7 +164,7 @@ def test_nothing_goes_where_there_is_no_tls(place, how):
     if status == 200:
         registry = asking(lambda request: httpx2.Response(200, json={}, headers=leading(headers)(request).headers))
     with pytest.raises(UserError, match=r"leads to (http|ftp)://.*, which is not https: nothing is sent or read there"):
-        registry.upload(DIGEST, 1, lambda: b"a") if how == "an upload" else registry.tags()
+        registry.upload(DIGEST, 1, lambda: iter([b"a"])) if how == "an upload" else registry.tags()
 
 
 def refusal(status: int) -> Answer:
@@ -248,7 +264,7 @@ def test_a_hostile_place_for_an_upload_is_a_sentence(place):
         lambda request: httpx2.Response(202 if request.method == "POST" else 400, headers={"Location": place})
     )
     with pytest.raises(UserError):
-        registry.upload(DIGEST, 1, lambda: b"a")
+        registry.upload(DIGEST, 1, lambda: iter([b"a"]))
 
 
 @pytest.mark.parametrize("tags", [5, "abc", {"a": 1}, [1, None, ["a"]], None])
@@ -273,7 +289,7 @@ def test_a_busy_registry_is_asked_again(busy):
 def test_what_a_registry_failed_to_write_is_not_sent_again():
     answers = iter([500])
     with pytest.raises(UserError, match="with 500"):
-        asking(lambda _: httpx2.Response(next(answers))).upload(DIGEST, 1, lambda: b"a")
+        asking(lambda _: httpx2.Response(next(answers))).upload(DIGEST, 1, lambda: iter([b"a"]))
 
 
 def test_a_long_list_of_tags_comes_in_pages():

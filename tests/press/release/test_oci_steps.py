@@ -4,10 +4,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-import httpx2
 import pytest
 import yaml
 from projects import ROOT
@@ -19,7 +19,7 @@ from press.release.oci import OciRegistry
 from press.release.package import Package
 from press.release.settings import Oci, Signing
 
-from .memory_registry import Killed, MemoryRegistry, digest_of
+from .memory_registry import Adapter, Killed, MemoryRegistry, digest_of
 
 MODEL, ADAPTER = "model.onnx", "adapters/travel/adapter.onnx_adapter"
 HOST, REPOSITORY = "registry.example.com", "owner/press"
@@ -30,7 +30,7 @@ COMMIT, LATER = "1700000000", "1700000001"
 def head(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     """When the commit at HEAD was made."""
     when = [COMMIT]
-    monkeypatch.setattr(modelpack.shell, "output", lambda *_: when[0])
+    monkeypatch.setattr(provenance, "committed", lambda _: datetime.fromtimestamp(int(when[0]), UTC))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     return when
 
@@ -41,7 +41,7 @@ def there(monkeypatch: pytest.MonkeyPatch) -> MemoryRegistry:
     registry = MemoryRegistry()
 
     def repository(host: str, name: str, seconds: float) -> distribution.Repository:
-        return distribution.Repository(host, name, seconds, httpx2.MockTransport(registry))
+        return distribution.Repository(host, name, seconds, Adapter(registry))
 
     monkeypatch.setattr(oci, "Repository", repository)
     return registry

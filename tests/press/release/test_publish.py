@@ -79,7 +79,7 @@ def test_other_figures_of_the_same_package_are_the_same_content_and_the_version_
     here = files.digests(published.folder / "releases/cpu")
     assert here["manifest.json"] == manifest
     changed = {name for name in before if here[name] != before[name]}
-    assert changed == {*FIGURES, "bom.cdx.json", "provenance.json"}
+    assert changed == {*FIGURES, "bom.cdx.json", "bom.spdx3.json", "provenance.json"}
     result = run(published, "publish")
     assert result.returncode == 0, result.stderr
     assert "version 0.1.0 is already published with this content; its figures stay: travel 1.500" in result.stdout
