@@ -5,6 +5,8 @@ of them trained by the pass, captured and converted; and the ONNX model's logits
 longer than a window (16 tokens) and than the switch of a long rope (48).
 """
 
+import re
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 from projects import ROOT
+from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
 
 from bench import architecture_table, tested_table
 from press.core import files
@@ -97,6 +101,19 @@ def largest_distance(runtime: Runtime, checkpoint: Path, adapters: dict[str | No
 def test_every_supported_architecture_is_tested_and_in_the_table():
     assert set(MODELS.values()) == set(architectures.SUPPORTED)
     assert set(architecture_table.read()["architectures"]) == set(architectures.SUPPORTED)
+
+
+def test_each_that_the_model_builder_and_transformers_know_is_in_the_table_or_refused_by_name():
+    """What the builder calls models by is in its code alone; transformers says which model types these are."""
+    code = Path(str(distribution("onnxruntime-genai").locate_file("onnxruntime_genai/models/builder.py"))).read_text()
+    classes = {name.lower() for name in re.findall(r'architectures\[0\] == "(\w+)"', code)}
+    assert classes >= {"llamaforcausallm", "gptossforcausallm", "phimoeforcausallm"}
+    tables = [table for name, table in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")]
+    known = {model_type for table in tables for model_type, made in table.items() if str(made).lower() in classes}
+    assert len(known) > 30
+    known |= {AutoConfig.for_model(name).get_text_config().model_type for name in known}
+    listed = [architectures.SUPPORTED, architectures.REFUSED, architectures.WITH_OTHER_PARTS, architectures.SAME]
+    assert sorted(known - {name for each in listed for name in each}) == []
 
 
 def test_the_page_has_the_table_of_the_last_report():

@@ -87,6 +87,17 @@ def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
     assert name not in architectures.SUPPORTED
 
 
+def test_a_text_part_is_judged_as_a_model_of_its_own():
+    architectures.check({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}})
+    architectures.check({"model_type": "mistral3", "text_config": {}})
+    architectures.check({"model_type": "iquestcoder"})
+    with pytest.raises(UserError, match="architecture is qwen3_5_moe_text, which this pipeline does not take: "):
+        architectures.check({"model_type": "qwen3_5_moe", "text_config": {}})
+    part = {"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    with pytest.raises(UserError, match="rotary embeddings are scaled by linear, but those of gemma3_text "):
+        architectures.check({"model_type": "gemma3", "text_config": part})
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
@@ -96,11 +107,12 @@ def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
         ),
         (
             {"model_type": "granitemoehybrid", "num_local_experts": 8},
-            "num_local_experts 8, but of granitemoehybrid this pipeline supports only 0",
+            f"num_local_experts 8, but of granitemoehybrid this pipeline supports only 0: {architectures.EXPERTS}",
         ),
         (
             {"model_type": "granitemoehybrid", "num_local_experts": 0, "layer_types": ["attention", "mamba"]},
-            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention"',
+            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention": '
+            "the model builder has no code for Mamba layers",
         ),
         ({"model_type": "olmo", "clip_qkv": 8.0}, "clip_qkv 8.0, but of olmo this pipeline supports only null"),
     ],
