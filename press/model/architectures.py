@@ -21,15 +21,19 @@ class Architecture:
     :param values: keys of config.json that may have these values alone, None where they may be left out; the model
         builder has no code for others, or passes over them
     :param reasons: for some of these keys, why
+    :param without: quantizers that do not take it, and why
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
     values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
 EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
+PER_LAYER = "the model builder leaves out its inputs of each layer's own: logits would be wrong"
+SHARED_KEYS = "the model builder leaves out that its last layers share keys and values: logits would be wrong"
 SUPPORTED = {
     "llama": Architecture("Llama 3, SmolLM2, TinyLlama", ("default", "llama3")),
     "mistral": Architecture("Mistral 7B"),
@@ -40,6 +44,7 @@ SUPPORTED = {
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
     "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
     "ministral": Architecture("Ministral 8B"),
+    "ministral3": Architecture("Ministral 3 3B to 14B in BF16", ("yarn",)),
     "granitemoehybrid": Architecture(
         "Granite 4 Micro (dense)",
         values={
@@ -58,6 +63,22 @@ SUPPORTED = {
     "gemma": Architecture("Gemma", values={"use_bidirectional_attention": (None, False)}),
     "gemma2": Architecture("Gemma 2"),
     "gemma3_text": Architecture("Gemma 3 270M and 1B"),
+    "gemma4_text": Architecture(
+        "Gemma 4 12B and 31B",
+        ("default", "proportional"),
+        values={
+            "hidden_size_per_layer_input": (0,),
+            "num_kv_shared_layers": (None, 0),
+            "enable_moe_block": (None, False),
+            "use_bidirectional_attention": (None, "vision"),
+        },
+        reasons={
+            "hidden_size_per_layer_input": PER_LAYER,
+            "num_kv_shared_layers": SHARED_KEYS,
+            "enable_moe_block": EXPERTS,
+        },
+        without={"gptq": "Olive calls all layers in calibration as the first, but its layers have heads of two widths"},
+    ),
     "granite": Architecture("Granite 3"),
     "smollm3": Architecture("SmolLM3"),
     "phi3": Architecture("Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini", ("default", "longrope")),
@@ -75,21 +96,22 @@ WITH_OTHER_PARTS = {
     "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
 }
-# Names of what is another architecture's model, the last two without pictures; `fetch` calls it by that.
-SAME = {"internlm3": "llama", "iquestcoder": "llama", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
+ONE_SHAPE = "allow_global_per_layer_attribute_access"
+# What `fetch` lets config.json say of some text parts: the name of the architecture that they are, the last two without
+# pictures; and of Gemma 4 that what knows one shape of heads may read the first layers', which Olive does in vain.
+SAME: dict[str, dict[str, object]] = {
+    "gemma4_text": {ONE_SHAPE: True},
+    "gemma4_unified_text": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, ONE_SHAPE: True},
+    "internlm3": {"model_type": "llama"},
+    "iquestcoder": {"model_type": "llama"},
+    "qwen2_5_vl_text": {"model_type": "qwen2"},
+    "qwen3_vl_text": {"model_type": "qwen3"},
+}
 
-PER_LAYER = "the model builder leaves out its per-layer inputs and shared key-value layers: logits would be wrong"
-LATE_POSITIONS = (
-    "the model builder leaves out how queries at late positions are scaled (llama_4_scaling_beta): logits of long "
-    "prompts would be wrong"
-)
 # Architectures that transformers and the model builder know and the pipeline does not take, and why.
 REFUSED = {
-    "gemma4_text": PER_LAYER,
-    "gemma4_unified_text": PER_LAYER,
     "gpt_oss": EXPERTS,
     "lfm2_moe": EXPERTS,
-    "ministral3": LATE_POSITIONS,
     "phimoe": EXPERTS,
     "qwen3_5_moe_text": EXPERTS,
     "shieldgemma2": "it judges pictures and writes no text",
@@ -112,7 +134,7 @@ def text_part(config: dict) -> dict:
         if not isinstance(part, dict):
             raise UserError(f"the base model's config.json is of a {name}, but has no block text_config")
         name = part.get("model_type") or WITH_OTHER_PARTS[name]
-    return {**part, "model_type": SAME.get(name, name) if isinstance(name, str) else name}
+    return {**part, "model_type": name, **(SAME.get(name, {}) if isinstance(name, str) else {})}
 
 
 def check(config: dict) -> None:
@@ -141,6 +163,17 @@ def check(config: dict) -> None:
                     f"the base model's config.json has {key} {json.dumps(value)}, but of {name} this pipeline supports "
                     f"only {' or '.join(map(json.dumps, values))}{f': {reason}' if reason else ''}"
                 )
+
+
+def check_quantizer(config: dict, algorithm: str) -> None:
+    """Refuse a quantizer that does not take a supported model, which config.json describes."""
+    name = config.get("model_type")
+    supported = SUPPORTED.get(name) if isinstance(name, str) else None
+    if supported and algorithm in supported.without:
+        raise UserError(
+            f"quantize.algorithm is {algorithm}, which does not take a {name}: {supported.without[algorithm]}; "
+            "choose another one"
+        )
 
 
 def rope_types(config: dict) -> set[str]:

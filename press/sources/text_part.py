@@ -21,7 +21,7 @@ def keep(checkpoint: Path) -> None:
     """Leave of a checkpoint the part that reads and writes text, in place, by the name that the pipeline has for it."""
     config = checkpoints.read_object(checkpoint / paths.CONFIG) if (checkpoint / paths.CONFIG).exists() else {}
     name = config.get("model_type")
-    if architectures.text_part(config).get("model_type") == name:
+    if name is None or architectures.text_part(config) == config:
         return
     weights = checkpoints.weight_shapes(checkpoint)
     kept = {weight: own for weight in weights if (own := own_name(weight))}
@@ -73,15 +73,14 @@ def _config(checkpoint: Path, whole: dict[str, Any], has_head: bool) -> dict[str
 
     with checkpoints.readable(paths.CONFIG):
         config: PreTrainedConfig = AutoConfig.from_pretrained(checkpoint)
-    given = architectures.text_part(whole)
     text = config.get_text_config().to_dict()
-    if text["model_type"] != given["model_type"]:
+    same = architectures.SAME.get(text["model_type"], {})
+    text |= {key: whole[key] for key in SHARED if whole.get(key) is not None} | same
+    if same and text.get("rope_parameters"):
         # Of three axes of position, which are one and the same for text.
-        rope = text.get("rope_parameters") or {}
+        rope = text["rope_parameters"]
         text["rope_parameters"] = {key: value for key, value in rope.items() if not key.startswith("mrope_")}
-    text |= {key: whole[key] for key in SHARED if whole.get(key) is not None}
     return text | {
-        "model_type": given["model_type"],
-        "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[given["model_type"]]],
+        "architectures": [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[text["model_type"]]],
         "tie_word_embeddings": bool(getattr(config, "tie_word_embeddings", False)) or not has_head,
     }

@@ -18,8 +18,11 @@ SEEN = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num
 SEEN |= {"image_size": 28, "patch_size": 14, "out_hidden_size": 64, "num_heads": 2}
 ROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2], "mrope_interleaved": True}
 SLIDING = {"layer_types": ["linear_attention", "full_attention"]}
+GEMMA_4 = {**LOCAL_AND_GLOBAL, "global_head_dim": 32, "num_global_key_value_heads": 1, "attention_k_eq_v": True}
 WHOLE = {
     "gemma3": LOCAL_AND_GLOBAL,
+    "gemma4": GEMMA_4 | {"hidden_size_per_layer_input": 0},
+    "gemma4_unified": GEMMA_4,
     "lfm2_vl": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
     "mistral3": {},
     "qwen2_5_vl": {"rope_parameters": ROPE},
