@@ -126,7 +126,8 @@ class Mistral(MistralModel):
 
     def __init__(self, config: PretrainedConfig, *arguments: Any) -> None:
         rope = getattr(config, "rope_parameters", None) or {}
-        self.beta, self.step = rope.get("llama_4_scaling_beta"), rope.get("original_max_position_embeddings")
+        self.beta: float = rope.get("llama_4_scaling_beta") or 0.0
+        self.step: int = rope.get("original_max_position_embeddings") or config.max_position_embeddings
         self.rope_config = config
         super().__init__(config, *arguments)
         if "rescale_inv_freq" in self.rope_attrs:
