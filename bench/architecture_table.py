@@ -55,6 +55,10 @@ def table(report: dict) -> str:
 def inserted(text: str, report: dict) -> str:
     """Return the page's text with the tables between their marks."""
     body = [[f"`{name}`", reason] for name, reason in architectures.REFUSED.items()]
+    for name, supported in architectures.SUPPORTED.items():
+        for key, reason in supported.reasons.items():
+            values = " or ".join("left out" if value is None else f"`{value}`" for value in supported.values[key])
+            body.append([f"`{name}` whose `{key}` is not {values}", reason])
     text = tested_table.inserted(text, MARK_OF_REFUSED, tested_table.rows(("`model_type`", "why it is refused"), body))
     return tested_table.inserted(text, MARK, table(report))
 

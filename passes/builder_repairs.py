@@ -18,20 +18,25 @@ import torch
 from olive.common.quant.nn import QuantLinear
 from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
+from onnxruntime_genai.models.builders.gemma import Gemma4Model
 from onnxruntime_genai.models.builders.granite import GraniteMoEHybridModel
 from onnxruntime_genai.models.builders.lfm2 import LFM2Model
+from onnxruntime_genai.models.builders.mistral import MistralModel
 from onnxruntime_genai.models.builders.nemotron import NemotronModel
 from onnxruntime_genai.models.builders.olmo import OLMoModel
 from onnxruntime_genai.models.builders.phi import PhiModel
 from onnxruntime_genai.models.builders.qwen import Qwen35TextModel
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from press.model import checkpoints
 
 PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
 CALLED = {
+    "Gemma4ForCausalLM": "Gemma4UnifiedForConditionalGeneration",
     "MinistralForCausalLM": "MistralForCausalLM",
+    "Ministral3ForCausalLM": "MistralForCausalLM",
     "Qwen3_5ForCausalLM": "Qwen3_5ForConditionalGeneration",
 }
 TWO_SIGNS = 0x88  # takes 8 from each of the two codes of 4 bits in a byte, in two's complement
@@ -72,17 +77,28 @@ def prepare(config: PretrainedConfig) -> None:
     transformers 5 renamed or moved rope parameters: Phi-3's `type` is `rope_type`, and Gemma 3 has a block of
     them for each kind of layer. And where a config has a window but no list of layers, as Mistral's and Phi-3's,
     every layer has it; the builder takes it that none has. Ministral is Mistral with such a list.
-    The builder knows Qwen3.5's text models by the name of those with images.
+    The builder knows Qwen3.5's and Gemma 4's text models by the name of those with images, and looks for the shape of
+    Gemma 4's global layers by names that transformers turns into a list of layers.
     """
     config.architectures = [CALLED.get(name, name) for name in config.architectures or ()]
     rope = getattr(config, "rope_parameters", None) or {}
-    if "full_attention" in rope:
+    if config.model_type == "gemma4_text":
+        last = config.per_layer_config[config.layer_types.index("full_attention")]
+        config.global_head_dim, config.num_global_key_value_heads = last.head_dim, last.num_key_value_heads
+    elif "full_attention" in rope:
         config.rope_local_base_freq = rope["sliding_attention"]["rope_theta"]
         config.rope_parameters = rope["full_attention"]
     elif "rope_type" in rope:
         rope.setdefault("type", rope["rope_type"])
     if getattr(config, "sliding_window", None) and getattr(config, "layer_types", None) is None:
         config.layer_types = ["sliding_attention"] * config.num_hidden_layers
+
+
+class Gemma4(Gemma4Model):
+    """Layers that the builder's loader of quantized checkpoints does not know: with a scale, and of two shapes."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
 
 
 class GraniteHybrid(GraniteMoEHybridModel):
@@ -103,6 +119,50 @@ class Lfm2(LFM2Model):
 
     def load_weights(self, input_path: str) -> torch.nn.Module:
         return load_modules(input_path)
+
+
+class Mistral(MistralModel):
+    """Ministral 3's rope by yarn, of which the builder rounds no bounds, and its queries, which grow with positions."""
+
+    def __init__(self, config: PretrainedConfig, *arguments: Any) -> None:
+        rope = getattr(config, "rope_parameters", None) or {}
+        self.beta: float = rope.get("llama_4_scaling_beta") or 0.0
+        self.step: int = rope.get("original_max_position_embeddings") or config.max_position_embeddings
+        self.rope_config = config
+        super().__init__(config, *arguments)
+        if "rescale_inv_freq" in self.rope_attrs:
+            self.frequencies, self.rope_attrs["mscale"] = ROPE_INIT_FUNCTIONS["yarn"](config, "cpu")
+
+    def make_inv_freq_rescaled(self, inv_freq: torch.Tensor) -> torch.Tensor:
+        return self.frequencies
+
+    def make_attention_init(self, config: PretrainedConfig) -> None:
+        positions = self.input_names["position_ids"]
+        super().make_attention_init(config)
+        if self.beta:
+            self.input_names["position_ids"] = positions
+            # The queries must be apart from keys and values.
+            self.attention_attrs["use_packed_matmul"] = False
+
+    def make_attention_qk_rope_and_norm(self, layer_id: int, attention: Any, **options: Any) -> Any:
+        if self.beta:
+            name = f"/model/layers.{layer_id}/attn/q_scale/Mul"
+            shape = ["batch_size", "sequence_length", self.q_size]
+            self.make_mul(name, [self.attention_attrs["q_path"], self._scale()], dtype=self.io_dtype, shape=shape)
+            self.attention_attrs["q_path"] = f"{name}/output_0"
+        return super().make_attention_qk_rope_and_norm(layer_id, attention, **options)
+
+    def _scale(self) -> str:
+        """Return by what each position's queries are multiplied, looked up in a table once for all layers."""
+        output = "/model/q_scale/Gather/output_0"
+        if output not in self.values:
+            steps = torch.arange(self.context_length) // self.step
+            table = "model.q_scale.weight"
+            self.make_initializer(1 + self.beta * torch.log1p(steps)[:, None], table, to=self.io_dtype)
+            shape = ["batch_size", "sequence_length", 1]
+            inputs = [table, self.input_names["position_ids"]]
+            self.make_gather("/model/q_scale/Gather", inputs, dtype=self.io_dtype, shape=shape, axis=0)
+        return output
 
 
 class Nemotron(NemotronModel):
@@ -169,8 +229,10 @@ class SmolLM3(SmolLM3Model):
 
 
 REPAIRED = {
+    "Gemma4Model": Gemma4,
     "GraniteMoEHybridModel": GraniteHybrid,
     "LFM2Model": Lfm2,
+    "MistralModel": Mistral,
     "NemotronModel": Nemotron,
     "OLMoModel": Olmo,
     "PhiModel": Phi,

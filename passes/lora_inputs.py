@@ -36,6 +36,8 @@ BLOCKS = {
     "linear_attn": ("linear_attn",),
 }
 ALIASES = {
+    # Gemma 4's global layers take the keys for values, too.
+    "v_proj": ("k_proj",),
     "o_proj": ("out_proj", "dense"),
     "gate_proj": ("w1",),
     "up_proj": ("w3",),

@@ -47,6 +47,15 @@ ARCHITECTURES = {
     "qwen3": {},
     "gemma2": LOCAL_AND_GLOBAL,
     "gemma3_text": LOCAL_AND_GLOBAL,
+    "gemma4_text": {
+        **LOCAL_AND_GLOBAL,
+        "global_head_dim": 32,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "hidden_size_per_layer_input": 0,
+        "final_logit_softcapping": 3.0,
+        "allow_global_per_layer_attribute_access": True,  # as fetch writes it
+    },
     "granite": {"residual_multiplier": 0.5, "attention_multiplier": 0.2, "embedding_multiplier": 2.0},
     "smollm3": {"no_rope_layers": [1, 0]},
     "phi3": {"num_key_value_heads": 4, **LONG_ROPE},
@@ -57,6 +66,20 @@ ARCHITECTURES = {
     "hunyuan_v1_dense": {},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
     "ministral": LOCAL_AND_GLOBAL,
+    "ministral3": {
+        "head_dim": 32,
+        "rope_parameters": {
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 4.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 0.5,
+            "llama_4_scaling_beta": 0.5,
+        },
+    },
     "granitemoehybrid": {
         "layer_types": ["attention", "attention"],
         "num_local_experts": 0,
@@ -140,11 +163,15 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
     offset = 1 if config["model_type"].startswith(("gemma", "nemotron", "qwen3_5")) else 0
+    offset = 0 if config["model_type"] == "gemma4_text" else offset
     for path, parameter in model.named_parameters():
         if path.endswith("norm.weight"):
             parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - (0 if "linear_attn" in path else offset))
         if path.endswith(".bias"):
             parameter.normal_(std=0.5)
+    for path, buffer in model.named_buffers():
+        if path.endswith("layer_scalar"):
+            buffer.fill_(0.75)
     return model
 
 

@@ -5,6 +5,8 @@ of them trained by the pass, captured and converted; and the ONNX model's logits
 longer than a window (16 tokens) and than the switch of a long rope (48).
 """
 
+import re
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ import torch
 from architectures import ARCHITECTURES, ROPES_AND_WINDOWS, TOKENIZER, random_model, save
 from parity import TOLERANCE, captured_to, converted, distance, head, pytorch_logits, random_adapter
 from projects import ROOT
+from transformers import AutoConfig
+from transformers.models.auto import modeling_auto
 
 from bench import architecture_table, tested_table
 from press.core import files
@@ -99,6 +103,19 @@ def test_every_supported_architecture_is_tested_and_in_the_table():
     assert set(architecture_table.read()["architectures"]) == set(architectures.SUPPORTED)
 
 
+def test_each_that_the_model_builder_and_transformers_know_is_in_the_table_or_refused_by_name():
+    """What the builder calls models by is in its code alone; transformers says which model types these are."""
+    code = Path(str(distribution("onnxruntime-genai").locate_file("onnxruntime_genai/models/builder.py"))).read_text()
+    classes = {name.lower() for name in re.findall(r'architectures\[0\] == "(\w+)"', code)}
+    assert classes >= {"llamaforcausallm", "gptossforcausallm", "phimoeforcausallm"}
+    tables = [table for name, table in vars(modeling_auto).items() if name.endswith("_MAPPING_NAMES")]
+    known = {model_type for table in tables for model_type, made in table.items() if str(made).lower() in classes}
+    assert len(known) > 30
+    known |= {AutoConfig.for_model(name).get_text_config().model_type for name in known}
+    listed = [architectures.SUPPORTED, architectures.REFUSED, architectures.WITH_OTHER_PARTS, architectures.SAME]
+    assert sorted(known - {name for each in listed for name in each}) == []
+
+
 def test_the_page_has_the_table_of_the_last_report():
     text = architecture_table.PAGE.read_text(encoding="utf-8")
     assert architecture_table.inserted(text, architecture_table.read()) == text
@@ -133,8 +150,15 @@ def test_bare_and_with_adapters_the_graph_computes_what_pytorch_does(in_root, fo
     assert found["adapters"] < ROUGH.get(name, TOLERANCE)
 
 
-@pytest.mark.parametrize("algorithm", [each for each in ALGORITHMS if each != "rtn"])
-@pytest.mark.parametrize("name", architectures.SUPPORTED)
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        (name, algorithm)
+        for name, supported in architectures.SUPPORTED.items()
+        for algorithm in ALGORITHMS
+        if algorithm != "rtn" and algorithm not in supported.without
+    ],
+)
 def test_each_quantizer_s_checkpoint_comes_out_of_the_graph(in_root, found, name, algorithm):
     checkpoint = quantized(in_root, name, algorithm)
     runtime = Runtime(captured_to(in_root, checkpoint), {}, threads=2)

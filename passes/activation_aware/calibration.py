@@ -1,5 +1,6 @@
 """Calibration rows, the inputs of a model's decoder layers for them, and the moments of what their linears read."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -57,9 +58,9 @@ class LayerInputs:
         recorded: list[list[dict]] = [[] for _ in layers]
         hidden = []
 
-        def recorder(index: int) -> Callable[..., torch.Tensor]:
-            def forward(hidden_states: torch.Tensor, **arguments) -> torch.Tensor:
-                recorded[index].append(arguments)
+        def recorder(index: int, names: list[str]) -> Callable[..., torch.Tensor]:
+            def forward(hidden_states: torch.Tensor, *others, **arguments) -> torch.Tensor:
+                recorded[index].append(dict(zip(names, others, strict=False)) | arguments)
                 if index == 0:
                     hidden.append(hidden_states)
                 return hidden_states
@@ -67,7 +68,7 @@ class LayerInputs:
             return forward
 
         for index, layer in enumerate(layers):
-            layer.forward = recorder(index)
+            layer.forward = recorder(index, list(inspect.signature(layer.forward).parameters)[1:])
         try:
             for batch in batches:
                 cast(nn.Module, model.base_model)(input_ids=batch, use_cache=False)

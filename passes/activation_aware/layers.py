@@ -197,6 +197,10 @@ def _attention(parts: Parts) -> list[Fold]:
     else:
         inputs = [f"self_attn.{name}" for name in ("q_proj", "k_proj", "v_proj")]
         kept = 0
+    if parts.has("self_attn.v_norm"):
+        # gemma4: a norm, which does not let scales through; and some layers take the keys for values, too.
+        inputs = [path for path in inputs if parts.has(path)]
+        return [Fold(parts.linears(inputs), len(inputs), parts.norm(*FIRST_NORM)), Fold({out: output}, 1, Fixed())]
     return [
         Fold(parts.linears(inputs), 3, parts.norm(*FIRST_NORM)),
         Fold({out: output}, 1, Rows(parts.linear(inputs[-1]), kept), cast(int, attention.head_dim)),

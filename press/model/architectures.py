@@ -20,29 +20,41 @@ class Architecture:
     :param rope_types: how their rotary embeddings may be scaled; others come out of the model builder unscaled or wrong
     :param values: keys of config.json that may have these values alone, None where they may be left out; the model
         builder has no code for others, or passes over them
+    :param reasons: for some of these keys, why
+    :param without: quantizers that do not take it, and why
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
     values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, str] = field(default_factory=dict)
 
 
+EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
+PER_LAYER = "the model builder leaves out its inputs of each layer's own: logits would be wrong"
+SHARED_KEYS = "the model builder leaves out that its last layers share keys and values: logits would be wrong"
 SUPPORTED = {
     "llama": Architecture("Llama 3, SmolLM2, TinyLlama", ("default", "llama3")),
     "mistral": Architecture("Mistral 7B"),
     "qwen2": Architecture("Qwen2, Qwen2.5"),
     "qwen3": Architecture("Qwen3"),
-    "qwen3_5_text": Architecture("the text part of Qwen3.5, as a checkpoint of its own"),
+    "qwen3_5_text": Architecture("Qwen3.5"),
     "ernie4_5": Architecture("ERNIE 4.5 0.3B"),
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
     "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
     "ministral": Architecture("Ministral 8B"),
+    "ministral3": Architecture("Ministral 3 3B to 14B in BF16", ("yarn",)),
     "granitemoehybrid": Architecture(
         "Granite 4 Micro (dense)",
         values={
             "num_local_experts": (0,),
             "layer_types": ("attention", "full_attention"),
             "position_embedding_type": ("rope",),
+        },
+        reasons={
+            "num_local_experts": EXPERTS,
+            "layer_types": "the model builder has no code for Mamba layers",
         },
     ),
     "nemotron": Architecture("Minitron, Nemotron 4", values={"mlp_bias": (None, False)}),
@@ -51,29 +63,59 @@ SUPPORTED = {
     "gemma": Architecture("Gemma", values={"use_bidirectional_attention": (None, False)}),
     "gemma2": Architecture("Gemma 2"),
     "gemma3_text": Architecture("Gemma 3 270M and 1B"),
+    "gemma4_text": Architecture(
+        "Gemma 4 12B and 31B",
+        ("default", "proportional"),
+        values={
+            "hidden_size_per_layer_input": (0,),
+            "num_kv_shared_layers": (None, 0),
+            "enable_moe_block": (None, False),
+            "use_bidirectional_attention": (None, "vision"),
+        },
+        reasons={
+            "hidden_size_per_layer_input": PER_LAYER,
+            "num_kv_shared_layers": SHARED_KEYS,
+            "enable_moe_block": EXPERTS,
+        },
+        without={"gptq": "Olive calls all layers in calibration as the first, but its layers have heads of two widths"},
+    ),
     "granite": Architecture("Granite 3"),
     "smollm3": Architecture("SmolLM3"),
     "phi3": Architecture("Phi-3, Phi-3.5-mini, Phi-4, Phi-4-mini", ("default", "longrope")),
 }
 
-PER_LAYER = "the model builder leaves out its per-layer inputs and shared key-value layers: logits would be wrong"
-LATE_POSITIONS = (
-    "the model builder leaves out how queries at late positions are scaled (llama_4_scaling_beta): logits of long "
-    "prompts would be wrong"
-)
-EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
+# Models that also see or hear, of which `fetch` takes the part for text, and what that is if config.json does not say.
+WITH_OTHER_PARTS = {
+    "gemma3": "gemma3_text",
+    "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
+    "lfm2_vl": "lfm2",
+    "mistral3": "mistral",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen3_vl": "qwen3_vl_text",
+}
+ONE_SHAPE = "allow_global_per_layer_attribute_access"
+# What `fetch` lets config.json say of some text parts: the name of the architecture that they are, the last two without
+# pictures; and of Gemma 4 that what knows one shape of heads may read the first layers', which Olive does in vain.
+SAME: dict[str, dict[str, object]] = {
+    "gemma4_text": {ONE_SHAPE: True},
+    "gemma4_unified_text": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 0, ONE_SHAPE: True},
+    "internlm3": {"model_type": "llama"},
+    "iquestcoder": {"model_type": "llama"},
+    "qwen2_5_vl_text": {"model_type": "qwen2"},
+    "qwen3_vl_text": {"model_type": "qwen3"},
+}
+
 # Architectures that transformers and the model builder know and the pipeline does not take, and why.
 REFUSED = {
-    "gemma4": PER_LAYER,
-    "gemma4_text": PER_LAYER,
     "gpt_oss": EXPERTS,
     "lfm2_moe": EXPERTS,
-    "ministral3": LATE_POSITIONS,
-    "mistral3": LATE_POSITIONS,
     "phimoe": EXPERTS,
-    "qwen3_5": "it is an image-text model: save its text part as a checkpoint of its own, which is a qwen3_5_text",
-    "qwen3_5_moe": EXPERTS,
     "qwen3_5_moe_text": EXPERTS,
+    "shieldgemma2": "it judges pictures and writes no text",
+    "whisper": "it writes down speech and continues no text",
 }
 
 
@@ -84,8 +126,20 @@ def read(path: Path) -> dict:
     return config
 
 
+def text_part(config: dict) -> dict:
+    """Return the part for text of a configuration as config.json has it, by the name that SUPPORTED has for it."""
+    name, part = config.get("model_type"), config
+    if isinstance(name, str) and name in WITH_OTHER_PARTS:
+        part = config.get("text_config")
+        if not isinstance(part, dict):
+            raise UserError(f"the base model's config.json is of a {name}, but has no block text_config")
+        name = part.get("model_type") or WITH_OTHER_PARTS[name]
+    return {**part, "model_type": name, **(SAME.get(name, {}) if isinstance(name, str) else {})}
+
+
 def check(config: dict) -> None:
     """Refuse the configuration, as config.json has it, of a model that the pipeline does not take."""
+    config = text_part(config)
     name = config.get("model_type")
     if isinstance(name, str) and name in REFUSED:
         raise UserError(f"the base model's architecture is {name}, which this pipeline does not take: {REFUSED[name]}")
@@ -104,10 +158,22 @@ def check(config: dict) -> None:
         given = config.get(key)
         for value in given if isinstance(given, list) else [given]:
             if value not in values:
+                reason = SUPPORTED[name].reasons.get(key)
                 raise UserError(
                     f"the base model's config.json has {key} {json.dumps(value)}, but of {name} this pipeline supports "
-                    f"only {' or '.join(map(json.dumps, values))}"
+                    f"only {' or '.join(map(json.dumps, values))}{f': {reason}' if reason else ''}"
                 )
+
+
+def check_quantizer(config: dict, algorithm: str) -> None:
+    """Refuse a quantizer that does not take a supported model, which config.json describes."""
+    name = config.get("model_type")
+    supported = SUPPORTED.get(name) if isinstance(name, str) else None
+    if supported and algorithm in supported.without:
+        raise UserError(
+            f"quantize.algorithm is {algorithm}, which does not take a {name}: {supported.without[algorithm]}; "
+            "choose another one"
+        )
 
 
 def rope_types(config: dict) -> set[str]:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from press.core import nested
+from press.core import nested, paths
 from press.core.errors import UserError
-from press.model import checkpoints, olive_passes, olive_run
+from press.model import architectures, checkpoints, olive_passes, olive_run
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -27,8 +27,10 @@ def quantize(
 
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
-    :raises UserError: if the group size does not divide a layer's width, or one of the passes breaks the model
+    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, or one
+        of the passes breaks the model
     """
+    architectures.check_quantizer(checkpoints.read_object(base / paths.CONFIG), params.algorithm)
     check_group_size(params.group_size, base)
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)

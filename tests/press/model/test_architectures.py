@@ -41,6 +41,9 @@ def test_each_architecture_s_own_defaults_are_taken(name):
     if name == "granitemoehybrid":
         # By default it is a mixture of experts.
         config |= {"num_local_experts": 0, "position_embedding_type": "rope", "layer_types": ["attention"]}
+    if name == "gemma4_text":
+        # By default it has inputs of each layer's own.
+        config["hidden_size_per_layer_input"] = 0
     architectures.check(config)
 
 
@@ -87,6 +90,17 @@ def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
     assert name not in architectures.SUPPORTED
 
 
+def test_a_text_part_is_judged_as_a_model_of_its_own():
+    architectures.check({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}})
+    architectures.check({"model_type": "mistral3", "text_config": {}})
+    architectures.check({"model_type": "iquestcoder"})
+    with pytest.raises(UserError, match="architecture is qwen3_5_moe_text, which this pipeline does not take: "):
+        architectures.check({"model_type": "qwen3_5_moe", "text_config": {}})
+    part = {"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}
+    with pytest.raises(UserError, match="rotary embeddings are scaled by linear, but those of gemma3_text "):
+        architectures.check({"model_type": "gemma3", "text_config": part})
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
@@ -96,11 +110,17 @@ def test_what_was_tried_and_does_not_work_is_refused_with_the_reason(name):
         ),
         (
             {"model_type": "granitemoehybrid", "num_local_experts": 8},
-            "num_local_experts 8, but of granitemoehybrid this pipeline supports only 0",
+            f"num_local_experts 8, but of granitemoehybrid this pipeline supports only 0: {architectures.EXPERTS}",
         ),
         (
             {"model_type": "granitemoehybrid", "num_local_experts": 0, "layer_types": ["attention", "mamba"]},
-            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention"',
+            'layer_types "mamba", but of granitemoehybrid this pipeline supports only "attention" or "full_attention": '
+            "the model builder has no code for Mamba layers",
+        ),
+        (
+            {"model_type": "gemma4", "text_config": {"model_type": "gemma4_text", "hidden_size_per_layer_input": 256}},
+            "hidden_size_per_layer_input 256, but of gemma4_text this pipeline supports only 0: "
+            f"{architectures.PER_LAYER}",
         ),
         ({"model_type": "olmo", "clip_qkv": 8.0}, "clip_qkv 8.0, but of olmo this pipeline supports only null"),
     ],
@@ -109,6 +129,13 @@ def test_a_setting_that_the_graph_would_not_have_is_refused_by_name(config, sent
     with pytest.raises(UserError) as caught:
         architectures.check(config)
     assert str(caught.value) == f"the base model's config.json has {sentence}"
+
+
+def test_a_quantizer_that_does_not_take_a_model_is_refused_with_the_reason():
+    architectures.check_quantizer({"model_type": "gemma4_text"}, "awq")
+    architectures.check_quantizer({"model_type": "llama"}, "gptq")
+    with pytest.raises(UserError, match="is gptq, which does not take a gemma4_text: Olive calls "):
+        architectures.check_quantizer({"model_type": "gemma4_text"}, "gptq")
 
 
 def test_a_random_model_is_refused_before_it_is_built(tmp_path):
