@@ -1,7 +1,7 @@
 """Checkpoints as AutoAWQ, AutoGPTQ, gptqmodel and compressed-tensors write them, of random integers.
 
-Written down by the layouts of those libraries, number by number, and not by what reads them here; on 2026-11-26 each
-was read by the library itself (autoawq 0.2.9, gptqmodel 7.7.0, compressed-tensors 0.20.0), with the same weights.
+Written down by the layouts in the sources of those libraries (autoawq 0.2.9, gptqmodel 7.7.0, compressed-tensors 0.20.0),
+number by number, and not by what reads them here.
 """
 
 from collections.abc import Callable
