@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
@@ -111,12 +110,11 @@ def test_each_model_of_the_hub_has_its_needs_and_no_other(monkeypatch):
 def test_the_page_and_the_preset_say_what_the_table_says(name):
     needed = TABLE["presets"][name]
     header = (ROOT / f"presets/{name}.yaml").read_text(encoding="utf-8").partition("\n\n")[0]
-    row = re.search(rf"^\| `{re.escape(name)}` \|.*$", Path(ROOT / "docs/models.md").read_text("utf-8"), re.MULTILINE)[
-        0
-    ]
+    page = (ROOT / "docs/models.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{re.escape(name)}` \|.*$", page, re.MULTILINE)[0]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     hours = sum(needed["core_minutes"].values()) / 60
     gb = [f"{size / GB:.0f}" for size in (needed["memory"]["cpu"], needed["disk"], needed["gpu_memory"])]
     assert cells[2:] == [re.search(r"Fetches (\d\.\d GB)", header.replace("\n# ", " "))[1], *gb, f"{hours:.1f}"]
     # Weights of 2 bytes a parameter; what is fetched may have a tied head twice.
-    assert 0.95 <= float(cells[2].split()[0]) / (2 * needed["parameters"] / GB) <= 1.3
+    assert 0.9 <= float(cells[2].split()[0]) / (2 * needed["parameters"] / GB) <= 1.3
