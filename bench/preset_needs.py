@@ -264,7 +264,7 @@ def main() -> None:
     if words.step:
         take(*words.step)
         return
-    points = files.read_json(POINTS) if POINTS.exists() else []
+    points: list[dict] = list(files.read_json(POINTS)) if POINTS.exists() else []
     for word in words.points:
         name, _, layers = word.partition(":")
         points = [each for each in points if (each["name"], each["layers"]) != (name, int(layers))]

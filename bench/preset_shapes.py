@@ -95,7 +95,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 def config(name: str, layers: int | None = None) -> dict[str, Any]:
     """Return the keys of a preset's model, which ties its embeddings; with fewer layers, if so many are asked for."""
-    values = {**SHAPES[name], "max_position_embeddings": 4096, "tie_word_embeddings": True}
+    values: dict[str, Any] = {**SHAPES[name], "max_position_embeddings": 4096, "tie_word_embeddings": True}
     count = layers or values["num_hidden_layers"]
     values["num_hidden_layers"] = count
     if kinds := values.get("layer_types"):
