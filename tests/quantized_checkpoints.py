@@ -1,7 +1,7 @@
 """Checkpoints as AutoAWQ, AutoGPTQ, gptqmodel and compressed-tensors write them, of random integers.
 
 Written down by the layouts in those libraries' sources (autoawq 0.2.9, gptqmodel 7.7.0, compressed-tensors 0.20.0),
-number by number, and not by what reads them here.
+number by number, and not by what reads them here; those libraries' own code reads the same weights from them.
 """
 
 from collections.abc import Callable
