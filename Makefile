@@ -12,6 +12,7 @@ REFERENCE := .venv-llmcompressor
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PRESET ?=
+ANYWAY ?=
 TARGET ?=
 ADAPTER ?=
 PROMPT ?=
@@ -34,7 +35,7 @@ JOB ?=
 INTO ?=
 # Their values are data. No recipe has one in its text, where make and the shell would run $(shell ...) or `...` in it:
 # recipes get them as they stand, by the environment, and the programs that take them check them.
-GIVEN := PRESET TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE \
+GIVEN := PRESET ANYWAY TARGET ADAPTER PROMPT TESTS WORKERS TIERS BENCH STAGE BUILT UPGRADE SINCE DRY_RUN VERSION TO APPLY PACKAGE SERVE \
     ENGINE JOB INTO
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 export $(GIVEN)
@@ -77,10 +78,11 @@ install-cluster: $(INSTALLED) ## add Ray (200 MB) to .venv, for `make repro ENGI
 	$(INSTALL) --requirement requirements-cluster.lock
 
 repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name lays presets/name.yaml over params.yaml
-# ENGINE=ray|azureml: on a cluster; DRY_RUN=1 only shows what would be run there
+# ENGINE=ray|azureml: on a cluster; DRY_RUN=1 only shows what would be run there;
+# ANYWAY=1 goes on where PRESET does not fit here
 	$(if $(DRY_RUN),$(if $(PRESET),$(error PRESET changes params.yaml, which DRY_RUN must not: leave one of them out)))
 	$(if $(DRY_RUN),$(if $(ENGINE),,$(error DRY_RUN goes with ENGINE=ray|azureml: `dvc repro --dry` says what would be run here)))
-	$(if $(PRESET),python -m press.params.preset "$$PRESET")
+	$(if $(PRESET),python -m press.params.preset $(if $(ANYWAY),--anyway) "$$PRESET")
 	@python -m stages.check
 	$(if $(ENGINE),python -m press.cluster run $(if $(DRY_RUN),--dry-run) -- "$$ENGINE",python -m press.repro)
 	$(if $(DRY_RUN),,@$(MAKE) --no-print-directory ask)

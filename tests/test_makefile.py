@@ -170,10 +170,11 @@ def test_a_value_is_no_command_and_reaches_its_program_as_it_stands(folder, targ
 
 @pytest.mark.parametrize("value", COMMANDS)
 @pytest.mark.parametrize(
-    ("target", "variable", "flag"), [("publish", "DRY_RUN", "--dry-run"), ("verify", "BUILT", "--built")]
+    ("target", "variable", "flag"),
+    [("publish", "DRY_RUN", "--dry-run"), ("verify", "BUILT", "--built"), ("repro", "ANYWAY", "--anyway")],
 )
 def test_what_only_switches_is_no_command_either(folder, target, variable, flag, value):
-    assert flag in said(folder, target, f"{variable}={value}")
+    assert flag in said(folder, target, f"{variable}={value}", *(["PRESET=tiny"] if target == "repro" else []))
     assert not (folder / "ran").exists()
 
 

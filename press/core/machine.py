@@ -49,6 +49,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def gpus() -> tuple[int, ...]:
+    """Return the bytes of memory of each GPU that PyTorch can use."""
+    import torch
+
+    return tuple(torch.cuda.get_device_properties(index).total_memory for index in range(torch.cuda.device_count()))
+
+
 def _linux() -> tuple[str, set[str]]:
     """Return the CPU's vendor and the names of all that it can do."""
     text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""

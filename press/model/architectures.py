@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from press.core.errors import UserError
-from press.model import checkpoints
+from press.model import checkpoints, quantized_formats
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,10 @@ REFUSED = {
 
 
 def read(path: Path) -> dict:
-    """Return the content of a supported model's config.json."""
+    """Return the content of a supported model's config.json, which may be quantized in a format that is taken."""
     config = checkpoints.read_object(path)
     check(config)
+    quantized_formats.of(config)
     return config
 
 

@@ -1,16 +1,18 @@
 """Quantize a checkpoint's linear layers by Olive's passes."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 from press.core import nested, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, olive_passes, olive_run
+from press.model import architectures, checkpoints, olive_passes, olive_run, quantized_formats
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
-# Olive's pass for each `quantize.algorithm`.
+# Olive's pass for each `quantize.algorithm` but KEEP, for a base model's own integers.
 PASSES = {"awq": "Awq", "rtn": "Rtn", "gptq": "Gptq", "kquant": "KQuant"}
+KEEP = "none"
 # What lowers the memory that it needs.
 KNOBS = "quantize.calibration.rows or .row_tokens"
 
@@ -27,21 +29,48 @@ def quantize(
 
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
-    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, or one
-        of the passes breaks the model
+    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, the base
+        is quantized already and is not to stay so, or one of the passes breaks the model
     """
     architectures.check_quantizer(checkpoints.read_object(base / paths.CONFIG), params.algorithm)
-    check_group_size(params.group_size, base)
+    check_already_quantized(params, quantized_formats.of_folder(base))
+    if params.algorithm != KEEP:
+        check_group_size(params.group_size, base)
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
     start = _applied("before_quantize", before, model, building, trust)
-    quantized = olive_run.run(start, own, building) / "model"
+    quantized = olive_run.run(start, own, building) / "model" if own else _kept(base, model, building)
     checkpoints.load(quantized, trust=trust)
     end = _applied("after_quantize", after, {**start, "model_path": str(quantized)}, building, trust)
     if before or after:
         # All of them as one run, since those above name folders that are gone by then.
         olive_run.configure(model, before | own | after, building)
     return Path(end["model_path"])
+
+
+def check_already_quantized(params: schema.Quantize, scheme: quantized_formats.Scheme | None) -> None:
+    """Refuse to quantize integers again, and to keep what are none or others than params.yaml says.
+
+    :param scheme: how the base is quantized, if it is
+    """
+    if scheme is None:
+        if params.algorithm == KEEP:
+            raise UserError(
+                f"quantize.algorithm is {KEEP}, which keeps a base model's own integers, but the base model is not "
+                f"quantized: choose {', '.join(PASSES)}"
+            )
+        return
+    named = {"bits": scheme.bits, "group_size": scheme.group_size, "symmetric": scheme.symmetric}
+    if params.algorithm != KEEP or any(getattr(params, key) != value for key, value in named.items()):
+        raise UserError(
+            f"the base model is quantized already, which is not done twice: {quantized_formats.settings(scheme)}"
+        )
+
+
+def _kept(base: Path, model: dict, building: Path) -> Path:
+    """Copy a base that is quantized already, as a run of Olive without a pass would."""
+    olive_run.configure(model, {}, building)
+    return Path(shutil.copytree(base, building / "olive/model"))
 
 
 def around(
@@ -63,11 +92,13 @@ def _applied(place: str, given: dict[str, dict], model: dict, building: Path, tr
 
 
 def passes(params: schema.Quantize, base: Path, seed: int, trust: bool = False) -> dict[str, dict]:
-    """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision.
+    """Return Olive's passes: the quantizer, and before it what chooses the layers of higher precision; or none.
 
     :param base: a checkpoint with the tokenizer for the calibration text
     :param trust: whether its own Python code may run
     """
+    if params.algorithm == KEEP:
+        return {}
     chosen = {"quantize": _quantizer(params, base, seed, trust)}
     if params.mixed_precision.method == "none":
         return chosen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from press.core import nested, paths
 from press.core.errors import UserError
-from press.model import checkpoints
+from press.model import checkpoints, quantized_formats
 
 if TYPE_CHECKING:
     import torch
@@ -46,11 +46,6 @@ def check(folder: Path, trust: bool) -> None:
     """
     shapes = checkpoints.weight_shapes(folder)
     config = checkpoints.read_object(folder / paths.CONFIG)
-    if "quantization_config" in config:
-        raise UserError(
-            "the base model is quantized already (quantization_config in its config.json): name the checkpoint that "
-            "it was made from"
-        )
     # First, since a model of the wrong sizes may not even be described within any time.
     check_sizes(config, shapes)
     model = described(folder, trust)
@@ -88,13 +83,21 @@ def check_numbers(config: Mapping) -> None:
 
 
 def described(folder: Path, trust: bool) -> "PreTrainedModel":
-    """Return the model that a checkpoint's config.json describes, without any memory for its weights."""
+    """Return the model that a checkpoint's config.json describes, without any memory for its weights.
+
+    Of a quantized one, with what Olive's format has in the place of linears.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with checkpoints.readable(paths.CONFIG), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-        return AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)
+        if given := getattr(config, quantized_formats.KEY, None):
+            from olive.common.quant.hf_utils import OliveHfQuantizationConfig, OliveHfQuantizer
+
+            OliveHfQuantizer(OliveHfQuantizationConfig(**given)).preprocess_model(model)
+        return model
 
 
 def compare(shapes: Shapes, model: "PreTrainedModel") -> None:

@@ -1,6 +1,7 @@
 """Lay a preset over params.yaml, as `dvc exp run --set-param` would, comments kept.
 
     python -m press.params.preset NAME     params.yaml := the committed params.yaml with presets/NAME.yaml over it
+    python -m press.params.preset --anyway NAME     even if this machine lacks what the model needs
 
 A preset holds only what differs. It is laid over the committed file, not over another preset; changes of your
 own that are not committed are never overwritten. `git restore params.yaml` goes back.
@@ -14,11 +15,12 @@ from ruamel.yaml import YAML
 
 from press.core import cli, files, paths, shell, strict_yaml
 from press.core.errors import UserError
-from press.params import checks, resolving, settings
+from press.params import checks, needs, resolving, settings
 
 PRESETS = Path("presets")
 # What the last preset made of params.yaml; DVC keeps its temporary files out of git.
 LAID = Path(".dvc/tmp/preset.yaml")
+ANYWAY = "--anyway"
 
 
 def apply(name: str) -> str:
@@ -115,5 +117,18 @@ def _committed(path: Path) -> str:
     return ended.output
 
 
+def lay(name: str, anyway: bool = False) -> None:
+    """Lay a preset over params.yaml, once it is said what its model needs and what is here.
+
+    :param anyway: even if it cannot be built here
+    :raises UserError: as `apply` and `write` do, or if it cannot be built here
+    """
+    text = apply(name)
+    needs.check(name, strict_yaml.parse(text, paths.PARAMS).get("device"), anyway)
+    write(text)
+
+
 if __name__ == "__main__":
-    cli.in_sentences(lambda: write(apply(" ".join(sys.argv[1:]))))
+    words = sys.argv[1:]
+    forced = words[:1] == [ANYWAY]
+    cli.in_sentences(lambda: lay(" ".join(words[forced:]), forced))

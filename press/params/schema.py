@@ -168,7 +168,7 @@ class MixedPrecision(Block):
 
 
 class Quantize(Block):
-    algorithm: Literal["awq", "rtn", "gptq", "kquant"]
+    algorithm: Literal["awq", "rtn", "gptq", "kquant", "none"]
     bits: Literal[4, 8]
     group_size: Literal[16, 32, 64, 128, 256]
     symmetric: bool
@@ -179,6 +179,11 @@ class Quantize(Block):
     @model_validator(mode="after")
     def high_precision_is_higher(self) -> "Quantize":
         method = self.mixed_precision.method
+        if method != "none" and self.algorithm == "none":
+            raise ValueError(
+                f"quantize.mixed_precision.method is {method}, which gives some layers other bits, but "
+                "quantize.algorithm is none, which keeps the base model's own integers: choose the method none"
+            )
         if method != "none" and self.bits == HIGH_BITS:
             raise ValueError(
                 f"quantize.mixed_precision.method is {method}, which gives some layers {HIGH_BITS} bits, but "

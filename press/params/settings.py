@@ -118,6 +118,24 @@ class Settings(Block):
                     )
         return self
 
+    @model_validator(mode="after")
+    def integers_stay_as_they_are(self) -> "Settings":
+        if self.quantize.algorithm != "none":
+            return self
+        why = "quantize.algorithm is none, which keeps the base model's own integers"
+        if self.passes.before_quantize:
+            raise ValueError(
+                f"passes.before_quantize names {self.passes.before_quantize[0].type}, which changes weights in floats, "
+                f"but {why}: leave before_quantize empty"
+            )
+        for name, target in self.targets.items():
+            if target.adapters == "merged":
+                raise ValueError(
+                    f"targets.{name}.adapters is merged, which quantizes the base again with each adapter, but {why}: "
+                    "choose lora or dora"
+                )
+        return self
+
     def adapter(self, name: str) -> Adapter:
         """Return an adapter's block by its name."""
         return _member(self.adapters, name, "adapters")

@@ -185,9 +185,9 @@ def test_sizes_that_are_not_named_are_no_mistake():
         ({"head_dim": 10**18}, "in the base model's config.json, head_dim is 1000000000000000000, but it must be a "),
         ({"hidden_act": "none"}, "the base model's config.json cannot be read (KeyError: "),
         (
-            {"quantization_config": {"quant_method": "fp8"}},
-            "the base model is quantized already (quantization_config in its config.json): name the checkpoint that it "
-            "was made from",
+            {"quantization_config": {"quant_method": "olive", "bits": 4, "symmetric": True, "group_size": 32}},
+            "the base model lacks 28 of its architecture's weights, such as model.layers.0.mlp.down_proj.qweight, and "
+            "has model.layers.0.mlp.down_proj.weight, which is none of them",
         ),
     ],
 )

@@ -23,6 +23,7 @@ def on(device: str, provider: str) -> dict:
     return {("targets", "cpu", "device"): device, ("targets", "cpu", "provider"): provider}
 
 
+KEPT = {("quantize", "algorithm"): "none"}
 DATA_SET = {"id": "a/b", "revision": "0" * 40, "config": None, "split": "train", "data_files": []}
 ONCE = "adapters.travel.template: template must name {response} once, as its last field, after at least one other field"
 FOLDER_NAME = "a folder name: up to 64 lower-case letters, digits, - and _"
@@ -161,6 +162,22 @@ MISTAKES = [
         {("quantize", "bits"): 8, ("quantize", "mixed_precision", "method"): "iqe"},
         "quantize.mixed_precision.method is iqe, which gives some layers 8 bits, but quantize.bits is 8 for all: "
         "choose bits 4, or the method none",
+    ),
+    # what keeps integers rounds nothing again
+    (
+        {**KEPT, ("quantize", "mixed_precision", "method"): "iqe"},
+        "quantize.mixed_precision.method is iqe, which gives some layers other bits, but quantize.algorithm is none, "
+        "which keeps the base model's own integers: choose the method none",
+    ),
+    (
+        {**KEPT, ("passes", "before_quantize"): [{"type": "QuaRot"}]},
+        "passes.before_quantize names QuaRot, which changes weights in floats, but quantize.algorithm is none, which "
+        "keeps the base model's own integers: leave before_quantize empty",
+    ),
+    (
+        {**KEPT, ("targets", "cpu", "adapters"): "merged"},
+        "targets.cpu.adapters is merged, which quantizes the base again with each adapter, but quantize.algorithm is "
+        "none, which keeps the base model's own integers: choose lora or dora",
     ),
     *(
         (
