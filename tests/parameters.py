@@ -117,6 +117,7 @@ OTHERS = {
     "adapters.*.training.max_steps": 1,
     "adapters.*.training.batch_size": 4,
     "adapters.*.training.processes": 2,
+    "adapters.*.training.nodes": 2,
     "adapters.*.training.packing": True,
     "adapters.*.training.gradient_accumulation": 3,
     "adapters.*.training.gradient_checkpointing": True,

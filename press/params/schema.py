@@ -217,6 +217,7 @@ class Training(Block):
     max_steps: Positive
     batch_size: Positive
     processes: Positive
+    nodes: Positive
     packing: bool
     gradient_accumulation: Positive
     gradient_checkpointing: bool
@@ -227,12 +228,18 @@ class Training(Block):
     response_only: bool
     checkpoint_every: Positive
 
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch, on all nodes."""
+        return self.nodes * self.processes
+
     @model_validator(mode="after")
     def processes_share_a_batch(self) -> "Training":
-        if self.batch_size % self.processes:
+        if self.batch_size % self.ranks:
+            of_nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
-                f"batch_size is {self.batch_size}, but {self.processes} processes share it evenly: choose a multiple "
-                f"of {self.processes}"
+                f"batch_size is {self.batch_size}, but {self.ranks} processes{of_nodes} share it evenly: choose a "
+                f"multiple of {self.ranks}"
             )
         return self
 
