@@ -85,6 +85,7 @@ OTHERS = {
         "clip_modules": ["o_proj"],
         "rounding": "nearest",
         "damping": 0.5,
+        "processes": 2,
     },
     "quantize.calibration": {"data": "data/other.jsonl", "rows": 1, "row_tokens": 16},
     "passes.before_quantize": [{"type": "QuaRot"}],

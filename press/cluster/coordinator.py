@@ -5,6 +5,7 @@ reports. So what was done by then is kept whatever ends the coordinator, which b
 """
 
 import json
+import os
 import sys
 import tarfile
 from collections import Counter, defaultdict
@@ -19,6 +20,7 @@ from press.cluster.settings import Cluster, Resources
 from press.core import cli, files, locks, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
+from press.model import nodes
 from press.release import storage
 
 FOLDER = Path(".dvc/tmp/cluster")
@@ -50,6 +52,7 @@ def reproduce(start: Callable[[Cluster, bytes], Engine], *, dry_run: bool = Fals
 
     cluster = settings.load()
     with locks.alone(FOLDER / "lock", "this folder's pipeline runs on a cluster already: wait for it"):
+        os.environ[nodes.CLUSTER] = "1"
         if code := dvc.main(["repro", plan.CHECK]):
             sys.exit(code)
         planned = plan.make(cluster)
@@ -174,10 +177,13 @@ def check(planned: plan.Plan, engine: Engine) -> None:
     """
     for job in planned.jobs:
         asked = job.resources
-        if not engine.machines(asked):
+        large_enough, wanted = len(engine.machines(asked)), settings.nodes(asked)
+        if large_enough < wanted:
+            on = f" on each of {wanted} machines" if wanted > 1 else ""
+            has = f"{large_enough or 'no'} machine{'s' if large_enough > 1 else ''}"
             raise UserError(
-                f"{job.stage} asks for {asked.cpus:g} cores, {asked.memory:g} GB and {asked.gpus:g} GPUs, which no "
-                "machine of the cluster has: cluster.resources in params.yaml says what a job asks for"
+                f"{job.stage} asks for {asked.cpus:g} cores, {asked.memory:g} GB and {asked.gpus:g} GPUs{on}, which "
+                f"{has} of the cluster has: cluster.resources in params.yaml says what a job asks for"
             )
 
 
@@ -186,9 +192,10 @@ def show(planned: plan.Plan) -> None:
     for job in planned.jobs:
         asked = job.resources
         gpus = f", {asked.gpus:g} GPUs" if asked.gpus else ""
+        times = f"{count} machines of " if (count := settings.nodes(asked)) > 1 else ""
         after = f" after {', '.join(sorted(job.after))}" if job.after else ""
         took = f", {job.seconds:.0f} s the last time" if job.seconds is not None else ""
-        print(f"{job.stage}: {asked.cpus:g} cores, {asked.memory:g} GB{gpus}{took}{after}")
+        print(f"{job.stage}: {times}{asked.cpus:g} cores, {asked.memory:g} GB{gpus}{took}{after}")
     estimate = planned.seconds()
     at_best = f"; {estimate:.0f} s if no job waits for a machine" if planned.jobs and estimate is not None else ""
     print(f"{len(planned.jobs)} jobs, {len(planned.cached)} stages are up to date{at_best}", flush=True)

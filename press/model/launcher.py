@@ -121,7 +121,8 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     folder.mkdir(exist_ok=True)
     try:
         arithmetic.begin(mode, threads)
-        with device.explained(knobs):
+        # A pass ends a process that only helps the first; the launcher waits for each of them to return.
+        with device.explained(knobs), contextlib.suppress(SystemExit):
             olive_run.run(input_model, passes, folder)
     except UserError as error:
         (building / f"failure-{rank}.txt").write_text(str(error), encoding="utf-8")

@@ -18,7 +18,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from press.core import dvc_files, paths
 from press.core.errors import UserError
+from press.params.settings import Settings
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -32,6 +34,8 @@ BEAT_SECONDS = 1
 LEAVE_SECONDS = 10
 # As torchrun and the clusters set them.
 ADDRESS, PORT, RANK = "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"
+# Set where an engine is about to start jobs, which sets the others for them.
+CLUSTER = "OLIVE_PRESS_CLUSTER"
 FAILED, LEFT = "failed", "left"
 
 
@@ -70,6 +74,22 @@ def here(adapter: str, count: int) -> Node:
     port = _number(PORT, given.get(PORT), 1, 65535)
     rank = _number(RANK, given.get(RANK, given.get("GROUP_RANK")), 0, count - 1)
     return Node(rank, count, given[ADDRESS], port)
+
+
+def check(params: Settings) -> None:
+    """Refuse to train on several nodes where none but this one takes part, unless dvc.lock has done so already.
+
+    :raises UserError: naming the adapter
+    """
+    if os.environ.get(ADDRESS) or os.environ.get(CLUSTER):
+        return
+    several = {name: adapter.training for name, adapter in params.adapters.items() if adapter.training.nodes > 1}
+    recorded = dvc_files.recorded() if several else {}
+    for name, training in several.items():
+        trained = recorded.get(f"finetune@{name}", {}).get("params", {}).get(str(paths.RESOLVED), {})
+        if trained.get(f"adapters.{name}.training") != training.model_dump(mode="json"):
+            key = f"adapters.{name}.training.nodes is {training.nodes}"
+            raise UserError(f"{paths.PARAMS}: {key}, but nothing says where the others are: {how_to_start(name)}")
 
 
 def how_to_start(adapter: str) -> str:
@@ -183,7 +203,7 @@ class Meeting:
 
     def wait_for_reason(self) -> str:
         """Return why the training failed on another node, if it is told or one turns out to be gone; else nothing."""
-        self._known.wait(LOST_SECONDS + 2 * BEAT_SECONDS)
+        self._known.wait(LOST_SECONDS + LEAVE_SECONDS)
         return self.reason
 
     def leave(self, reason: str = "") -> None:

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from press.core import nested
+from press.core import arithmetic, nested
 from press.core.errors import UserError
-from press.model import checkpoints, olive_passes, olive_run
+from press.model import checkpoints, launcher, olive_passes, olive_run
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -22,18 +22,24 @@ def quantize(
     seed: int,
     trust: bool = False,
     others: schema.Passes | None = None,
+    mode: str = arithmetic.NATIVE,
 ) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
+    :param mode: of arithmetic, for the processes that awq may start
     :raises UserError: if the group size does not divide a layer's width, or one of the passes breaks the model
     """
     check_group_size(params.group_size, base)
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
     start = _applied("before_quantize", before, model, building, trust)
-    quantized = olive_run.run(start, own, building) / "model"
+    if params.processes > 1:
+        own["quantize"]["processes"] = params.processes
+        quantized = launcher.run(start, own, building, params.processes, KNOBS, mode, "the quantization") / "model"
+    else:
+        quantized = olive_run.run(start, own, building) / "model"
     checkpoints.load(quantized, trust=trust)
     end = _applied("after_quantize", after, {**start, "model_path": str(quantized)}, building, trust)
     if before or after:
@@ -96,7 +102,7 @@ def _quantizer(params: schema.Quantize, base: Path, seed: int, trust: bool) -> d
         block["data_config"] = calibration_config(params.calibration, base, trust)
     if params.algorithm == "awq":
         calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
-        block |= nested.in_order(params.awq.model_dump()) | calibration | {"seed": seed}
+        block |= nested.in_order(params.awq.model_dump(exclude={"processes"})) | calibration | {"seed": seed}
     return block
 
 

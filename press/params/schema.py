@@ -160,6 +160,7 @@ class Awq(Block):
     clip_modules: Annotated[list[str], Field(min_length=1)] | None
     rounding: Literal["compensated", "nearest"]
     damping: Annotated[float, Field(gt=0, lt=1)]
+    processes: Positive
 
 
 class MixedPrecision(Block):
@@ -175,6 +176,20 @@ class Quantize(Block):
     mixed_precision: MixedPrecision
     awq: Awq
     calibration: Calibration
+
+    @model_validator(mode="after")
+    def processes_have_rows(self) -> "Quantize":
+        if self.awq.processes > self.calibration.rows:
+            raise ValueError(
+                f"quantize.awq.processes is {self.awq.processes}, but quantize.calibration.rows is "
+                f"{self.calibration.rows}, of which each needs one: lower it"
+            )
+        return self
+
+    @property
+    def processes(self) -> int:
+        """How many processes quantize: one, but for awq."""
+        return self.awq.processes if self.algorithm == "awq" else 1
 
     @model_validator(mode="after")
     def high_precision_is_higher(self) -> "Quantize":
