@@ -180,7 +180,7 @@ class RayEngine:
         """Let go of what has ended, and of the machines with the last of a job."""
         self._tasks.pop(stream)
         task.streams.pop(stream)
-        if task.group and not task.streams:
+        if task.group is not None and not task.streams:
             self._ray.util.remove_placement_group(task.group)
 
     def _look(self) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -134,6 +135,9 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        # What runs apart heeds no signal by which Python would end it here, and then wait for it.
+        for process in multiprocessing.active_children():
+            process.kill()
 
 
 @contextlib.contextmanager
