@@ -171,6 +171,9 @@ class RayEngine:
             task.machines[rank] = node
             if not isinstance(said, str):
                 task.ends[rank] = node, said
+                if rank == 0 and _is_good(said):
+                    # Where dvc.lock had the stage already, they wait for the first to begin.
+                    self._cancel(task, [each for each in task.streams if each != stream])
             elif rank == 0:
                 yield task.stage, node, said
             elif said:
@@ -188,11 +191,11 @@ class RayEngine:
         for task in {id(each): each for each in self._tasks.values()}.values():
             left = self.machines(task.resources) - task.without
             if not task.placed and task.without and len(left) < settings.nodes(task.resources):
-                self._cancel(task)
+                self._cancel(task, list(task.streams))
                 self._queue(task)
 
-    def _cancel(self, task: Task) -> None:
-        for stream in list(task.streams):
+    def _cancel(self, task: Task, streams: list[Any]) -> None:
+        for stream in streams:
             with contextlib.suppress(self._ray.exceptions.RayError):
                 self._ray.cancel(stream, force=False)
             self._forget(task, stream)
@@ -200,7 +203,7 @@ class RayEngine:
     def stop(self) -> None:
         """Cancel all jobs and leave the cluster."""
         for task in list(self._tasks.values()):
-            self._cancel(task)
+            self._cancel(task, list(task.streams))
         self._ray.shutdown()
 
 

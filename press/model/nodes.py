@@ -150,7 +150,6 @@ class Meeting:
         # Why the training cannot go on, once another node is known to have failed.
         self.reason = ""
         self._inputs = {node.rank: inputs}
-        self._heard = dict.fromkeys(range(node.count), ("", time.monotonic()))
         self._known = threading.Event()
         self._over = threading.Event()
         self._own_reason = ""
@@ -158,6 +157,7 @@ class Meeting:
             _reach(node)
         else:
             self._kept = self._keep()
+        self._heard = dict.fromkeys(range(node.count), ("", time.monotonic()))
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
