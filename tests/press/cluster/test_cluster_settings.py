@@ -31,7 +31,7 @@ def test_a_job_on_more_machines_than_there_are_is_refused(written):
         def machines(self, resources):
             return {"one", "two"}
 
-    with pytest.raises(UserError, match=r"asks for 4 cores, 8 GB and 0 GPUs on each of 3 machines, which 2 machines of"):
+    with pytest.raises(UserError, match=r"asks for 4 cores, .* GPUs on each of 3 machines, which 2 machines of"):
         coordinator.check(plan.Plan((job,), ()), Two())
 
 
