@@ -12,13 +12,14 @@ from press.params import settings
 from .awq_runs import ROWS
 
 pytestmark = pytest.mark.integration
+MOMENTS = calibration.Moments
 
 
-class Parted(calibration.Moments):
+class Parted(MOMENTS):
     """Moments that add up those of each batch, as processes do that have one each."""
 
     def add(self, inputs: torch.Tensor) -> None:
-        part = calibration.Moments(inputs.shape[-1], inputs.device)
+        part = MOMENTS(inputs.shape[-1], inputs.device)
         part.add(inputs)
         self.tokens += part.tokens
         for total, each in zip(self.sums, part.sums, strict=True):
