@@ -1,5 +1,6 @@
 """Olive pass: activation-aware weight quantization (AWQ, arXiv 2306.00978) on any device; docs/awq.md explains it."""
 
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Literal, get_args
 
@@ -17,6 +18,7 @@ from transformers import PreTrainedConfig
 
 from passes.activation_aware.calibration import choose_rows
 from passes.activation_aware.quantization import quantize_layers
+from passes.activation_aware.shares import Shares
 from press.core.errors import UserError
 from press.model import device
 
@@ -29,6 +31,9 @@ class Awq(Pass):
     Layer by layer: one forward of the calibration rows gives the Gram matrix of what each group of linears
     reads; on it the scales of the input channels, the clipping and the rounding are chosen. Each layer sees the
     unquantized layers' outputs.
+
+    A launcher such as torchrun may run it in several processes, each with its part of the rows: the first sums their
+    Gram matrices, quantizes and saves; the others end there.
     """
 
     @classmethod
@@ -87,6 +92,9 @@ class Awq(Pass):
                 default_value="auto",
                 description="Where to compute: auto takes CUDA if it is there.",
             ),
+            "processes": PassConfigParam(
+                type_=positive, default_value=1, description="Of a launcher, which share the calibration rows."
+            ),
             "seed": PassConfigParam(
                 type_=int,
                 default_value=42,
@@ -111,7 +119,11 @@ class Awq(Pass):
         except AttributeError as error:
             raise UserError(f"awq cannot quantize a {hf_config.model_type} model: {error}") from error
         _check_widths(wrapper)
-        quantize_layers(wrapper, rows, config, chosen)
+        shares = Shares.of(config.processes, chosen)
+        quantize_layers(wrapper, shares.own(rows), config, chosen, shares)
+        if shares.rank:
+            # All that this process was for; its model is neither whole nor wanted.
+            sys.exit()
         return finalize(model, output_model_path, wrapper, quantization_config, str(chosen))
 
 

@@ -135,6 +135,7 @@ class LoRAOnQuantized(LoRA):
         transformers.set_seed(config.seed + arguments.process_index)
         with arguments.main_process_first(local=False):
             checkpoint = last_whole_checkpoint(Path(cast(str, arguments.output_dir)), arguments.world_size)
+        checkpoint = seen_by_all(checkpoint, arguments.world_size)
         if checkpoint and is_finished(checkpoint, arguments.max_steps):
             # The Trainer would train one step more.
             weights = load_file(checkpoint / "adapter_model.safetensors")
@@ -246,6 +247,15 @@ def last_whole_checkpoint(folder: Path, processes: int) -> Path | None:
         else:
             files.remove(checkpoint)
     return newest
+
+
+def seen_by_all(checkpoint: Path | None, processes: int) -> Path | None:
+    """Return a checkpoint if all processes have found it; those of another node may have a disk of their own."""
+    if processes == 1:
+        return checkpoint
+    found: list[str | None] = [None] * processes
+    torch.distributed.all_gather_object(found, checkpoint and checkpoint.name)
+    return checkpoint if len(set(found)) == 1 else None
 
 
 def is_whole(checkpoint: Path, processes: int) -> bool:

@@ -15,9 +15,11 @@ def main() -> None:
     params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     trust = params.base.trust_remote_code
-    where = device.confine(params.device)
+    where = device.confine(params.device, params.quantize.processes)
+    device.check_processes("quantize.awq.processes", params.quantize.processes, where)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
-        quantized = quantization.quantize(params.quantize, paths.BASE, building, params.seed, trust, params.passes)
+        how = (params.seed, trust, params.passes, params.arithmetic)
+        quantized = quantization.quantize(params.quantize, paths.BASE, building, *how)
         files.publish(quantized, paths.QUANTIZED)
         olive_run.keep_config(building, "quantize")
     machine.record("quantize", params.arithmetic, where)

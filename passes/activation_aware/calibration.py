@@ -115,6 +115,11 @@ class Moments:
             self._squares.addmm_(inputs.T.float(), inputs.float())
 
     @property
+    def sums(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is added up so far: fp32 of shapes (width, width) and (width,)."""
+        return self._squares, self._magnitudes
+
+    @property
     def gram(self) -> torch.Tensor:
         """H, fp32 of shape (width, width)."""
         return self._squares / self.tokens

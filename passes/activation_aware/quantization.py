@@ -15,17 +15,25 @@ from passes.activation_aware.calibration import LayerInputs, Moments, collected
 from passes.activation_aware.grid import Grid
 from passes.activation_aware.layers import Fixed, Fold, check_folds, folds
 from passes.activation_aware.rounding import compensated_codes
+from passes.activation_aware.shares import Shares
 from press.core.errors import UserError
 
 BATCH_TOKENS = 4096
 
 
-def quantize_layers(wrapper: ModelWrapper, rows: torch.Tensor, config: BasePassConfig, device: torch.device) -> None:
+def quantize_layers(
+    wrapper: ModelWrapper,
+    rows: torch.Tensor,
+    config: BasePassConfig,
+    device: torch.device,
+    shares: Shares = Shares(),  # noqa: B008 - it is frozen
+) -> None:
     """Replace the linears of the decoder layers by quantized ones, layer by layer.
 
     :param wrapper: the model as Olive's prepare_model leaves it
-    :param rows: int64 of shape (rows, tokens)
+    :param rows: int64 of shape (rows, tokens); of several processes, this one's
     :param config: the pass's config
+    :param shares: of several processes, of which the first alone replaces anything
     """
     layers, prefix = wrapper.get_layers()
     names = [f"{prefix}.{index}" for index in range(len(layers))]
@@ -35,14 +43,16 @@ def quantize_layers(wrapper: ModelWrapper, rows: torch.Tensor, config: BasePassC
     inputs = LayerInputs.record(wrapper.model, layers, batches, device)
     generator = torch.Generator().manual_seed(config.seed)
     checked = set()
-    progress = tqdm(layers, desc="AWQ", unit="layer")
+    progress = tqdm(layers, desc="AWQ", unit="layer", disable=shares.rank > 0)
     for index, layer in enumerate(progress):
         kind = tuple((key, tensor.shape) for key, tensor in layer.state_dict().items())
         layer.to(device)
-        before, after = _quantize_layer(layer, names[index], inputs, index, config, generator, kind not in checked)
+        is_new = kind not in checked
+        losses = _quantize_layer(layer, names[index], inputs, index, config, generator, is_new, shares)
         layer.to("cpu")
         checked.add(kind)
-        progress.set_postfix_str(f"relative error {before:.2%} rounded plainly, {after:.2%} now")
+        if losses:
+            progress.set_postfix_str("relative error {:.2%} rounded plainly, {:.2%} now".format(*losses))
 
 
 def _quantize_layer(
@@ -53,8 +63,11 @@ def _quantize_layer(
     config: BasePassConfig,
     generator: torch.Generator,
     is_new: bool,
-) -> tuple[float, float]:
+    shares: Shares,
+) -> tuple[float, float] | None:
     """Quantize a layer and advance the inputs beyond it; return the relative losses, of plain rounding and now.
+
+    A process that is not the first only adds what its rows are to the first one's moments.
 
     Nothing refers to the replaced linears afterwards, so that their memory is free for the next layer.
     """
@@ -62,6 +75,9 @@ def _quantize_layer(
     states = inputs.hidden[0]
     with collected(groups, states.device) as moments:
         inputs.advance(layer, index)
+    shares.add_up(moments)
+    if shares.rank:
+        return None
     job = LayerJob(layer, name, groups, moments, config, generator)
     if is_new:
         check_folds(layer, name, states, inputs.arguments[index][0])

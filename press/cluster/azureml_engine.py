@@ -76,6 +76,10 @@ class AzuremlEngine:
         return f"{machine.compute or f'serverless {machine.instance_type}'}{spot}"
 
     def check(self, stage: str, resources: Resources) -> None:
+        if (count := settings.nodes(resources)) > 1:
+            raise UserError(
+                f"{stage} asks for {count} machines, which only ENGINE=ray brings together: set training.nodes to 1"
+            )
         machine = _machine(self._settings, resources)
         asked = repr((machine, resources))
         if asked not in self._checked:

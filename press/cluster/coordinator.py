@@ -5,6 +5,7 @@ reports. So what was done by then is kept whatever ends the coordinator, which b
 """
 
 import json
+import os
 import sys
 import tarfile
 from collections import Counter, defaultdict
@@ -18,6 +19,7 @@ from press.cluster.settings import Cluster
 from press.core import cli, files, locks, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
+from press.model import nodes
 from press.release import storage
 
 FOLDER = Path(".dvc/tmp/cluster")
@@ -35,6 +37,7 @@ def reproduce(start: type[Engine], *, dry_run: bool = False) -> None:
 
     cluster = settings.load()
     with locks.alone(FOLDER / "lock", "this folder's pipeline runs on a cluster already: wait for it"):
+        os.environ[nodes.CLUSTER] = "1"
         if code := dvc.main(["repro", plan.CHECK]):
             sys.exit(code)
         planned = plan.make(cluster)
@@ -170,9 +173,10 @@ def show(planned: plan.Plan, cluster: Cluster, start: type[Engine]) -> None:
         place = start.place(cluster, asked)
         on = f" on {place}" if place else ""
         gpus = f", {asked.gpus:g} GPUs" if asked.gpus else ""
+        times = f"{count} machines of " if (count := settings.nodes(asked)) > 1 else ""
         after = f" after {', '.join(sorted(job.after))}" if job.after else ""
         took = f", {job.seconds:.0f} s the last time" if job.seconds is not None else ""
-        print(f"{job.stage}: {asked.cpus:g} cores, {asked.memory:g} GB{gpus}{on}{took}{after}")
+        print(f"{job.stage}: {times}{asked.cpus:g} cores, {asked.memory:g} GB{gpus}{on}{took}{after}")
     estimate = planned.seconds()
     at_best = f"; {estimate:.0f} s if no job waits for a machine" if planned.jobs and estimate is not None else ""
     print(f"{len(planned.jobs)} jobs, {len(planned.cached)} stages are up to date{at_best}", flush=True)

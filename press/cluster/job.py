@@ -5,12 +5,16 @@
 The order is a line of JSON: the stage, dvc.lock as the coordinator has it, the paths of the inputs, and where the DVC
 remote is if that is a folder. The inputs come from the remote, the outputs go there; what dvc.lock says of the stage,
 and its reports, are written into job.json. The job ends, with all that it started, when its standard input does.
+
+Of a stage that runs on several machines at once (press/model/nodes.py), the first does all this; the others pull the
+inputs, and run the stage beside it.
 """
 
 import base64
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -20,6 +24,7 @@ from configobj import ConfigObj
 
 from press.cluster import worker
 from press.core import cli, dvc_files, environment, files, paths
+from press.model import nodes
 
 CACHE = "cache"
 # Between tries to reach the remote, which may be away for a minute.
@@ -36,6 +41,9 @@ def main() -> None:
     if order["inputs"]:
         transfer("pull", *order["inputs"])
     stage = order["stage"]
+    if os.environ.get(nodes.RANK, "0") != "0":
+        beside_the_first(stage)
+        return
     if code := _dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
         sys.exit(code)
     transfer("push", stage)
@@ -45,6 +53,14 @@ def main() -> None:
         "seconds": time.monotonic() - start,
     }
     files.write_json(Path(worker.RESULT), result)
+
+
+def beside_the_first(stage: str) -> None:
+    """Run a stage whose outputs another machine pushes."""
+    name, _, word = stage.partition("@")
+    if code := subprocess.call([sys.executable, "-m", f"stages.{name}", word]):
+        sys.exit(code)
+    files.write_json(Path(worker.RESULT), {})
 
 
 def configure(remote: dict[str, str]) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from press.cluster import settings
 from press.cluster.settings import Cluster, Resources
-from press.core import dvc_files
+from press.core import dvc_files, files
+from press.params import recorded
 
 if TYPE_CHECKING:
     from dvc.output import Output
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 # Runs here, before all others, and says what the others are.
 CHECK = "check"
+# The stage that may run on several machines at once, by its adapter's training.nodes.
+FINETUNE = "finetune"
 # Seconds that each stage took when it last ran on a cluster.
 TIMES = Path(".dvc/tmp/cluster/seconds.json")
 
@@ -79,7 +82,7 @@ def make(cluster: Cluster) -> Plan:
             after = frozenset(each.addressing for each in upstream) & jobs.keys()
             if after or stage.changed(allow_missing=True, upstream=upstream):
                 name = stage.addressing
-                asked = settings.resources(cluster, name)
+                asked = settings.resources(cluster, name, _nodes(name))
                 kept, reports = _outputs(stage)
                 jobs[name] = Job(name, after, _inputs(repo, stage), kept, reports, asked, times.get(name))
         return Plan(tuple(jobs.values()), tuple(each.addressing for each in stages if each.addressing not in jobs))
@@ -88,6 +91,14 @@ def make(cluster: Cluster) -> Plan:
 def known_times() -> dict[str, float]:
     """Return the seconds of each stage as it last ran."""
     return json.loads(TIMES.read_text(encoding="utf-8")) if TIMES.exists() else {}
+
+
+def _nodes(name: str) -> int:
+    """Return on how many machines a stage runs at once, by what `check` wrote down."""
+    stage, _, adapter = name.partition("@")
+    if stage != FINETUNE:
+        return 1
+    return files.read_json(recorded.file_of(adapter))["training"]["nodes"]
 
 
 def _inputs(repo: "Repo", stage: "Stage") -> tuple[str, ...]:

@@ -105,6 +105,21 @@ def load() -> Cluster:
     return reading.chosen(Params, PATTERNS).cluster
 
 
-def resources(cluster: Cluster, stage: str) -> Resources:
-    """Return what a stage's job reserves, whichever instance of the stage it is."""
-    return cluster.resources.get(stage.partition("@")[0], cluster.resources[DEFAULT])
+class OnNodes(Resources):
+    """What a job reserves on each of several machines, whose number is not the cluster's block to say."""
+
+    nodes: Positive
+
+
+def resources(cluster: Cluster, stage: str, count: int = 1) -> Resources:
+    """Return what a stage's job reserves, whichever instance of the stage it is.
+
+    :param count: machines that it runs on at once
+    """
+    chosen = cluster.resources.get(stage.partition("@")[0], cluster.resources[DEFAULT])
+    return OnNodes(**chosen.model_dump(), nodes=count) if count > 1 else chosen
+
+
+def nodes(asked: Resources) -> int:
+    """Return how many machines a job runs on at once."""
+    return asked.nodes if isinstance(asked, OnNodes) else 1

@@ -35,7 +35,7 @@ def home() -> Path:
     return Path(os.environ.get(HOME) or Path.home() / ".cache/olive-press")
 
 
-def run(snapshot: bytes, order: str, seconds: float) -> Iterator[str | dict]:
+def run(snapshot: bytes, order: str, seconds: float, variables: dict[str, str] | None = None) -> Iterator[str | dict]:
     """Run a job in a new folder; yield the lines that it prints, and at last its result.
 
     The job's processes end with this one, however it ends.
@@ -43,6 +43,7 @@ def run(snapshot: bytes, order: str, seconds: float) -> Iterator[str | dict]:
     :param snapshot: the project's files, as a tar file
     :param order: what press.cluster.job reads, in one line of JSON
     :param seconds: time limit
+    :param variables: of its environment, besides this process's
     :return: what it writes, with `code`, its exit code, and `late`, whether its time was up
     """
     home().mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ def run(snapshot: bytes, order: str, seconds: float) -> Iterator[str | dict]:
         process = subprocess.Popen(
             [sys.executable, "-m", "press.cluster.job"],
             cwd=folder,
-            env=_variables(),
+            env=_variables() | (variables or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -58,14 +58,29 @@ def check(params: Settings) -> None:
         for name, adapter in params.adapters.items()
         if adapter.training.processes > 1 or adapter.lora.method == "qlora"
     }
-    if params.device != "cuda" and not special:
+    if params.device != "cuda" and not special and params.quantize.processes == 1:
         return
     try:
         where = resolve(params.device)
+        check_processes("quantize.awq.processes", params.quantize.processes, where)
         for name, adapter in special.items():
             check_training(name, adapter.training.processes, adapter.lora.method, where)
     except UserError as error:
         raise UserError(f"{paths.PARAMS}: {error}") from error
+
+
+def check_processes(key: str, processes: int, where: Device) -> None:
+    """Refuse more processes than there are GPUs.
+
+    :param key: of params.yaml, which says how many there are
+    """
+    import torch
+
+    if where == "cuda" and torch.cuda.device_count() < processes:
+        raise UserError(
+            f"{key} is {processes}, but PyTorch finds {torch.cuda.device_count()} CUDA devices here, and each process "
+            "needs one of its own: lower it"
+        )
 
 
 def check_training(adapter: str, processes: int, method: str, where: Device) -> None:
@@ -74,13 +89,7 @@ def check_training(adapter: str, processes: int, method: str, where: Device) -> 
     :param adapter: its name in params.yaml
     :raises UserError: if it wants more GPUs than there are, or NF4 without a GPU or without bitsandbytes
     """
-    import torch
-
-    if where == "cuda" and torch.cuda.device_count() < processes:
-        raise UserError(
-            f"adapters.{adapter}.training.processes is {processes}, but PyTorch finds {torch.cuda.device_count()} CUDA "
-            "devices here, and each process needs one of its own: lower it"
-        )
+    check_processes(f"adapters.{adapter}.training.processes", processes, where)
     if method == "qlora" and where == "cpu":
         raise UserError(
             f"adapters.{adapter}.lora.method is qlora, which needs a CUDA device, but device is cpu or none is here: "

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from press.core import nested, paths
+from press.core import arithmetic, nested, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, olive_passes, olive_run, quantized_formats
+from press.model import architectures, checkpoints, launcher, olive_passes, olive_run, quantized_formats
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -24,13 +24,15 @@ def quantize(
     seed: int,
     trust: bool = False,
     others: schema.Passes | None = None,
+    mode: str = arithmetic.NATIVE,
 ) -> Path:
     """Quantize the checkpoint in `base`; return the folder of the result, below `building`.
 
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
-    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, the base
-        is quantized already and is not to stay so, or one of the passes breaks the model
+    :param mode: of arithmetic, for the processes that awq may start
+    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, the
+        base is quantized already and is not to stay so, or one of the passes breaks the model
     """
     architectures.check_quantizer(checkpoints.read_object(base / paths.CONFIG), params.algorithm)
     check_already_quantized(params, quantized_formats.of_folder(base))
@@ -39,7 +41,11 @@ def quantize(
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
     start = _applied("before_quantize", before, model, building, trust)
-    quantized = olive_run.run(start, own, building) / "model" if own else _kept(base, model, building)
+    if params.processes > 1:
+        own["quantize"]["processes"] = params.processes
+        quantized = launcher.run(start, own, building, params.processes, KNOBS, mode, "the quantization") / "model"
+    else:
+        quantized = olive_run.run(start, own, building) / "model" if own else _kept(base, model, building)
     checkpoints.load(quantized, trust=trust)
     end = _applied("after_quantize", after, {**start, "model_path": str(quantized)}, building, trust)
     if before or after:
@@ -129,7 +135,7 @@ def _quantizer(params: schema.Quantize, base: Path, seed: int, trust: bool) -> d
         block["data_config"] = calibration_config(params.calibration, base, trust)
     if params.algorithm == "awq":
         calibration = {"rows": params.calibration.rows, "row_tokens": params.calibration.row_tokens}
-        block |= nested.in_order(params.awq.model_dump()) | calibration | {"seed": seed}
+        block |= nested.in_order(params.awq.model_dump(exclude={"processes"})) | calibration | {"seed": seed}
     return block
 
 

@@ -110,6 +110,8 @@ def _against_pairs(training: Training) -> tuple[Location, str, str] | None:
         return ("training", "packing"), "is true", ", which compares two answers to one prompt: choose false"
     if training.processes > 1:
         return ("training", "processes"), f"is {training.processes}", ", which trains in one process: choose 1"
+    if training.nodes > 1:
+        return ("training", "nodes"), f"is {training.nodes}", ", which trains in one process: choose 1"
     if not training.response_only:
         return ("training", "response_only"), "is false", ", which compares answers alone: choose true"
     return None

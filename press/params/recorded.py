@@ -18,7 +18,7 @@ def write(values: Mapping[str, Any], project: Path = Path()) -> None:
     """Write all values, and leave nothing of adapters that are no more."""
     with files.replaced(project / paths.RESOLVED_ADAPTERS) as building:
         for name, block in values[ADAPTERS].items():
-            files.write_json(building / _file(name), block)
+            files.write_json(building / file_of(name).name, block)
     files.write_json(project / paths.RESOLVED, _rest(values))
 
 
@@ -34,11 +34,15 @@ def differing(values: Mapping[str, Any]) -> Path | None:
     :raises UserError: if one cannot be read
     """
     folder = paths.RESOLVED_ADAPTERS
-    contents = {paths.RESOLVED: _rest(values)}
-    contents |= {folder / _file(name): block for name, block in values[ADAPTERS].items()}
+    contents = {paths.RESOLVED: _rest(values), **{file_of(name): block for name, block in values[ADAPTERS].items()}}
     others = (path for path in (folder.iterdir() if folder.is_dir() else ()) if path not in contents)
     wrong = (path for path, content in contents.items() if _bytes(path) != files.json_text(content).encode())
     return next(wrong, next(others, None))
+
+
+def file_of(adapter: str) -> Path:
+    """Return the file with an adapter's parameters."""
+    return paths.RESOLVED_ADAPTERS / f"{adapter}.json"
 
 
 def prefix(path: Path) -> str:
@@ -48,10 +52,6 @@ def prefix(path: Path) -> str:
 
 def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: block for name, block in values.items() if name != ADAPTERS}
-
-
-def _file(adapter: str) -> str:
-    return f"{adapter}.json"
 
 
 def _bytes(path: Path) -> bytes | None:

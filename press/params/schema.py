@@ -160,6 +160,7 @@ class Awq(Block):
     clip_modules: Annotated[list[str], Field(min_length=1)] | None
     rounding: Literal["compensated", "nearest"]
     damping: Annotated[float, Field(gt=0, lt=1)]
+    processes: Positive
 
 
 class MixedPrecision(Block):
@@ -175,6 +176,20 @@ class Quantize(Block):
     mixed_precision: MixedPrecision
     awq: Awq
     calibration: Calibration
+
+    @model_validator(mode="after")
+    def processes_have_rows(self) -> "Quantize":
+        if self.awq.processes > self.calibration.rows:
+            raise ValueError(
+                f"quantize.awq.processes is {self.awq.processes}, but quantize.calibration.rows is "
+                f"{self.calibration.rows}, of which each needs one: lower it"
+            )
+        return self
+
+    @property
+    def processes(self) -> int:
+        """How many processes quantize: one, but for awq."""
+        return self.awq.processes if self.algorithm == "awq" else 1
 
     @model_validator(mode="after")
     def high_precision_is_higher(self) -> "Quantize":
@@ -222,6 +237,7 @@ class Training(Block):
     max_steps: Positive
     batch_size: Positive
     processes: Positive
+    nodes: Positive
     packing: bool
     gradient_accumulation: Positive
     gradient_checkpointing: bool
@@ -232,12 +248,18 @@ class Training(Block):
     response_only: bool
     checkpoint_every: Positive
 
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch, on all nodes."""
+        return self.nodes * self.processes
+
     @model_validator(mode="after")
     def processes_share_a_batch(self) -> "Training":
-        if self.batch_size % self.processes:
+        if self.batch_size % self.ranks:
+            of_nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
-                f"batch_size is {self.batch_size}, but {self.processes} processes share it evenly: choose a multiple "
-                f"of {self.processes}"
+                f"batch_size is {self.batch_size}, but {self.ranks} processes{of_nodes} share it evenly: choose a "
+                f"multiple of {self.ranks}"
             )
         return self
 

@@ -1,5 +1,6 @@
 """Train a LoRA adapter on a quantized base by Olive's passes, and take up a training that was killed."""
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -7,9 +8,8 @@ from typing import Literal
 
 from press.core import arithmetic, files, paths
 from press.core.errors import UserError
-from press.model import checkpoints, device, olive_run
+from press.model import checkpoints, device, launcher, nodes, olive_run
 from press.params import objectives, schema
-from press.training import launcher
 
 # What `check` writes about the libraries and the code of this stage.
 BUILT_WITH = "finetune.txt"
@@ -31,18 +31,21 @@ def finetune(
     where: Literal["cpu", "cuda"] = "cpu",
     mode: str = arithmetic.NATIVE,
     trust: bool = False,
+    node: nodes.Node = nodes.Node(),  # noqa: B008 - it is frozen
 ) -> Path:
     """Train an adapter on the prepared examples; return its folder, below `building`, with the digest of its base.
+
+    Where several nodes train it, each calls this, and the result of the first counts.
 
     :param where: cpu trains in fp32, cuda in bf16
     :param mode: of arithmetic; the portable one is the optimizer in one kernel, without square roots of MKL
     :param trust: whether the base's own Python code may run
     :param resumed: folder of the training checkpoints, which outlives a kill
-    :raises UserError: if the base has no such modules, the loss diverges, or a GPU is full or fails
+    :raises UserError: if the base has no such modules, the loss diverges, a GPU is full or fails, or a node does
     """
     check_target_modules(name, adapter.lora.target_modules, base)
     with files.digesting(base) as digested:
-        if adapter.training.processes == 1:
+        if adapter.training.ranks == 1:
             olive_run.load()
     digest = digested.result()
     prepared = paths.PREPARED / name
@@ -66,8 +69,8 @@ def finetune(
             "seed": seed,
             "data_seed": seed,
             "max_steps": training.max_steps,
-            "per_device_train_batch_size": training.batch_size // training.processes,
-            "per_device_eval_batch_size": training.batch_size // training.processes,
+            "per_device_train_batch_size": training.batch_size // training.ranks,
+            "per_device_eval_batch_size": training.batch_size // training.ranks,
             "gradient_accumulation_steps": training.gradient_accumulation,
             "gradient_checkpointing": training.gradient_checkpointing,
             "learning_rate": training.learning_rate,
@@ -88,13 +91,19 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    discard_other_checkpoints(resumed, fingerprint(trainer, mode, training.processes, digest, prepared))
+    inputs = fingerprint(trainer, mode, training.ranks, digest, prepared)
+    if node.rank == 0:
+        discard_other_checkpoints(resumed, inputs)
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
-    if training.processes > 1:
-        trained = launcher.run(model, passes, building, training.processes, knobs, mode) / "adapter"
-    else:
-        with device.explained(knobs):
-            trained = olive_run.run(model, passes, building) / "adapter"
+    with nodes.meeting(node, inputs) if node.count > 1 else contextlib.nullcontext() as met:
+        # On a disk that the nodes share, the first has done so.
+        discard_other_checkpoints(resumed, inputs)
+        if training.ranks > 1:
+            result = launcher.run(model, passes, building, training.processes, knobs, mode, "the training", met)
+        else:
+            with device.explained(knobs):
+                result = olive_run.run(model, passes, building)
+    trained = result / "adapter"
     files.write_json(trained / paths.BASE_DIGEST, {"base_sha256": digest})
     return trained
 
@@ -113,6 +122,7 @@ def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
 def fingerprint(trainer: dict, mode: str, processes: int, base: str, prepared: Path) -> str:
     """Return a digest of all that the training depends on: parameters, base, examples, libraries and code.
 
+    :param processes: on all nodes
     :param base: digest of its files
     """
     import torch

@@ -1,6 +1,6 @@
 import pytest
 
-from press.cluster import settings
+from press.cluster import coordinator, plan, settings
 from press.core.errors import UserError
 
 
@@ -22,6 +22,19 @@ def test_a_stage_has_its_own_resources_or_the_default(written):
     cluster = settings.load()
     assert settings.resources(cluster, "finetune@travel").gpus == 1
     assert settings.resources(cluster, "quantize").cpus == 4
+
+
+def test_a_job_on_more_machines_than_there_are_is_refused(written):
+    written.write_text(BLOCK, encoding="utf-8")
+    asked = settings.resources(settings.load(), "finetune@travel", 3)
+    job = plan.Job("finetune@travel", frozenset(), (), (), (), asked, None)
+
+    class Two:
+        def machines(self, resources):
+            return {"one", "two"}
+
+    with pytest.raises(UserError, match=r"asks for 4 cores, .* GPUs on each of 3 machines, which 2 machines of"):
+        coordinator.check(plan.Plan((job,), ()), Two())
 
 
 @pytest.mark.parametrize(

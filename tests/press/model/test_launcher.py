@@ -13,12 +13,12 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, P
 
 from press.core import cli
 from press.core.errors import UserError
-from press.training import launcher
+from press.model import launcher
 
 
 def explained(building: Path, exitcode: int) -> Exception:
     failure = ProcessFailure(local_rank=1, pid=os.getpid(), exitcode=exitcode, error_file="none")
-    return launcher._explained(ChildFailedError("work", {1: failure}), building)
+    return launcher._explained(ChildFailedError("work", {1: failure}), building, "the training")
 
 
 def test_a_process_that_was_killed_is_named_with_what_helps(tmp_path):
@@ -46,7 +46,7 @@ def test_a_bug_is_none_of_the_user_s_mistakes(tmp_path):
 # A process under the launcher, and its parent, which says who that is.
 PROCESS = """
 import ctypes, importlib, sys, time
-from press.training import launcher
+from press.model import launcher
 {platform}
 launcher.LOOK_SECONDS = 0.05
 launcher._die_with_the_parent()
@@ -57,7 +57,7 @@ time.sleep(600)
 MACOS = """
 sys.platform, ctypes.CDLL = "darwin", None
 importlib.reload(launcher)
-assert launcher.ENVIRONMENT["GLOO_SOCKET_IFNAME"] == "lo0"
+assert launcher.LOOPBACK == "lo0"
 """
 PARENT = """
 import subprocess, sys

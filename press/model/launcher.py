@@ -1,4 +1,4 @@
-"""Run Olive passes in several processes of this machine, one a GPU, by PyTorch's launcher (that of torchrun).
+"""Run Olive passes in several processes, one a GPU, of this machine or of several nodes, by torchrun's launcher.
 
 Each process runs the same passes, and torch.distributed gives it its rank; the result is that of rank 0.
 """
@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -15,58 +16,97 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from press.core import arithmetic, cli
 from press.core.errors import UserError
-from press.model import device, olive_run
+from press.model import device, nodes, olive_run
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 PR_SET_PDEATHSIG = 1
 LOOK_SECONDS = 1
-# All processes are on this machine, and PyTorch's C++ warns of what the pass asks for.
+# By which the processes of one machine reach each other.
 LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
-ENVIRONMENT = {"GLOO_SOCKET_IFNAME": LOOPBACK, "NCCL_SOCKET_IFNAME": LOOPBACK, "TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
-def run(input_model: dict, passes: dict[str, dict], building: Path, processes: int, knobs: str, mode: str) -> Path:
-    """Run Olive passes as `olive_run.run` does, in several processes; return the folder of the first's result.
+def run(
+    input_model: dict,
+    passes: dict[str, dict],
+    building: Path,
+    processes: int,
+    knobs: str,
+    mode: str,
+    what: str,
+    met: nodes.Meeting | None = None,
+) -> Path:
+    """Run Olive passes as `olive_run.run` does, in several processes; return the folder of the first's result here.
 
+    :param processes: of this machine
     :param knobs: what lowers the memory that is needed, for a GPU that is full
     :param mode: of arithmetic
-    :raises UserError: if a process refused its input, or was killed
+    :param what: they do, for the sentence about one that was killed
+    :param met: the other nodes that take part, each with as many processes
+    :raises UserError: if a process refused its input, or was killed, or another node failed
     """
     import torch
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    threads = max(1, torch.get_num_threads() // processes)
+    node = met.node if met else nodes.Node()
+    threads = max(1, torch.get_num_threads() // (processes * node.count))
     # What the launcher says of a failed process is said here.
     for name in ("torch.distributed.elastic", "torch.multiprocessing.spawn"):
         logging.getLogger(name).addHandler(logging.NullHandler())
         logging.getLogger(name).propagate = False
     config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=node.count,
+        max_nodes=node.count,
         nproc_per_node=processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",
-        local_addr="localhost",
         max_restarts=0,
+        **(_among(node) if met else _alone()),
         logs_specs=DefaultLogsSpecs(log_dir=str(building / "launcher")),
         # Ctrl-C and other signals end this process as they end one without a launcher, and it takes the others along.
         signals_to_handle="",
     )
     try:
-        with _environment(threads):
+        with _environment(threads, nodes.interface(node) if met else LOOPBACK):
             elastic_launch(config, work)(input_model, passes, building, threads, knobs, mode)
     except ChildFailedError as error:
-        raise _explained(error, building) from error
-    return building / "olive"
+        raise _explained(error, building, what, met) from error
+    except DistError as error:
+        if met and (reason := met.wait_for_reason()):
+            raise UserError(reason) from error
+        raise
+    return _folder(building, node.rank * processes) / "olive"
+
+
+def _alone() -> dict[str, Any]:
+    """Return how the processes of one machine find each other."""
+    return {
+        "run_id": uuid.uuid4().hex,
+        "rdzv_backend": "c10d",
+        "rdzv_endpoint": "localhost:0",
+        "local_addr": "localhost",
+    }
+
+
+def _among(node: nodes.Node) -> dict[str, Any]:
+    """Return how those of several nodes do; another backend would count the nodes by their addresses."""
+    return {
+        "run_id": "nodes",
+        "rdzv_backend": "static",
+        "rdzv_endpoint": f"{node.address}:{node.port}",
+        "rdzv_configs": {"rank": node.rank, "timeout": nodes.LOST_SECONDS},
+    }
+
+
+def _folder(building: Path, rank: int) -> Path:
+    """Return where a process builds."""
+    return building / f"rank-{rank}" if rank else building
 
 
 def work(input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str, mode: str) -> None:
@@ -78,11 +118,12 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     rank = int(os.environ["RANK"])
-    folder = building / f"rank-{rank}" if rank else building
+    folder = _folder(building, rank)
     folder.mkdir(exist_ok=True)
     try:
         arithmetic.begin(mode, threads)
-        with device.explained(knobs):
+        # A pass ends a process that only helps the first; the launcher waits for each of them to return.
+        with device.explained(knobs), contextlib.suppress(SystemExit):
             olive_run.run(input_model, passes, folder)
     except UserError as error:
         (building / f"failure-{rank}.txt").write_text(str(error), encoding="utf-8")
@@ -94,13 +135,26 @@ def work(input_model: dict, passes: dict[str, dict], building: Path, threads: in
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        # What runs apart heeds no signal by which Python would end it here, and then wait for it.
+        for process in multiprocessing.active_children():
+            process.kill()
 
 
 @contextlib.contextmanager
-def _environment(threads: int) -> Iterator[None]:
-    """Set what the processes need in their environment, and take it back."""
+def _environment(threads: int, interface: str) -> Iterator[None]:
+    """Set what the processes need in their environment, and take it back.
+
+    :param interface: of the network, by which they reach each other
+    """
     before = dict(os.environ)
-    for name, value in {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}.items():
+    wanted = {
+        "GLOO_SOCKET_IFNAME": interface,
+        "NCCL_SOCKET_IFNAME": interface,
+        "OMP_NUM_THREADS": str(threads),
+        # PyTorch's C++ warns of what the pass asks for.
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
+    }
+    for name, value in wanted.items():
         os.environ.setdefault(name, value)
     try:
         yield
@@ -124,17 +178,21 @@ def _end_without(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _explained(error: "ChildFailedError", building: Path) -> Exception:
+def _explained(error: "ChildFailedError", building: Path, what: str, met: nodes.Meeting | None = None) -> Exception:
     """Return what made a process fail; a process that lost another fails, too, but leaves no sentence."""
     for path in sorted(building.glob("failure-*.txt")):
         return UserError(path.read_text(encoding="utf-8"))
+    if met and met.reason:
+        return UserError(met.reason)
     rank, failure = error.get_first_failure()
     if failure.exitcode == errno.ENOSPC:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if met and failure.exitcode != -signal.SIGKILL and (reason := met.wait_for_reason()):
+        return UserError(reason)
     if failure.exitcode < 0:
         name = signal.Signals(-failure.exitcode).name
         return UserError(
-            f"process {rank} of the training was killed ({name}), as the system does where memory is short: run `dvc "
-            "repro` again, which goes on from the last checkpoint, with fewer processes or more memory"
+            f"process {rank} of {what} was killed ({name}), as the system does where memory is short: run `dvc repro` "
+            "again, which goes on from the last checkpoint if there is one, with fewer processes or more memory"
         )
-    return RuntimeError(f"process {rank} of the training failed:\n{failure.message}")
+    return RuntimeError(f"process {rank} of {what} failed:\n{failure.message}")
