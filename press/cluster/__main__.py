@@ -5,6 +5,7 @@ python -m press.cluster logs JOB                    (`make logs JOB=finetune@tra
 """
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from press.cluster import coordinator
@@ -13,6 +14,16 @@ from press.core import cli
 from press.core.errors import UserError
 
 RAY = "ray"
+
+
+def starter(name: str) -> Callable[[Cluster, bytes], coordinator.Engine]:
+    """Return what starts an engine.
+
+    :raises UserError: if there is none of that name
+    """
+    if name != RAY:
+        raise UserError(f"ENGINE is {name!r}, but must be {RAY}, or left out to build here")
+    return start
 
 
 def start(cluster: Cluster, snapshot: bytes) -> coordinator.Engine:
@@ -35,10 +46,8 @@ def main() -> None:
     words = parser.parse_args()
     if words.verb == "logs":
         show_log(words.job)
-    elif words.engine != RAY:
-        raise UserError(f"ENGINE is {words.engine!r}, but must be {RAY}, or left out to build here")
     else:
-        coordinator.reproduce(start, dry_run=words.dry_run)
+        coordinator.reproduce(starter(words.engine), dry_run=words.dry_run)
 
 
 def show_log(job: str) -> None:
