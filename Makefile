@@ -177,7 +177,8 @@ $(REFERENCE)/.installed: bench/llmcompressor.txt
 	touch $@
 
 search: $(INSTALLED) ## try parameters under the objective and constraints of params.yaml; APPLY=trial puts one in place
-	@python -m press.search $(if $(APPLY),apply -- "$$APPLY")
+# ENGINE=ray: each trial is a job on a cluster
+	@python -m press.search $(if $(APPLY),apply -- "$$APPLY",$(if $(ENGINE),run --engine="$$ENGINE"))
 
 lint: $(INSTALLED) ## check style, format, types and the arrows between rooms
 	ruff check .

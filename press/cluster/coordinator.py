@@ -9,6 +9,7 @@ import os
 import sys
 import tarfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -76,27 +77,35 @@ class Run:
         self._full: set[str] = set()
         self._avoided: defaultdict[str, set[str]] = defaultdict(set)
         self._machines: dict[str, str] = {}
+        self._logs = LOGS
 
     def to_its_end(self) -> None:
         """Run all jobs; where one fails, those that run end, and none is begun.
 
         :raises UserError: with the reason of each that failed
         """
-        LOGS.mkdir(parents=True, exist_ok=True)
+        self._logs.mkdir(parents=True, exist_ok=True)
         self._begin_ready()
         for stage, machine, said in self._engine.events():
             self._machines[stage] = machine or self._machines.get(stage, "")
             if isinstance(said, str):
-                _log(stage, said)
-            elif isinstance(said, dict) and said["code"] == 0:
+                self._log(stage, said)
+                continue
+            if isinstance(said, dict) and said["code"] == 0:
                 self._finish(stage, said)
             else:
                 self._fail(stage, said)
             self._begin_ready()
         if self._failed:
-            failed = [f"{stage}: {reason} (`make logs JOB={stage}`)" for stage, reason in self._failed.items()]
-            done = f"{len(self._done)} of {self._count} jobs are done and kept; the same command goes on from here"
-            raise UserError("\n".join([*failed, done]))
+            failed = [f"{stage}: {reason} ({self._where(stage)})" for stage, reason in self._failed.items()]
+            raise UserError("\n".join([*failed, self._summary()]))
+
+    def _summary(self) -> str:
+        return f"{len(self._done)} of {self._count} jobs are done and kept; the same command goes on from here"
+
+    def _where(self, stage: str) -> str:
+        """Say where a job's log is."""
+        return f"`make logs JOB={stage}`"
 
     def _begin_ready(self) -> None:
         if self._failed:
@@ -109,18 +118,21 @@ class Run:
     def _begin(self, job: Job) -> None:
         self._tries[job.stage] += 1
         self._running[job.stage] = job
-        (LOGS / f"{job.stage}.log").write_text("", encoding="utf-8")
-        order = {
+        (self._logs / f"{job.stage}.log").write_text("", encoding="utf-8")
+        seconds = self._cluster.minutes * 60
+        avoided = [self._full | self._avoided[job.stage], self._full]
+        self._engine.submit(job.stage, json.dumps(self._order(job)), job.resources, seconds, avoided)
+        print(f"{job.stage} is handed out", flush=True)
+
+    def _order(self, job: Job) -> dict:
+        """Return what a job is told."""
+        return {
             "stage": job.stage,
             "inputs": job.inputs,
             "reports": job.reports,
-            "lock": results.lock_text(),
+            "lock": results.lock_of(job.recorded),
             "remote": self._remote,
         }
-        seconds = self._cluster.minutes * 60
-        avoided = [self._full | self._avoided[job.stage], self._full]
-        self._engine.submit(job.stage, json.dumps(order), job.resources, seconds, avoided)
-        print(f"{job.stage} is handed out", flush=True)
 
     def _finish(self, stage: str, result: dict) -> None:
         try:
@@ -141,7 +153,14 @@ class Run:
                 (self._full if cli.tells_of_full_disk(reason) else self._avoided[stage]).add(machine)
             self._begin(job)
         else:
-            self._failed[stage] = reason
+            self._give_up(stage, reason, of_machine=of_machine)
+
+    def _give_up(self, stage: str, reason: str, *, of_machine: bool) -> None:
+        """Let no job begin any more.
+
+        :param of_machine: whether it is the machines' fault
+        """
+        self._failed[stage] = reason
 
     def _reason(self, stage: str, said: dict | Exception) -> tuple[str, bool]:
         """Return why a job failed, and whether that is its machine's fault."""
@@ -152,9 +171,19 @@ class Run:
             return f"its machine failed ({redacted(first)})", True
         if said["late"]:
             return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
-        reason = shell.reason_in((LOGS / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
+        reason = shell.reason_in((self._logs / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
         killed = said["code"] < 0
         return f"it was killed (signal {-said['code']})" if killed else reason, killed or cli.tells_of_full_disk(reason)
+
+    def _log(self, stage: str, line: str) -> None:
+        """Keep a line that a job has said, and show it."""
+        if line:
+            self._keep(stage, line)
+            print(f"{stage} | {line}", end="", flush=True)
+
+    def _keep(self, stage: str, line: str) -> None:
+        with (self._logs / f"{stage}.log").open("a", encoding="utf-8") as log:
+            log.write(line)
 
 
 def check(planned: plan.Plan, engine: Engine) -> None:
@@ -185,15 +214,35 @@ def show(planned: plan.Plan, cluster: Cluster, start: type[Engine]) -> None:
 def snapshot() -> bytes:
     """Return the project's files as they are here, those that git leaves out aside, as a tar file.
 
-    :raises UserError: if this is no git repository
+    :raises UserError: if this is no git repository, or has a link to what is elsewhere
     """
-    listed = shell.output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name in sorted(set(listed.split("\0"))):
-            if name and Path(name).is_file():
-                archive.add(name)
+        for path in _listed(Path()):
+            archive.add(path, recursive=False, filter=checked)
     return packed.getvalue()
+
+
+def checked(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Refuse what no machine unpacks."""
+    try:
+        tarfile.data_filter(member, str(Path.cwd()))
+    except tarfile.FilterError as error:
+        raise UserError(
+            f"{member.name} is a link out of the project, to {member.linkname}, which no machine of a cluster has: put "
+            "there what it leads to, or let git leave it out (.gitignore)"
+        ) from error
+    return member
+
+
+def _listed(repository: Path) -> Iterator[Path]:
+    """Yield the files and links of a repository that are there, and those of repositories in it."""
+    listed = shell.output("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", folder=repository)
+    for path in (repository / name for name in sorted({*listed.split("\0")} - {""})):
+        if path.is_symlink() or path.is_file():
+            yield path
+        elif (path / ".git").exists():
+            yield from _listed(path)
 
 
 def where() -> dict[str, str]:
@@ -221,11 +270,3 @@ def _push(outputs: list[str]) -> None:
     """
     print(f"to the remote, for the jobs: {', '.join(outputs)}", flush=True)
     shell.output(sys.executable, "-m", "dvc", "push", "--quiet", *outputs)
-
-
-def _log(stage: str, line: str) -> None:
-    if not line:
-        return
-    with (LOGS / f"{stage}.log").open("a", encoding="utf-8") as log:
-        log.write(line)
-    print(f"{stage} | {line}", end="", flush=True)

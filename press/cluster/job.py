@@ -32,9 +32,7 @@ PAUSES = (1, 2, 4, 8, 15, 30, 30)
 
 
 def main() -> None:
-    order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_coordinator, daemon=True).start()
-    os.environ.update(environment.of_clone(), DVC_NO_ANALYTICS="1")
+    order = begin()
     start = time.monotonic()
     configure(order["remote"])
     paths.LOCK.write_text(order["lock"], encoding="utf-8")
@@ -44,7 +42,7 @@ def main() -> None:
     if os.environ.get(nodes.RANK, "0") != "0":
         beside_the_first(stage)
         return
-    if code := _dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
+    if code := dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
         sys.exit(code)
     transfer("push", stage)
     result = {
@@ -63,12 +61,21 @@ def beside_the_first(stage: str) -> None:
     files.write_json(Path(worker.RESULT), {})
 
 
+def begin() -> dict:
+    """Read the order, and end when nobody holds standard input any more."""
+    order = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_coordinator, daemon=True).start()
+    os.environ.update(environment.of_clone(), DVC_NO_ANALYTICS="1")
+    return order
+
+
 def configure(remote: dict[str, str]) -> None:
     """Give the folder's DVC the machine's cache, and the remote's place where that is a folder.
 
     :param remote: its name and url, or nothing
     """
-    config = ConfigObj({"core": {"no_scm": "true", "analytics": "false"}, "cache": {"dir": str(worker.home() / CACHE)}})
+    no_scm = str(not Path(".git").exists()).lower()
+    config = ConfigObj({"core": {"no_scm": no_scm, "analytics": "false"}, "cache": {"dir": str(worker.home() / CACHE)}})
     if remote:
         config[f'remote "{remote["name"]}"'] = {"url": remote["url"]}
     # As DVC writes its own, with quotes where a path needs them.
@@ -87,19 +94,19 @@ def reports(outs: list[str]) -> list[str]:
 def transfer(verb: str, *names: str) -> None:
     """Pull outputs from the remote or push them; where that fails, again after a pause. Exit if it goes on to fail."""
     for pause in PAUSES:
-        if not _dvc(verb, "--quiet", *names):
+        if not dvc(verb, "--quiet", *names):
             return
         print(f"`dvc {verb}` failed, and is tried again in {pause} s", flush=True)
         time.sleep(pause)
-    if code := _dvc(verb, "--quiet", *names):
+    if code := dvc(verb, "--quiet", *names):
         sys.exit(code)
 
 
-def _dvc(*words: str) -> int:
+def dvc(*words: str) -> int:
     """Run a command of DVC's in this process, which so imports it once, and return its exit code."""
-    from dvc import cli as dvc
+    from dvc import cli as command_line
 
-    return dvc.main([*words])
+    return command_line.main([*words])
 
 
 def _end_with_coordinator() -> None:

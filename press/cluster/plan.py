@@ -1,6 +1,7 @@
 """What there is to do: DVC's graph of stages, those of them that have changed, and what each of these needs."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from press.cluster import settings
 from press.cluster.settings import Cluster, Resources
-from press.core import dvc_files, files
+from press.core import files
 from press.params import recorded
 
 if TYPE_CHECKING:
     from dvc.output import Output
-    from dvc.repo import Repo
     from dvc.stage import Stage
 
 # Runs here, before all others, and says what the others are.
@@ -33,6 +33,7 @@ class Job:
     :param outputs: its own that DVC keeps
     :param reports: its own that DVC does not keep
     :param seconds: what it took the last time, if that is known
+    :param recorded: the stages whose lines of dvc.lock it needs: `check`, itself, and those that make its inputs
     """
 
     stage: str
@@ -42,6 +43,7 @@ class Job:
     reports: tuple[str, ...]
     resources: Resources
     seconds: float | None
+    recorded: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def make(cluster: Cluster) -> Plan:
     with Repo() as repo, repo.lock:
         graph = repo.index.graph
         stages = [stage for stage in nx.dfs_postorder_nodes(graph) if stage.cmd and stage.addressing != CHECK]
+        there = Kept(out for out in repo.index.outs if out.use_cache)
         jobs: dict[str, Job] = {}
         for stage in stages:
             upstream = list(graph.successors(stage))
@@ -84,7 +87,13 @@ def make(cluster: Cluster) -> Plan:
                 name = stage.addressing
                 asked = settings.resources(cluster, name, _nodes(name))
                 kept, reports = _outputs(stage)
-                jobs[name] = Job(name, after, _inputs(repo, stage), kept, reports, asked, times.get(name))
+                inputs = there.read_by(stage)
+                # A .dvc file's output is of no stage of dvc.lock.
+                makers = {out.stage.addressing for out in inputs if out.stage.cmd}
+                seconds = times.get(name)
+                jobs[name] = Job(
+                    name, after, _paths(inputs), kept, reports, asked, seconds, (CHECK, name, *sorted(makers))
+                )
         return Plan(tuple(jobs.values()), tuple(each.addressing for each in stages if each.addressing not in jobs))
 
 
@@ -101,11 +110,25 @@ def _nodes(name: str) -> int:
     return files.read_json(recorded.file_of(adapter))["training"]["nodes"]
 
 
-def _inputs(repo: "Repo", stage: "Stage") -> tuple[str, ...]:
-    """Return the outputs of other stages, or of .dvc files, that lie where a stage reads."""
-    wanted = [_path(dep) for dep in stage.deps if dep.protocol == "local"]
-    kept = (_path(out) for out in repo.index.outs if out.use_cache and out.stage is not stage)
-    return tuple(sorted(str(path) for path in kept if dvc_files.overlap(path, wanted)))
+class Kept:
+    """The outputs that DVC keeps, by where they lie: to look at all of them for each stage would take the square."""
+
+    def __init__(self, outs: Iterable["Output"]) -> None:
+        self._at: dict[Path, Output] = {}
+        self._below: defaultdict[Path, list[Output]] = defaultdict(list)
+        for out in outs:
+            path = _path(out)
+            self._at[path] = out
+            for parent in path.parents:
+                self._below[parent].append(out)
+
+    def read_by(self, stage: "Stage") -> list["Output"]:
+        """Return the outputs of others that lie where a stage reads: there, around it, or in it."""
+        found: dict[Path, Output] = {}
+        for path in (_path(dep) for dep in stage.deps if dep.protocol == "local"):
+            there = [self._at[each] for each in (path, *path.parents) if each in self._at]
+            found |= {_path(out): out for out in (*there, *self._below.get(path, ()))}
+        return [found[path] for path in sorted(found) if found[path].stage is not stage]
 
 
 def _outputs(stage: "Stage") -> tuple[tuple[str, ...], tuple[str, ...]]:

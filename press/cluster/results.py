@@ -1,5 +1,7 @@
 """What a job reports: its stage's lines of dvc.lock, and those of its outputs that git keeps."""
 
+import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
@@ -10,11 +12,22 @@ from press.core import files, paths
 from press.core.errors import UserError
 
 EMPTY = "schema: '2.0'\nstages: {}\n"
+# All lines about stages, and those about one: its name, and all below that is further in.
+STAGES = re.compile(r"^stages:\n(?:(?: .*)?\n)*", re.MULTILINE)
+STAGE = re.compile(r"^  (\S+):\n(?:(?: {4}.*)?\n)*", re.MULTILINE)
 
 
 def lock_text() -> str:
     """Return dvc.lock as it stands."""
     return paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else EMPTY
+
+
+def lock_of(stages: Iterable[str]) -> str:
+    """Return those lines of dvc.lock that are about some stages, as a file of its own."""
+    text = lock_text()
+    there = _lines_of(text)
+    lines = [text[slice(*there[stage])] for stage in stages if stage in there]
+    return EMPTY.replace(" {}", "") + "".join(lines) if lines else EMPTY
 
 
 class Result(BaseModel):
@@ -66,11 +79,28 @@ def _checked(job: Job, said: dict) -> Result:
 
 
 def _record(stage: str, entry: dict) -> None:
-    """Write a stage's lines of dvc.lock as DVC does, the file whole or not at all."""
-    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+    """Write a stage's lines of dvc.lock as DVC does, the file whole or not at all.
 
-    lock = parse_yaml_for_update(lock_text(), str(paths.LOCK))
-    lock["stages"][stage] = entry
+    The other lines stay as they stand: to read and write them all as YAML takes a second for some hundred stages.
+
+    :raises UserError: if the file is not as DVC writes it
+    """
+    from dvc.utils.serialize import dumps_yaml
+
+    text = lock_text().replace("stages: {}\n", "stages:\n")
+    all_lines = STAGES.search(text)
+    if not all_lines:
+        raise UserError(
+            f"{paths.LOCK} is not as DVC writes it: `git restore {paths.LOCK}` brings the committed one back"
+        )
+    lines = dumps_yaml({"stages": {stage: entry}}).partition("\n")[2]
+    before = _lines_of(text).get(stage)
+    start, end = before or (all_lines.end(), all_lines.end())
     building = files.fresh(paths.LOCK)
-    building.write_text(dumps_yaml(lock), encoding="utf-8")
+    building.write_text(text[:start] + lines + text[end:], encoding="utf-8")
     files.put(building, paths.LOCK)
+
+
+def _lines_of(text: str) -> dict[str, tuple[int, int]]:
+    """Map each stage of the text of dvc.lock to where its lines begin and end."""
+    return {match[1].strip("'\""): match.span() for match in STAGE.finditer(text)}

@@ -8,6 +8,7 @@ or this file with the project beside it, in PROJECT:
 That writes the job's result into outputs/job.json of its working folder, and keeps all else below it.
 """
 
+import fcntl
 import io
 import json
 import os
@@ -28,6 +29,9 @@ RESULT = "job.json"
 PROJECT = "project.tar.gz"
 # Where Azure ML says which of a compute's identities is meant, and where its SDK looks for it.
 DEFAULT_IDENTITY, IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"
+# What runs in a job's folder, if its order names nothing else.
+JOB = "press.cluster.job"
+PREFIX = "job-"
 
 
 def home() -> Path:
@@ -41,18 +45,17 @@ def run(snapshot: bytes, order: str, seconds: float, variables: dict[str, str] |
     The job's processes end with this one, however it ends.
 
     :param snapshot: the project's files, as a tar file
-    :param order: what press.cluster.job reads, in one line of JSON
+    :param order: what the job reads, in one line of JSON; `module` says what the job is
     :param seconds: time limit
     :param variables: of its environment, besides this process's
     :return: what it writes, with `code`, its exit code, and `late`, whether its time was up
     """
-    home().mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="job-", dir=home()))
+    folder, held = _folder()
     try:
         with tarfile.open(fileobj=io.BytesIO(snapshot)) as archive:
             archive.extractall(folder, filter="data")
         process = subprocess.Popen(
-            [sys.executable, "-m", "press.cluster.job"],
+            [sys.executable, "-m", json.loads(order).get("module", JOB)],
             cwd=folder,
             env=_variables() | (variables or {}),
             stdin=subprocess.PIPE,
@@ -86,6 +89,41 @@ def run(snapshot: bytes, order: str, seconds: float, variables: dict[str, str] |
         yield {**result, "code": code, "late": late.is_set()}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _folder() -> tuple[Path, int]:
+    """Make a job's folder, and remove those that jobs left whose process was killed.
+
+    :return: it, and a descriptor that holds it until it is closed or this process has ended
+    """
+    home().mkdir(parents=True, exist_ok=True)
+    # A folder that was made just now is not held yet.
+    with (home() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in home().glob(f"{PREFIX}*"):
+            try:
+                os.close(_hold(left))
+            except OSError:
+                # It is another job's, or gone.
+                continue
+            shutil.rmtree(left, ignore_errors=True)
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=home()))
+        return folder, _hold(folder)
+
+
+def _hold(folder: Path) -> int:
+    """Hold a folder.
+
+    :raises OSError: if another process holds it
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _variables() -> dict[str, str]:

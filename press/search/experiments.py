@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,12 @@ from typing import IO
 from press.core import environment, files, locks, paths, shell
 from press.core.errors import UserError
 from press.params import preset
+from press.release import storage
 
 FOLDER = Path(".dvc/tmp/search")
 LOCK = FOLDER / "lock"
+# What a trial changes, reports aside.
+OWN = (paths.PARAMS, paths.LOCK)
 # The block of params.yaml that is about the search, with the comments and empty lines below it.
 BLOCK = re.compile(r"^search:.*\n(?:(?:[ \t#].*)?\n)*", re.MULTILINE)
 GRACE_SECONDS = 30
@@ -89,6 +93,43 @@ def known() -> dict[str, Experiment]:
     return {each.name: each for each in experiments}
 
 
+def reference(name: str, baseline: str) -> str:
+    """Return an experiment's reference.
+
+    :param baseline: full hash of the commit that it changes
+    """
+    return f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
+
+
+def wanted(target: str) -> list[str]:
+    """Return the stages that a trial is to build."""
+    return [f"{stage}@{target}" for stage in ("evaluate", "package")]
+
+
+def take(name: str, baseline: str, text: str, bundle: bytes) -> str:
+    """Take over an experiment that another machine has built.
+
+    :param baseline: full hash of the commit that it changes
+    :param text: of its params.yaml
+    :param bundle: it, as `git bundle` writes it
+    :return: its commit
+    :raises UserError: if it is damaged, or another one; then nothing of it is here
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "bundle")
+        path.write_bytes(bundle)
+        git("fetch", "--quiet", "--no-tags", str(path), reference(name, baseline))
+    commit = git("rev-parse", "FETCH_HEAD")
+    changed = git("diff", "--name-only", "--no-renames", baseline, commit).splitlines()
+    others = {each for each in changed if not Path(each).is_relative_to("reports")} - {*map(str, OWN)}
+    # As `git` gives it, without the blank at its end.
+    is_asked = git("show", f"{commit}:{paths.PARAMS}") == text.strip()
+    if git("rev-parse", f"{commit}^") != baseline or others or not is_asked:
+        raise UserError("what its machine has built is another trial: look at that machine")
+    git("update-ref", reference(name, baseline), commit)
+    return commit
+
+
 def apply(name: str) -> None:
     """Put an experiment's parameters and outputs into the workspace; the search's settings stay as they are.
 
@@ -105,7 +146,12 @@ def apply(name: str) -> None:
             f"--detach {baseline[:12]}`, or search again (what has not changed comes out of the cache)"
         )
     block = BLOCK.search(paths.PARAMS.read_text(encoding="utf-8") + "\n")
-    _run([sys.executable, "-m", "dvc", "exp", "apply", name], Path())
+    applied = shell.run(sys.executable, "-m", "dvc", "exp", "apply", name, environment=variables())
+    if applied.failed:
+        if paths.LOCK.read_text(encoding="utf-8").strip() != git("show", f"{experiments[name].reference}:{paths.LOCK}"):
+            raise UserError(f"`dvc exp apply {name}` failed: {applied.reason}")
+        # What machines of a cluster have built is on the remote.
+        storage.pull(storage.SECONDS)
     if block:
         text = paths.PARAMS.read_text(encoding="utf-8")
         paths.PARAMS.write_text(BLOCK.sub(lambda _: block[0], text), encoding="utf-8")
@@ -145,18 +191,17 @@ class Worker:
         self._git("reset", "--quiet", "--hard")
         self._git("clean", "--quiet", "-d", "--force")
         baseline = self._git("rev-parse", "HEAD")
-        reference = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
-        self._git("update-ref", "-d", reference)
+        ref = reference(name, baseline)
+        self._git("update-ref", "-d", ref)
         params = self.folder / paths.PARAMS
         params.write_text(preset.edited(params.read_text(encoding="utf-8"), changes), encoding="utf-8")
         log = self.logs / f"{name}.log"
         with log.open("w", encoding="utf-8") as file:
-            wanted = [f"{stage}@{target}" for stage in ("evaluate", "package")]
-            words = ["press.search.cached_dvc", "exp", "run", "--name", name, *wanted]
+            words = ["press.search.cached_dvc", "exp", "run", "--name", name, *wanted(target)]
             failed = self._start(words, stdout=file, stderr=subprocess.STDOUT)
         if failed:
             raise FailedError(shell.reason_in(log.read_text(encoding="utf-8", errors="replace")))
-        git("fetch", "--quiet", str(self.folder), f"+{reference}:{reference}")
+        git("fetch", "--quiet", str(self.folder), f"+{ref}:{ref}")
         return self.folder
 
     def measure(self, package: Path, threads: int) -> str:

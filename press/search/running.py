@@ -22,17 +22,8 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
     :param retry: whether trials that failed are run again
     :raises UserError: if an objective cannot be told from the metrics, or the disk is full
     """
-    if wrong := outputs.names(outputs.verify(outputs.CACHE)):
-        # Or else each trial would bring it back, and its stages refuse it.
-        say(f"{wrong} missing or damaged in DVC's cache, and gone from there: trials build anew what they need of it")
+    begin(spec, study, say, retry=retry)
     workers = [Worker(number, lock) for number in range(1, spec.search.workers + 1)]
-    resumed = study.resume()
-    if resumed:
-        say(f"{resumed} trials were stopped before they ended, and begin again")
-    elif not study.begin(spec.params.model_dump()):
-        say("params.yaml's own values lie outside the space, so that they are no trial")
-    if retry:
-        say(f"{study.retry()} trials that failed begin again")
     with ThreadPoolExecutor(len(workers)) as pool:
         try:
             for worker in workers:
@@ -46,6 +37,20 @@ def search(spec: Spec, study: Study, lock: int, say: Callable[[str], None], *, r
         worker.remove()
 
 
+def begin(spec: Spec, study: Study, say: Callable[[str], None], *, retry: bool) -> None:
+    """Look at what is there, and say what the next trials are."""
+    if wrong := outputs.names(outputs.verify(outputs.CACHE)):
+        # Or else each trial would bring it back, and its stages refuse it.
+        say(f"{wrong} missing or damaged in DVC's cache, and gone from there: trials build anew what they need of it")
+    resumed = study.resume()
+    if resumed:
+        say(f"{resumed} trials were stopped before they ended, and begin again")
+    elif not study.begin(spec.params.model_dump()):
+        say("params.yaml's own values lie outside the space, so that they are no trial")
+    if retry:
+        say(f"{study.retry()} trials that failed begin again")
+
+
 def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecutor, say: Callable[[str], None]) -> None:
     running: dict[Future[dict | FailedError], tuple[Worker, Ticket]] = {}
     free = list(workers)
@@ -56,13 +61,11 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
             if ticket is None:
                 break
             tickets.append(ticket)
-            count = len(study.trials) + len(tickets)
-            say(f"{ticket.name} ({count} of {spec.search.trials}) begins: {shown(ticket.values)}")
+            say(began(spec, ticket, len(study.trials) + len(tickets)))
             worker = free.pop(0)
             running[pool.submit(_build, spec, worker, ticket)] = (worker, ticket)
         if not running:
-            if len(study.trials) < spec.search.trials:
-                say(f"{len(study.trials)} of {spec.search.trials} trials: no other values were found in the space")
+            say_if_fewer(spec, study, say)
             return
         done, _ = wait(running, return_when=FIRST_COMPLETED)
         for future in done:
@@ -76,7 +79,7 @@ def _run(spec: Spec, study: Study, workers: list[Worker], pool: ThreadPoolExecut
                 trial = study.fail(ticket, str(built))
             else:
                 trial = study.finish(ticket, built)
-            say(f"{trial.name} {outcome(spec, trial)}; {trial.seconds:.0f} s")
+            say(ended(spec, trial))
 
 
 def _build(spec: Spec, worker: Worker, ticket: Ticket) -> dict | FailedError:
@@ -89,6 +92,25 @@ def _build(spec: Spec, worker: Worker, ticket: Ticket) -> dict | FailedError:
     except FailedError as error:
         return error
     return metrics
+
+
+def say_if_fewer(spec: Spec, study: Study, say: Callable[[str], None]) -> None:
+    """Say so where there are fewer trials than params.yaml asks for."""
+    if len(study.trials) < spec.search.trials:
+        say(f"{len(study.trials)} of {spec.search.trials} trials: no other values were found in the space")
+
+
+def began(spec: Spec, ticket: Ticket, count: int) -> str:
+    """Say in one line what is tried.
+
+    :param count: of the trials that have ended or begun
+    """
+    return f"{ticket.name} ({count} of {spec.search.trials}) begins: {shown(ticket.values)}"
+
+
+def ended(spec: Spec, trial: Trial) -> str:
+    """Say in one line how a trial ended."""
+    return f"{trial.name} {outcome(spec, trial)}; {trial.seconds:.0f} s"
 
 
 def shown(values: dict[str, object]) -> str:

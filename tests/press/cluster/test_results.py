@@ -70,3 +70,49 @@ def test_nothing_is_written_through_a_link_where_dvc_lock_is_built(tmp_path):
     results.take(JOB, said())
     assert elsewhere.read_text(encoding="utf-8") == "kept"
     assert dvc_files.recorded()["one"]["cmd"] == "x"
+
+
+LOCK = """schema: '2.0'
+stages:
+  check:
+    cmd: python -m stages.check
+    params:
+      params.yaml:
+        text: |-
+          a
+
+          b
+  finetune@a:
+    cmd: python -m stages.finetune a
+  convert@cpu-a:
+    cmd: python -m stages.convert cpu a
+datasets: []
+"""
+
+
+@pytest.mark.parametrize("stage", ["check", "finetune@a", "convert@cpu-a", "finetune@b"])
+def test_a_stages_lines_take_the_place_of_its_own_alone(stage):
+    Path("dvc.lock").write_text(LOCK, encoding="utf-8")
+    before = dvc_files.recorded()
+    results._record(stage, {"cmd": "x", "outs": OUTS})
+    assert dvc_files.recorded() == before | {stage: {"cmd": "x", "outs": OUTS}}
+    text = Path("dvc.lock").read_text(encoding="utf-8")
+    assert text.endswith("\ndatasets: []\n")
+    # The lines of others stay as they stand, and are not written anew.
+    assert stage == "check" or "        text: |-\n          a\n\n          b\n" in text
+
+
+def test_a_job_gets_the_lines_of_the_stages_that_it_needs():
+    assert dvc_files.stages(results.lock_of(["a"])) == {}
+    Path("dvc.lock").write_text(LOCK, encoding="utf-8")
+    assert dvc_files.stages(results.lock_of(["finetune@a", "other"])) == {
+        "finetune@a": {"cmd": "python -m stages.finetune a"}
+    }
+    assert dvc_files.stages(results.lock_of(["check"]))["check"]["params"]["params.yaml"]["text"] == "a\n\nb"
+
+
+def test_a_lock_that_dvc_did_not_write_is_a_sentence_and_stays():
+    Path("dvc.lock").write_text("stages: {a: {cmd: x}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"dvc\.lock is not as DVC writes it"):
+        results._record("b", {"cmd": "x"})
+    assert Path("dvc.lock").read_text(encoding="utf-8") == "stages: {a: {cmd: x}}\n"

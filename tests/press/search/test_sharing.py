@@ -1,0 +1,39 @@
+"""What trials have in common is told from their parameters, as far as both begin with it."""
+
+import pytest
+
+from press.search import sharing
+from press.search.sharing import Step
+
+pytestmark = pytest.mark.unit
+STEPS = [
+    Step("fetch", (), (("base",),)),
+    Step("quantize", ("fetch",), (("quantize",), ("seed",))),
+    Step("finetune@a", ("quantize",), (("adapters", "a", "lora"),)),
+    Step("capture@cpu", ("quantize",), (("targets", "cpu"),)),
+    Step("evaluate@cpu", ("capture@cpu", "finetune@a"), (("adapters",), ("quantize", "bits"))),
+]
+BITS, RANK, BLOCK = ("quantize", "bits"), ("adapters", "a", "lora", "rank"), ("targets", "cpu", "block_size")
+
+
+def shared(**changes: object) -> list[str]:
+    """Return the stages that a trial begins with, as another one does in which a value is another."""
+    one = {BITS: 4, RANK: 8, BLOCK: 32}
+    other = one | {leaf: changes[leaf[-1]] for leaf in one if leaf[-1] in changes}
+    mine, its = (sharing.marks(STEPS, values) for values in (one, other))
+    common = sharing.shared_beginning(mine, its)
+    return [step.stage for step, mark in zip(STEPS, mine, strict=True) if mark in common]
+
+
+@pytest.mark.parametrize(
+    ("changes", "stages"),
+    [
+        ({}, ["fetch", "quantize", "finetune@a", "capture@cpu", "evaluate@cpu"]),
+        ({"bits": 8}, ["fetch"]),
+        # The graph is the same, too, but comes after what is not.
+        ({"rank": 4}, ["fetch", "quantize"]),
+        ({"block_size": 64}, ["fetch", "quantize", "finetune@a"]),
+    ],
+)
+def test_trials_share_what_they_begin_with(changes, stages):
+    assert shared(**changes) == stages
