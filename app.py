@@ -36,7 +36,7 @@ RUNTIME_CONFIG = "genai_config.json"
 ADAPTER_MANIFEST = "adapter.json"
 SIGNATURE = "model.sig"
 # What a release has besides the package's own files.
-BESIDE = ("README.md", "bom.cdx.json", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
+BESIDE = ("README.md", "bom.cdx.json", "bom.spdx3.json", "gates.json", "metrics.json", "provenance.json", SIGNATURE)
 RESPONSE = "{response}"
 # Where an adapter's control_tokens are escaped, a space of no width stands in the names of control tokens.
 ESCAPE = "\u200b"

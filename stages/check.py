@@ -10,7 +10,7 @@ out: reports/params.json and reports/adapters, every parameter of the pipeline, 
 from pathlib import Path
 
 from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
-from press.model import device, grammar, nodes, pass_checks
+from press.model import device, grammar, node_checks, pass_checks
 from press.params import checks, recorded, resolving, schema, settings
 from press.quality import tasks
 
@@ -44,7 +44,7 @@ def main() -> None:
     params = settings.validated(resolved)
     arithmetic.check(params.arithmetic, machine.instruction_sets())
     device.check(params)
-    nodes.check(params)
+    node_checks.check(params)
     cache.check_links()
     checks.check_files(params)
     checks.check(params, resolved)

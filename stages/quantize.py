@@ -15,8 +15,9 @@ def main() -> None:
     params = settings.checked()
     arithmetic.begin(params.arithmetic, params.threads)
     trust = params.base.trust_remote_code
-    where = device.confine(params.device, params.quantize.processes)
-    device.check_processes("quantize.awq.processes", params.quantize.processes, where)
+    processes = device.quantizing_processes(params.quantize)
+    where = device.confine(params.device, processes)
+    device.check_processes("quantize.awq.processes", processes, where)
     with files.building(paths.QUANTIZED) as building, device.explained(quantization.KNOBS):
         how = (params.seed, trust, params.passes, params.arithmetic)
         quantized = quantization.quantize(params.quantize, paths.BASE, building, *how)

@@ -89,7 +89,7 @@ OTHERS = {
         "damping": 0.5,
         "processes": 2,
     },
-    "quantize.calibration": {"data": "data/other.jsonl", "rows": 1, "row_tokens": 16},
+    "quantize.calibration": {"data": "data/other.jsonl", "rows": 2, "row_tokens": 16},
     "passes.before_quantize": [{"type": "QuaRot"}],
     "passes.after_quantize": [{"type": "Rtn"}],
     "passes.after_capture": [{"type": "OnnxPeepholeOptimizer"}],

@@ -9,6 +9,7 @@ from typing import Literal
 
 from press.core import paths
 from press.core.errors import UserError
+from press.params import schema
 from press.params.settings import Settings
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -58,15 +59,21 @@ def check(params: Settings) -> None:
         for name, adapter in params.adapters.items()
         if adapter.training.processes > 1 or adapter.lora.method == "qlora"
     }
-    if params.device != "cuda" and not special and params.quantize.processes == 1:
+    quantizing = quantizing_processes(params.quantize)
+    if params.device != "cuda" and not special and quantizing == 1:
         return
     try:
         where = resolve(params.device)
-        check_processes("quantize.awq.processes", params.quantize.processes, where)
+        check_processes("quantize.awq.processes", quantizing, where)
         for name, adapter in special.items():
             check_training(name, adapter.training.processes, adapter.lora.method, where)
     except UserError as error:
         raise UserError(f"{paths.PARAMS}: {error}") from error
+
+
+def quantizing_processes(quantize: schema.Quantize) -> int:
+    """Return how many processes quantize: one, but for awq."""
+    return quantize.awq.processes if quantize.algorithm == "awq" else 1
 
 
 def check_processes(key: str, processes: int, where: Device) -> None:

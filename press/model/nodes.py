@@ -18,10 +18,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from press.core import dvc_files, paths
 from press.core.errors import UserError
-from press.params import recorded
-from press.params.settings import Settings
+from press.params import schema
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
@@ -55,6 +53,11 @@ class Node:
     port: int = 0
 
 
+def ranks(training: schema.Training) -> int:
+    """Return how many processes share each batch, on all nodes."""
+    return training.nodes * training.processes
+
+
 def here(adapter: str, count: int) -> Node:
     """Return which of an adapter's nodes this is, by the variables that launchers of clusters set.
 
@@ -75,22 +78,6 @@ def here(adapter: str, count: int) -> Node:
     port = _number(PORT, given.get(PORT), 1, 65535)
     rank = _number(RANK, given.get(RANK, given.get("GROUP_RANK")), 0, count - 1)
     return Node(rank, count, given[ADDRESS], port)
-
-
-def check(params: Settings) -> None:
-    """Refuse to train on several nodes where none but this one takes part, unless dvc.lock has done so already.
-
-    :raises UserError: naming the adapter
-    """
-    if os.environ.get(ADDRESS) or os.environ.get(CLUSTER):
-        return
-    several = {name: adapter.training for name, adapter in params.adapters.items() if adapter.training.nodes > 1}
-    done = dvc_files.recorded() if several else {}
-    for name, training in several.items():
-        trained = done.get(f"finetune@{name}", {}).get("params", {}).get(str(recorded.file_of(name)), {})
-        if trained.get("training") != training.model_dump(mode="json"):
-            key = f"adapters.{name}.training.nodes is {training.nodes}"
-            raise UserError(f"{paths.PARAMS}: {key}, but nothing says where the others are: {how_to_start(name)}")
 
 
 def how_to_start(adapter: str) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from press.core import arithmetic, nested, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, launcher, olive_passes, olive_run, quantized_formats
+from press.model import architectures, checkpoints, device, launcher, olive_passes, olive_run, quantized_formats
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -41,9 +41,9 @@ def quantize(
     before, after = (around(place, params, base, others, trust) for place in ("before_quantize", "after_quantize"))
     model, own = olive_run.hf_model(base, trust), passes(params, base, seed, trust)
     start = _applied("before_quantize", before, model, building, trust)
-    if params.processes > 1:
-        own["quantize"]["processes"] = params.processes
-        quantized = launcher.run(start, own, building, params.processes, KNOBS, mode, "the quantization") / "model"
+    if (processes := device.quantizing_processes(params)) > 1:
+        own["quantize"]["processes"] = processes
+        quantized = launcher.run(start, own, building, processes, KNOBS, mode, "the quantization") / "model"
     else:
         quantized = olive_run.run(start, own, building) / "model" if own else _kept(base, model, building)
     checkpoints.load(quantized, trust=trust)

@@ -186,11 +186,6 @@ class Quantize(Block):
             )
         return self
 
-    @property
-    def processes(self) -> int:
-        """How many processes quantize: one, but for awq."""
-        return self.awq.processes if self.algorithm == "awq" else 1
-
     @model_validator(mode="after")
     def high_precision_is_higher(self) -> "Quantize":
         method = self.mixed_precision.method
@@ -248,18 +243,14 @@ class Training(Block):
     response_only: bool
     checkpoint_every: Positive
 
-    @property
-    def ranks(self) -> int:
-        """How many processes share each batch, on all nodes."""
-        return self.nodes * self.processes
-
     @model_validator(mode="after")
     def processes_share_a_batch(self) -> "Training":
-        if self.batch_size % self.ranks:
+        ranks = self.nodes * self.processes
+        if self.batch_size % ranks:
             of_nodes = f" on {self.nodes} nodes" if self.nodes > 1 else ""
             raise ValueError(
-                f"batch_size is {self.batch_size}, but {self.ranks} processes{of_nodes} share it evenly: choose a "
-                f"multiple of {self.ranks}"
+                f"batch_size is {self.batch_size}, but {ranks} processes{of_nodes} share it evenly: choose a "
+                f"multiple of {ranks}"
             )
         return self
 

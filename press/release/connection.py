@@ -199,15 +199,8 @@ class Connection(Registry):
         oras knows no refresh tokens, and reads all that comes.
         """
         realm = self._joined(f"https://{self.registry}", asked.realm or "")
-        question: dict[str, Any]
         words = {name: value for name, value in (("service", asked.service), ("scope", asked.scope)) if value}
-        if token := self._login.refresh_token:
-            words |= {"grant_type": "refresh_token", "refresh_token": token, "client_id": "olive-press"}
-            method, question = "POST", {"data": words}
-        else:
-            headers = {"Authorization": self._login.basic} if self._login else {}
-            method, question = "GET", {"params": words, "headers": headers}
-        with self._sentences(), self._asked(method, realm, ANSWER_SECONDS, **question) as answer:
+        with self._sentences(), self._asked_for_token(realm, words) as answer:
             if answer.status_code != 200:
                 raise UserError(self._refused(answer))
             granted = self._json(realm, self._read(answer))
@@ -215,6 +208,13 @@ class Connection(Registry):
         if not (token.isascii() and token.isprintable()):
             raise UserError(f"{self.registry} gave a token that cannot be sent: is it a registry?")
         return token
+
+    def _asked_for_token(self, realm: str, words: dict[str, str]) -> Answer:
+        if refresh := self._login.refresh_token:
+            words |= {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": "olive-press"}
+            return self._asked("POST", realm, ANSWER_SECONDS, data=words)
+        headers = {"Authorization": self._login.basic} if self._login else {}
+        return self._asked("GET", realm, ANSWER_SECONDS, params=words, headers=headers)
 
     def _refused(self, answer: Answer) -> str:
         """Say what a registry answered that was not expected."""

@@ -44,8 +44,9 @@ def finetune(
     :raises UserError: if the base has no such modules, the loss diverges, a GPU is full or fails, or a node does
     """
     check_target_modules(name, adapter.lora.target_modules, base)
+    ranks = nodes.ranks(adapter.training)
     with files.digesting(base) as digested:
-        if adapter.training.ranks == 1:
+        if ranks == 1:
             olive_run.load()
     digest = digested.result()
     prepared = paths.PREPARED / name
@@ -69,8 +70,8 @@ def finetune(
             "seed": seed,
             "data_seed": seed,
             "max_steps": training.max_steps,
-            "per_device_train_batch_size": training.batch_size // training.ranks,
-            "per_device_eval_batch_size": training.batch_size // training.ranks,
+            "per_device_train_batch_size": training.batch_size // ranks,
+            "per_device_eval_batch_size": training.batch_size // ranks,
             "gradient_accumulation_steps": training.gradient_accumulation,
             "gradient_checkpointing": training.gradient_checkpointing,
             "learning_rate": training.learning_rate,
@@ -91,14 +92,14 @@ def finetune(
             "dataloader_pin_memory": False,
         },
     }
-    inputs = fingerprint(trainer, mode, training.ranks, digest, prepared)
+    inputs = fingerprint(trainer, mode, ranks, digest, prepared)
     if node.rank == 0:
         discard_other_checkpoints(resumed, inputs)
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
     with nodes.meeting(node, inputs) if node.count > 1 else contextlib.nullcontext() as met:
         # On a disk that the nodes share, the first has done so.
         discard_other_checkpoints(resumed, inputs)
-        if training.ranks > 1:
+        if ranks > 1:
             result = launcher.run(model, passes, building, training.processes, knobs, mode, "the training", met)
         else:
             with device.explained(knobs):

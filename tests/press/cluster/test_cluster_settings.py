@@ -1,6 +1,7 @@
 import pytest
 
 from press.cluster import coordinator, plan, settings
+from press.cluster.ray_engine import RayEngine
 from press.core.errors import UserError
 
 
@@ -29,8 +30,11 @@ def test_a_job_on_more_machines_than_there_are_is_refused(written):
     asked = settings.resources(settings.load(), "finetune@travel", 3)
     job = plan.Job("finetune@travel", frozenset(), (), (), (), asked, None)
 
-    class Two:
-        def machines(self, resources):
+    class Two(RayEngine):
+        def __init__(self):
+            """Without a cluster."""
+
+        def _machines(self, resources):
             return {"one", "two"}
 
     with pytest.raises(UserError, match=r"asks for 4 cores, .* GPUs on each of 3 machines, which 2 machines of"):

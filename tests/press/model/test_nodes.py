@@ -6,11 +6,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from parameters import changed
 
 from press.core.errors import UserError
 from press.model import nodes
-from press.params import settings
 
 GIVEN = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "6105", "NODE_RANK": "1"}
 VARIABLES = (*GIVEN, "GROUP_RANK", "WORLD_SIZE", "LOCAL_RANK", "TORCHELASTIC_USE_AGENT_STORE", nodes.CLUSTER)
@@ -65,20 +63,6 @@ def test_variables_that_do_not_fit_are_a_sentence(environment, given, sentence):
     with pytest.raises(UserError) as caught:
         nodes.here("travel", 2)
     assert sentence in str(caught.value)
-
-
-def test_check_refuses_a_training_for_which_the_others_are_missing(environment, monkeypatch, tmp_path):
-    params = settings.load(changed(tmp_path, {("adapters", "travel", "training", "nodes"): 2}))
-    monkeypatch.setattr(nodes.dvc_files, "recorded", dict)
-    with pytest.raises(UserError, match=r"^params.yaml: adapters.travel.training.nodes is 2, but nothing says where"):
-        nodes.check(params)
-    # What was trained so may be used anywhere.
-    done = {"reports/params.json": {"adapters.travel.training": params.adapter("travel").training.model_dump()}}
-    monkeypatch.setattr(nodes.dvc_files, "recorded", lambda: {"finetune@travel": {"params": done}})
-    nodes.check(params)
-    monkeypatch.setattr(nodes.dvc_files, "recorded", dict)
-    environment(**{nodes.CLUSTER: "1"})
-    nodes.check(params)
 
 
 @pytest.fixture

@@ -15,7 +15,16 @@ from press.search.settings import Spec
 from press.search.sharing import Step
 from press.search.study import Study
 
-CLUSTER = Cluster(address="local", retries=1, minutes=1, resources={"default": Resources(cpus=1, memory=1, gpus=0)})
+NOWHERE = {"compute": "cpus", "instance_type": ""}
+CLUSTER = Cluster.model_validate(
+    {
+        "address": "local",
+        "retries": 1,
+        "minutes": 1,
+        "resources": {"default": {"cpus": 1, "memory": 1, "gpus": 0}},
+        "azureml": {"cpu": NOWHERE, "gpu": NOWHERE, "spot": False, "identity": "", "image": ""},
+    }
+)
 STEPS = [
     Step("quantize", (), (("quantize",),)),
     Step("finetune@travel", ("quantize",), (("adapters", "travel"),)),
