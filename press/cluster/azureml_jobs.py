@@ -239,10 +239,13 @@ def _context(client: "MLClient", recipe: dict[str, bytes]) -> str:
 
 def _lacks(size: "VmSize", resources: Resources) -> str:
     """Say what a machine has too little of, if it has."""
+    # The SDK keeps the service's own names of these, and leaves those of its class empty.
+    given = vars(size)
+    cores, memory = size.v_cp_us or given.get("vCPUs"), size.memory_gb or given.get("memoryGB")
     lacks = {
         f"{resources.gpus:g} GPUs": resources.gpus > (size.gpus or 0),
-        f"{resources.cpus:g} cores": resources.cpus > (size.v_cp_us or resources.cpus),
-        f"{resources.memory:g} GB": bool(size.memory_gb) and resources.memory * GB > size.memory_gb * 2**30,
+        f"{resources.cpus:g} cores": bool(cores) and resources.cpus > cores,
+        f"{resources.memory:g} GB": bool(memory) and resources.memory * GB > memory * 2**30,
     }
     return next((what for what, lacking in lacks.items() if lacking), "")
 

@@ -5,7 +5,7 @@ import torch
 from projects import ROOT
 
 from passes.activation_aware import calibration, quantization
-from press.core import files
+from press.core import arithmetic, files
 from press.model import quantization as stage
 from press.params import settings
 
@@ -27,12 +27,15 @@ class Parted(MOMENTS):
 
 
 def test_two_processes_give_the_bytes_of_one_that_adds_up_their_rows(llama, in_root, monkeypatch):
+    # As another test of this process may have begun it, and nothing ends it.
+    arithmetic.begin(arithmetic.PORTABLE, 2)
     params = settings.load(ROOT / "params.yaml").quantize.model_copy(update={"calibration": ROWS})
 
     def digest(name: str, processes: int) -> str:
         awq = params.awq.model_copy(update={"processes": processes})
         (in_root / name).mkdir()
-        return files.folder_digest(stage.quantize(params.model_copy(update={"awq": awq}), llama, in_root / name, 0))
+        chosen, mode = params.model_copy(update={"awq": awq}), arithmetic.PORTABLE
+        return files.folder_digest(stage.quantize(chosen, llama, in_root / name, 0, mode=mode))
 
     two = digest("two", 2)
     assert digest("again", 2) == two

@@ -30,6 +30,8 @@ IMAGE = "press.azurecr.io/olive-press-jobs@sha256:" + "0" * 64
 NOWHERE, CLUSTER = {"compute": "", "instance_type": ""}, {"compute": "cpu-cluster", "instance_type": ""}
 ON_AZURE = {"cpu": CLUSTER, "gpu": NOWHERE, "spot": False, "identity": "", "image": IMAGE}
 SECONDS = 600
+# Storage is asked without the proxy that stands for Azure.
+DIRECT = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +51,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 @pytest.fixture
 def there(project: Project, azure: AzureCompute, store: Azurite, tmp_path: Path) -> Project:
     """The project with its remote in Azure's blob storage: who submits has its key, and so has each machine."""
-    project.environment |= {**azure.environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "MINE": "alone"}
+    project.environment |= {
+        **azure.environment,
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        "MINE": "my-own-word",
+    }
     project.run("dvc", "remote", "add", "--force", "--default", "storage", f"azure://models/{tmp_path.name}")
     project.run("dvc", "remote", "modify", "--local", "storage", "connection_string", store.connection_string)
     azure.machine["AZURE_STORAGE_CONNECTION_STRING"] = store.connection_string
@@ -101,7 +108,7 @@ def project_with(job: str) -> bytes:
 
 @pytest.mark.integration
 def test_jobs_end_well_or_not_or_lose_their_machine_or_are_cancelled(azure, monkeypatch, tmp_path):
-    for name, value in {**azure.environment, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}.items():
+    for name, value in (azure.environment | DIRECT).items():
         monkeypatch.setenv(name, value)
     asked = {"cpus": 1, "memory": 1, "gpus": 0}
     block = {"address": "auto", "retries": 1, "minutes": 30, "resources": {"default": asked}, "azureml": ON_AZURE}
@@ -178,7 +185,7 @@ while not {other}.exists():
     told = json.dumps([each.asked for each in azure.executions.values()]).encode()
     held = [azure.storage.read(name) for name in azure.storage.blobs()]
     said = [azure.artifacts.download_blob(name).readall() for name in azure.artifacts.list_blob_names()]
-    for secret in (KEY, azure.environment["AZURE_CLIENT_SECRET"], "pass-word", "alone"):
+    for secret in (KEY, azure.environment["AZURE_CLIENT_SECRET"], "pass-word", "my-own-word"):
         assert not any(secret.encode() in text for text in (told, *held, *said)), secret
 
     # Here, one after the other after both have been there, the same.
@@ -271,7 +278,7 @@ def test_what_the_workspace_has_not_is_a_sentence_before_anything_runs(azure, mo
 
 @pytest.mark.integration
 def test_an_environment_is_built_of_the_locks_where_no_image_is_named(azure, monkeypatch):
-    for name, value in azure.environment.items():
+    for name, value in (azure.environment | DIRECT).items():
         monkeypatch.setenv(name, value)
     params = azureml_engine.located(azureml_engine.release_settings.load().publish.azureml)
     project, environment = azureml_jobs.prepare(params, b"a project", "")

@@ -131,7 +131,7 @@ def test_a_node_that_falls_silent_is_gone(pair, monkeypatch, gone):
     """Its store, if it is the first, goes on to take connections, as a machine does whose cable is pulled."""
     monkeypatch.setattr(nodes, "LOST_SECONDS", 3)
     hear = nodes.Meeting._hear
-    stopped = threading.Event()
+    stopped, told = threading.Event(), threading.Event()
 
     def hang(met: nodes.Meeting, store: object) -> None:
         # Neither is the other heard of here, nor this node there.
@@ -145,9 +145,11 @@ def test_a_node_that_falls_silent_is_gone(pair, monkeypatch, gone):
                 nodes.Meeting, "_hear", lambda other, store: (hang if other is met else hear)(other, store)
             )
             stopped.set()
-            met._known.wait(20)
+            told.wait(20)
             stopped.clear()
         else:
-            raise UserError(met.wait_for_reason())
+            reason = met.wait_for_reason()
+            told.set()
+            raise UserError(reason)
 
     assert reasons(pair, ("a", "a"), work)[1 - gone].startswith(f"node {gone} of 2 is gone: start the training on")

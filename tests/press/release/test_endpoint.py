@@ -33,7 +33,7 @@ def project(released: Project, azure: AzureWorkspace, tmp_path_factory: pytest.T
     """The project, published to the workspace as version 1, which serves no version."""
     project = with_remotes(released, tmp_path_factory.mktemp("project"))
     project.edit("params.yaml", "registry: git ", "registry: azureml ")
-    project.edit("params.yaml", "image: '' ", f"image: {IMAGE} ")
+    project.edit("params.yaml", "      image: '' ", f"      image: {IMAGE} ")
     project.commit()
     project.environment |= azure.environment
     assert_sentence(run(project, *DEPLOY), "version 1 of ft-for-travel is not published", "make publish")

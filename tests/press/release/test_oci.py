@@ -135,8 +135,8 @@ def test_stages_and_versions_and_what_is_not_sent_twice(release, holding):
     measure(release, loss=1.25)
     release_again(release)
     assert "version 0.2.0 is published" in (result := published(raised(release))).stdout
-    # Card, metrics, bill of materials, provenance and signature, and not the gates, manifest, weights and adapter.
-    assert "5 of 9 files are not in" in result.stdout
+    # Card, metrics, bills of materials, provenance and signature, and not the gates, manifest, weights and adapter.
+    assert "6 of 10 files are not in" in result.stdout
     assert adapter.stat().st_mtime_ns == sent_before
     for stage in ("staging", "prod"):
         assert run(release, "promote", "--version", "v0.2.0", "--stage", stage).returncode == 0
@@ -191,7 +191,7 @@ def test_what_came_before_the_tag_is_no_version_and_is_used_again(release, holdi
     refused(run(release, "fetch", "--version", "0.1.0", "--to", "fetched"), "no version 0.1.0, and none at all yet")
     result = published(release)
     assert PUBLISHED in result.stdout
-    assert "0 of 9 files are not in" in result.stdout
+    assert "0 of 10 files are not in" in result.stdout
 
 
 def test_a_missing_blob_is_named_and_sent_again(release, holding):

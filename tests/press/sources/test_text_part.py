@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from press.core import files
 from press.core.errors import UserError
 from press.model import architectures, checkpoints, weights
-from press.sources import text_part
+from press.sources import integers, text_part
 
 pytestmark = pytest.mark.integration
 TEXT = {key: value for key, value in SHAPE.items() if key != "tie_word_embeddings"}
@@ -83,8 +83,8 @@ def test_a_quantized_model_is_still_refused_as_one(tmp_path):
     path = tmp_path / "config.json"
     files.write_json(path, files.read_json(path) | {"quantization_config": {"quant_method": "fp8"}})
     text_part.keep(tmp_path)
-    with pytest.raises(UserError, match="the base model is quantized already"):
-        weights.check(tmp_path, False)
+    with pytest.raises(UserError, match="fp8"):
+        integers.bring(tmp_path)
 
 
 @pytest.mark.parametrize(
