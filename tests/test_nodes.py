@@ -126,7 +126,7 @@ def test_two_machines_train_what_two_processes_do_also_after_one_was_gone(copy, 
     machines.part(processes[1])
     begun = time.monotonic()
     sentences = last_lines(processes)
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - begun < 120
     assert sentences[0].startswith("error: node 1 of 2 is gone: start the training on all again")
     if machines.names:
         assert sentences[1].startswith("error: node 0 of 2 is gone: start the training on all again")
