@@ -64,7 +64,9 @@ def project(stages: dict[str, tuple[float, list[str]]], address: str) -> Iterato
             command = f"sleep {seconds} && echo {name} > {name}.out"
             written[name] = {"cmd": command, "deps": deps, "outs": [f"{name}.out"]}
         resources = {"default": {"cpus": 1, "memory": 0.1, "gpus": 0}}
-        block = {"address": address, "retries": 2, "minutes": 60, "resources": resources}
+        nowhere = {"compute": "", "instance_type": ""}
+        azureml = {"cpu": nowhere, "gpu": {**nowhere}, "spot": False, "identity": "", "image": ""}
+        block = {"address": address, "retries": 2, "minutes": 60, "resources": resources, "azureml": azureml}
         Path("params.yaml").write_text(yaml.safe_dump({"cluster": block}), encoding="utf-8")
         Path("dvc.yaml").write_text(yaml.safe_dump({"stages": written}, sort_keys=False), encoding="utf-8")
         for words in (
