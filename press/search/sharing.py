@@ -15,13 +15,14 @@ from typing import Any
 
 from press.cluster import plan
 from press.core import paths
+from press.params import recorded
 
 Leaf = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Step:
-    """A stage, the stages before it that it reads from, and the keys of reports/params.json that it reads."""
+    """A stage, the stages before it that it reads from, and the keys of parameters that it reads."""
 
     stage: str
     after: tuple[str, ...]
@@ -54,8 +55,12 @@ def steps(wanted: Sequence[str]) -> list[Step]:
 def _keys(dep: Any) -> list[str]:
     from dvc.dependency import ParamsDependency
 
-    is_of_check = isinstance(dep, ParamsDependency) and Path(dep.fs_path).name == paths.RESOLVED.name
-    return sorted(dep.params) if is_of_check else []
+    path = Path(dep.def_path)
+    if path == paths.RESOLVED_ADAPTERS:
+        return [recorded.ADAPTERS]
+    is_of_check = path == paths.RESOLVED or path.parent == paths.RESOLVED_ADAPTERS
+    named = dep.params if isinstance(dep, ParamsDependency) and is_of_check else []
+    return sorted(f"{recorded.prefix(path)}{key}" for key in named)
 
 
 def marks(sequence: Sequence[Step], values: Mapping[Leaf, object]) -> list[str]:

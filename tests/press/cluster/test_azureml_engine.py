@@ -51,12 +51,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Azurite]:
 @pytest.fixture
 def there(project: Project, azure: AzureCompute, store: Azurite, tmp_path: Path) -> Project:
     """The project with its remote in Azure's blob storage: who submits has its key, and so has each machine."""
-    project.environment |= {
-        **azure.environment,
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
-        "MINE": "my-own-word",
-    }
+    project.environment |= {**azure.environment, **DIRECT, "MINE": "my-own-word"}
     project.run("dvc", "remote", "add", "--force", "--default", "storage", f"azure://models/{tmp_path.name}")
     project.run("dvc", "remote", "modify", "--local", "storage", "connection_string", store.connection_string)
     azure.machine["AZURE_STORAGE_CONNECTION_STRING"] = store.connection_string

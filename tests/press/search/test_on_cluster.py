@@ -48,9 +48,6 @@ class Engine:
         self.orders: list[dict] = []
         self.failures: list[object] = []
 
-    def machines(self, resources: Resources) -> set[str]:
-        return {"one", "two"}
-
     def check(self, stage: str, resources: Resources) -> None:
         """Have room for it."""
 

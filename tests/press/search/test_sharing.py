@@ -1,11 +1,11 @@
 """What trials have in common is told from their parameters, as far as both begin with it."""
 
 import pytest
+from parameters import ROOT
 
 from press.search import sharing
 from press.search.sharing import Step
 
-pytestmark = pytest.mark.unit
 STEPS = [
     Step("fetch", (), (("base",),)),
     Step("quantize", ("fetch",), (("quantize",), ("seed",))),
@@ -37,3 +37,13 @@ def shared(**changes: object) -> list[str]:
 )
 def test_trials_share_what_they_begin_with(changes, stages):
     assert shared(**changes) == stages
+
+
+@pytest.mark.integration
+def test_the_project_s_stages_read_the_parameters_of_their_own_adapter(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    keys = {step.stage: set(step.keys) for step in sharing.steps(["evaluate@cpu"])}
+    assert ("quantize",) in keys["quantize"]
+    assert {("adapters", "travel", "lora"), ("adapters", "travel", "training")} <= keys["finetune@travel"]
+    assert not [key for key in keys["finetune@travel"] if key[:2] == ("adapters", "packing")]
+    assert ("adapters",) in keys["evaluate@cpu"]
