@@ -5,6 +5,7 @@ The machines have nothing in common but the DVC remote: each has a folder of its
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ def main() -> None:
 if __name__ == "__main__":
     cli.run(main)
 '''
+# How long a process may take to end: less than a stage that waits to be killed sleeps.
+SECONDS = 60
 # What each writes, and whose output it reads.
 STAGES = {
     "one": ('f"one {seed}"', []),
@@ -123,3 +126,18 @@ def first(project: Project, stage: str, code: str) -> None:
 
 def lock(project: Project) -> dict:
     return yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+
+
+def wait_until_gone(process: str) -> None:
+    """Wait until a process has ended, whether or not anybody has waited for it; fail if it runs on."""
+    end = time.monotonic() + SECONDS
+    while command := _command(process):
+        assert time.monotonic() < end, f"{command} runs on"
+        time.sleep(0.05)
+
+
+def _command(process: str) -> bytes:
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except OSError:
+        return b""
