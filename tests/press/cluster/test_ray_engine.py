@@ -43,18 +43,25 @@ class Ray:
             raise said[1]
         return said
 
-    def cancel(self, stream, **_):
+    def cancel(self, stream, *, force):
         self.cancelled.append(stream)
+        self.forced = force
 
 
-def events(*streams: Stream) -> tuple[list, Ray]:
-    """Return what an engine says of one job, whose machines say this, and what it did."""
+def started(*streams: Stream) -> RayEngine:
+    """Return an engine with one job, whose machines say this."""
     engine = RayEngine.__new__(RayEngine)
     engine._ray = Ray()
     asked = settings.OnNodes(cpus=1, memory=1, gpus=0, nodes=2)
     task = Task("finetune@travel", "", asked, 60, [], group="group")
     task.streams = {stream: rank for rank, stream in enumerate(streams)}
     engine._tasks = dict.fromkeys(streams, task)
+    return engine
+
+
+def events(*streams: Stream) -> tuple[list, Ray]:
+    """Return what an engine says of one job, whose machines say this, and what it did."""
+    engine = started(*streams)
     return list(engine.events()), engine._ray
 
 
@@ -76,6 +83,17 @@ def test_a_machine_that_is_lost_is_at_fault_for_what_the_first_says(lost):
 def test_a_refusal_is_that_of_the_machine_that_ended_first():
     said, _ = events(Stream(("a", REFUSED)), Stream(("b", REFUSED)))
     assert said == [("finetune@travel", "a", REFUSED)]
+
+
+def test_a_job_that_is_cancelled_ends_at_once_and_says_nothing_more():
+    one, other = Stream(("a", "line")), Stream(("b", "line"))
+    engine = started(one, other)
+    engine.cancel("finetune@packing")
+    assert engine._ray.cancelled == []
+    engine.cancel("finetune@travel")
+    # What waits for a line hears nothing of it otherwise.
+    assert (engine._ray.cancelled, engine._ray.forced, engine._ray.removed) == ([one, other], True, ["group"])
+    assert list(engine.events()) == []
 
 
 def test_a_job_on_several_machines_is_more_than_its_resources():
