@@ -1,11 +1,13 @@
 """The pipeline on a real Ray cluster, as it goes well and as machines fail."""
 
+import csv
 import hashlib
 import re
 import signal
 import sys
 import time
 from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,11 @@ from projects import Project, assert_sentence
 from press.cluster import worker
 from press.core import files
 
-from .conftest import configure, first, lock, wait_until_gone
+from .conftest import configure, first, lock, wait_until_gone, write_search
 
 pytestmark = pytest.mark.integration
 RUN = (sys.executable, "-m", "press.cluster", "run", "ray")
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture
@@ -218,12 +220,56 @@ def upgrade(project: Project, name: str, folder: Path) -> None:
 
 
 def assert_whole(remote: Path, locked: dict) -> None:
-    """Check that the remote has what dvc.lock says, and nothing that is not what its name says."""
-    objects = {path.parent.name + path.name: path for path in (remote / "files/md5").glob("??/*")}
-    for name, path in objects.items():
-        assert name == hashlib.md5(path.read_bytes()).hexdigest()
-    outs = [out for stage in locked["stages"].values() for out in stage["outs"] if out["path"].endswith(".txt")]
-    assert {out["md5"] for out in outs if "/" not in out["path"]} <= objects.keys()
+    """Check that the remote has what dvc.lock says, and under no digest anything else."""
+    names = {path: f"{path.parent.name}{path.name}" for path in (remote / "files/md5").glob("??/*")}
+    names = {path: name for path, name in names.items() if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name)}
+    for path, name in names.items():
+        assert hashlib.md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir")
+    outs = {out["path"]: out["md5"] for stage in locked["stages"].values() for out in stage["outs"]}
+    assert {digest for path, digest in outs.items() if not path.startswith("reports/")} <= set(names.values())
+
+
+def test_a_search_whose_coordinator_was_killed_goes_on_to_its_front(address, project, tmp_path):
+    running = tmp_path / "running"
+    write_search(project, workers=2, trials=3, space={"quantize.group_size": [32, 64, 128]})
+    waits = f"""
+    import os, time
+    if Path("quantized.txt").read_text() == "64" and not Path({str(running)!r}).exists():
+        Path({str(running)!r}).write_text(str(os.getpid()))
+        time.sleep({10 * SECONDS})
+"""
+    project.edit("stages/evaluate.py", "    size, rank", f"{waits}    size, rank")
+    project.commit()
+    search = (sys.executable, "-m", "press.search")
+    process = project.start(*search, "run", "--engine=ray")
+    stage = wait_for(running)
+    # Beside the one that waits, the two others are built.
+    ended = list(islice((line for line in process.stdout if "package.bytes" in line), 2))
+    assert sorted(re.fullmatch(r"search-\d{4} (.+); \d+ s\n", line)[1] for line in ended) == [
+        "package.bytes 128, travel.onnx.adapter.loss 0.0703125; satisfies all constraints",
+        "package.bytes 32, travel.onnx.adapter.loss 0.09375; misses travel.onnx.adapter.loss <= 0.09",
+    ]
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    wait_until_gone(stage)
+
+    said = project.run(*search, "run", "--engine=ray").stdout
+    assert "1 trials were stopped before they ended, and begin again" in said
+    assert said.count(" begins: ") == 1
+    rows = list(csv.DictReader((project.folder / "search/trials.csv").read_text(encoding="utf-8").splitlines()))
+    by_size = {row["quantize.group_size"]: row for row in rows}
+    assert {size: (row["feasible"], row["front"]) for size, row in by_size.items()} == {
+        "32": ("0", "0"),
+        "64": ("1", "1"),
+        "128": ("1", "1"),
+    }
+    chosen = by_size["64"]["trial"]
+    assert f"Chosen: **{chosen}**" in said
+    # What another machine has built comes from the remote.
+    project.run(*search, "apply", chosen)
+    assert (project.folder / "packages/cpu/model.txt").read_text(encoding="utf-8") == "64"
+    assert "group_size: 64 " in (project.folder / "params.yaml").read_text(encoding="utf-8")
+    assert_whole(tmp_path / "remote", lock(project))
 
 
 # A stand-in for a training: all that its nodes have to do with each other.
