@@ -68,10 +68,9 @@ class RayEngine:
         except ModuleNotFoundError as error:
             raise UserError("Ray is not installed: run `make install-cluster`") from error
         self._ray = ray
-        address = None if cluster.address == LOCAL else cluster.address
         try:
             _reach(cluster.address)
-            ray.init(address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(cluster.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"params.yaml: cluster.address is {cluster.address!r}, where no Ray cluster answers "

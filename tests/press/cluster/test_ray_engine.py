@@ -1,11 +1,13 @@
 """How a job on several machines ends, by what each of them says; test_cluster.py has a real cluster."""
 
+import sys
 from types import SimpleNamespace
 
 import pytest
 
 from press.cluster import settings
 from press.cluster.ray_engine import RayEngine, Task
+from press.core.errors import UserError
 
 GOOD, REFUSED, KILLED = ({"code": code, "late": False} for code in (0, 1, -9))
 
@@ -94,6 +96,20 @@ def test_a_job_that_is_cancelled_ends_at_once_and_says_nothing_more():
     # What waits for a line hears nothing of it otherwise.
     assert (engine._ray.cancelled, engine._ray.forced, engine._ray.removed) == ([one, other], True, ["group"])
     assert list(engine.events()) == []
+
+
+def test_local_is_a_cluster_of_its_own_though_another_one_runs_here(monkeypatch):
+    asked = []
+
+    def init(address, **_):
+        asked.append(address)
+        raise RuntimeError("it is enough to be asked")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with pytest.raises(UserError, match="it is enough to be asked"):
+        RayEngine(SimpleNamespace(address="local"), b"")
+    # As Ray documents it; without an address, it would join the cluster that was started last.
+    assert asked == ["local"]
 
 
 def test_a_job_on_several_machines_is_more_than_its_resources():
