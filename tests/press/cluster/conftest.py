@@ -4,7 +4,6 @@ The machines have nothing in common but the DVC remote: each has a folder of its
 """
 
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,21 +19,23 @@ from press.core import paths
 
 STAGE = '''"""{name}."""
 
+import json
 from pathlib import Path
 
 from press.core import cli
 from press.params import settings
 
-
-def main() -> None:
-    seed = settings.checked().seed
-    Path("{name}.txt").write_text({text}, encoding="utf-8")
-    Path("reports/{name}.json").write_text(str(seed), encoding="utf-8")
-
+{main}
 
 if __name__ == "__main__":
     cli.run(main)
 '''
+MAIN = """
+def main() -> None:
+    seed = settings.checked().seed
+    Path("{name}.txt").write_text({text}, encoding="utf-8")
+    Path("reports/{name}.json").write_text(json.dumps(seed), encoding="utf-8")
+"""
 # How long a process may take to end: less than a stage that waits to be killed sleeps.
 SECONDS = 60
 # What each writes, and whose output it reads.
@@ -56,6 +57,11 @@ def three() -> dict[str, dict]:
         }
         for name, (_, reads) in STAGES.items()
     }
+
+
+def write_stage(project: Project, name: str, main: str) -> None:
+    """Write a stage's script around its `main`."""
+    (project.folder / f"stages/{name}.py").write_text(STAGE.format(name=name, main=main), encoding="utf-8")
 
 
 def write_pipeline(folder: Path, stages: dict[str, dict]) -> None:
@@ -80,8 +86,7 @@ def three_stages(default_project: Project, tmp_path_factory: pytest.TempPathFact
                 path.unlink()
         shutil.rmtree(project.folder / "reports")
         for name, (text, _) in STAGES.items():
-            code = STAGE.format(name=name, text=text)
-            (project.folder / f"stages/{name}.py").write_text(code, encoding="utf-8")
+            write_stage(project, name, MAIN.format(name=name, text=text))
         write_pipeline(project.folder, three())
         without_arithmetic(project)
         ignored = "".join(f"/{name}.txt\n" for name in STAGES)
@@ -97,84 +102,6 @@ def project(three_stages: Project, tmp_path: Path) -> Project:
     result = three_stages.copy_to(tmp_path / "olive-press")
     result.run("dvc", "remote", "add", "--force", "--default", "storage", str(tmp_path / "remote"))
     return result
-
-
-# What a trial of a search is built of: its size comes of one parameter, its loss of two.
-TRIAL = {
-    "quantize": """
-def main() -> None:
-    Path("quantized.txt").write_text(str(settings.checked().quantize.group_size), encoding="utf-8")
-""",
-    "evaluate": """
-def main(target: str) -> None:
-    size, rank = int(Path("quantized.txt").read_text(encoding="utf-8")), settings.checked().adapters["travel"].lora.rank
-    folder = Path("reports/evaluate", target)
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = {"package": {"bytes": size}, "travel": {"onnx": {"adapter": {"loss": 1 / size + 1 / rank}}}}
-    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
-""",
-    "package": """
-def main(target: str) -> None:
-    folder = Path("packages", target)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "model.txt").write_text(Path("quantized.txt").read_text(encoding="utf-8"), encoding="utf-8")
-""",
-}
-SEARCH = {
-    "target": "cpu",
-    "objective": "minimize package.bytes",
-    "constraints": ["travel.onnx.adapter.loss <= 0.09"],
-    "front": ["minimize travel.onnx.adapter.loss", "minimize package.bytes"],
-    "seed": 3,
-}
-
-
-def write_search(project: Project, **search: object) -> None:
-    """Let a project's pipeline be what a trial is built of, and its search another one, and commit that."""
-    stages = {
-        "quantize": {
-            "cmd": "python -m stages.quantize",
-            "params": [{str(paths.RESOLVED): ["quantize.group_size"]}],
-            "deps": ["reports/code/quantize.txt"],
-            "outs": ["quantized.txt"],
-        },
-        "evaluate": {
-            "foreach": ["cpu"],
-            "do": {
-                "cmd": "python -m stages.evaluate ${item}",
-                "params": [{f"{paths.RESOLVED_ADAPTERS}/travel.json": ["lora"]}],
-                "deps": ["reports/code/evaluate.txt", "quantized.txt"],
-                "outs": [{"reports/evaluate/${item}/metrics.json": {"cache": False}}],
-            },
-        },
-        "package": {
-            "foreach": ["cpu"],
-            "do": {
-                "cmd": "python -m stages.package ${item}",
-                "deps": ["reports/code/package.txt", "quantized.txt"],
-                "outs": ["packages/${item}"],
-            },
-        },
-    }
-    for name in STAGES:
-        (project.folder / f"stages/{name}.py").unlink()
-    for name, code in TRIAL.items():
-        head, _, tail = STAGE.format(name=name, text="").partition("\ndef main")
-        tail = tail[tail.index("\n\nif __name__") :]
-        (project.folder / f"stages/{name}.py").write_text(
-            f"{head}{code}{tail}".replace("\n\nfrom pathlib", "\n\nimport json\nfrom pathlib"), encoding="utf-8"
-        )
-    write_pipeline(project.folder, stages)
-    params = project.folder / "params.yaml"
-    text = re.sub(
-        r"^(gates|search):.*\n(?:(?:[ \t#].*)?\n)*", "", params.read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    defaults = yaml.safe_load((ROOT / "press/params/defaults.yaml").read_text(encoding="utf-8"))
-    below = yaml.safe_dump({"gates": dict.fromkeys(defaults["gates"]), "search": {**SEARCH, **search}}, sort_keys=False)
-    params.write_text(f"{text.rstrip()}\n\n{below}", encoding="utf-8")
-    with (project.folder / ".gitignore").open("a", encoding="utf-8") as ignored:
-        ignored.write("/quantized.txt\n")
-    project.commit()
 
 
 @pytest.fixture(scope="module")

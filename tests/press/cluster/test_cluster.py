@@ -17,7 +17,8 @@ from projects import Project, assert_sentence
 from press.cluster import worker
 from press.core import files
 
-from .conftest import configure, first, lock, wait_until_gone, write_search
+from .conftest import configure, first, lock, wait_until_gone
+from .searching import write_search
 
 pytestmark = pytest.mark.integration
 RUN = (sys.executable, "-m", "press.cluster", "run", "ray")
