@@ -159,6 +159,10 @@ class AzuremlEngine:
                 self._forget(name)
             yield job.stage, "", _end(name, seen)
 
+    def cancel(self, stage: str) -> None:
+        if names := [name for name, job in self._jobs.items() if job.stage == stage]:
+            self._cancel(names)
+
     def stop(self) -> None:
         try:
             if self._jobs:

@@ -87,6 +87,9 @@ class Run:
         self._logs.mkdir(parents=True, exist_ok=True)
         self._begin_ready()
         for stage, machine, said in self._engine.events():
+            if stage not in self._running:
+                # It was dropped meanwhile.
+                continue
             self._machines[stage] = machine or self._machines.get(stage, "")
             if isinstance(said, str):
                 self._log(stage, said)
@@ -134,6 +137,12 @@ class Run:
             "remote": self._remote,
         }
 
+    def _drop(self, stage: str) -> None:
+        """Cancel a job, or let it not begin."""
+        self._waiting.pop(stage, None)
+        if self._running.pop(stage, None):
+            self._engine.cancel(stage)
+
     def _finish(self, stage: str, result: dict) -> None:
         try:
             seconds = results.take(self._running.pop(stage), result)
@@ -171,7 +180,7 @@ class Run:
             return f"its machine failed ({redacted(first)})", True
         if said["late"]:
             return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
-        reason = shell.reason_in((self._logs / f"{stage}.log").read_text(encoding="utf-8", errors="replace"))
+        reason = shell.reason_in(self._said(stage))
         killed = said["code"] < 0
         return f"it was killed (signal {-said['code']})" if killed else reason, killed or cli.tells_of_full_disk(reason)
 
@@ -180,6 +189,9 @@ class Run:
         if line:
             self._keep(stage, line)
             print(f"{stage} | {line}", end="", flush=True)
+
+    def _said(self, stage: str) -> str:
+        return (self._logs / f"{stage}.log").read_text(encoding="utf-8", errors="replace")
 
     def _keep(self, stage: str, line: str) -> None:
         with (self._logs / f"{stage}.log").open("a", encoding="utf-8") as log:

@@ -46,5 +46,8 @@ class Engine(Protocol):
         """
         ...
 
+    def cancel(self, stage: str) -> None:
+        """Cancel a job; what it has said before may still come."""
+
     def stop(self) -> None:
         """Cancel all jobs and leave the machines."""

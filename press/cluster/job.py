@@ -10,13 +10,12 @@ Of a stage that runs on several machines at once (press/model/nodes.py), the fir
 inputs, and run the stage beside it.
 """
 
+import atexit
 import base64
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -64,7 +63,7 @@ def beside_the_first(stage: str) -> None:
 def begin() -> dict:
     """Read the order, and end when nobody holds standard input any more."""
     order = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_coordinator, daemon=True).start()
+    _end_with_coordinator()
     os.environ.update(environment.of_clone(), DVC_NO_ANALYTICS="1")
     return order
 
@@ -110,9 +109,19 @@ def dvc(*words: str) -> int:
 
 
 def _end_with_coordinator() -> None:
-    """End this process and all that it started when nobody holds its standard input any more."""
-    sys.stdin.read()
-    os.killpg(0, signal.SIGKILL)
+    """Let this process and all that it started end when nobody holds its standard input any more.
+
+    Another process sees to that, since this one may be killed first: where a coordinator is gone, Ray kills what its
+    worker has started, and not what that has started, before it ends the worker.
+    """
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    watching = subprocess.Popen(["sh", "-c", "read -r _; kill -s KILL 0"], **silent)
+    atexit.register(_end, watching)
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
 
 
 if __name__ == "__main__":

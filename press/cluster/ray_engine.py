@@ -68,10 +68,9 @@ class RayEngine:
         except ModuleNotFoundError as error:
             raise UserError("Ray is not installed: run `make install-cluster`") from error
         self._ray = ray
-        address = None if cluster.address == LOCAL else cluster.address
         try:
             _reach(cluster.address)
-            ray.init(address, log_to_driver=False, include_dashboard=False, configure_logging=False)
+            ray.init(cluster.address, log_to_driver=False, include_dashboard=False, configure_logging=False)
         except (OSError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"params.yaml: cluster.address is {cluster.address!r}, where no Ray cluster answers "
@@ -191,23 +190,32 @@ class RayEngine:
         if task.group is not None and not task.streams:
             self._ray.util.remove_placement_group(task.group)
 
+    def _jobs(self) -> list[Task]:
+        return list({id(each): each for each in self._tasks.values()}.values())
+
     def _look(self) -> None:
         """Queue those jobs anew that wait for other machines than those that are left."""
-        for task in {id(each): each for each in self._tasks.values()}.values():
+        for task in self._jobs():
             left = self._machines(task.resources) - task.without
             if not task.placed and task.without and len(left) < settings.nodes(task.resources):
                 self._cancel(task, list(task.streams))
                 self._queue(task)
 
-    def _cancel(self, task: Task, streams: list[Any]) -> None:
+    def _cancel(self, task: Task, streams: list[Any], *, force: bool = False) -> None:
         for stream in streams:
             with contextlib.suppress(self._ray.exceptions.RayError):
-                self._ray.cancel(stream, force=False)
+                self._ray.cancel(stream, force=force)
             self._forget(task, stream)
+
+    def cancel(self, stage: str) -> None:
+        for task in self._jobs():
+            if task.stage == stage:
+                # Otherwise it would be interrupted when it next says something, which may be hours later.
+                self._cancel(task, list(task.streams), force=True)
 
     def stop(self) -> None:
         """Cancel all jobs and leave the cluster."""
-        for task in list(self._tasks.values()):
+        for task in self._jobs():
             self._cancel(task, list(task.streams))
         self._ray.shutdown()
 

@@ -74,6 +74,8 @@ def run(snapshot: bytes, order: str, seconds: float, variables: dict[str, str] |
         timer = threading.Timer(seconds, give_up)
         timer.daemon = True
         timer.start()
+        # What a job leaves behind that was killed alone, as where memory is short, would keep its output open.
+        threading.Thread(target=_end_rest, args=[process], daemon=True).start()
         try:
             # Open until the job has ended, which so sees that this process has ended before.
             given, said = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
@@ -130,6 +132,12 @@ def _variables() -> dict[str, str]:
     """Return a job's environment: this process's without what the engine gives to its own."""
     kept = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     return {**kept, "PYTHONPATH": "", "PYTHONUNBUFFERED": "1", HOME: str(home())}
+
+
+def _end_rest(process: subprocess.Popen) -> None:
+    """End what a job has started once it has ended, or was killed alone."""
+    process.wait()
+    _kill(process)
 
 
 def _kill(process: subprocess.Popen) -> None:

@@ -7,10 +7,12 @@ and a machine that has a trial's base model has it for all of its stages.
 import base64
 import binascii
 import json
+import re
 import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -28,6 +30,8 @@ from press.search.study import Study, Ticket, Trial
 
 # Its resources are those of a trial, in the block `cluster` of params.yaml.
 TRIAL = "trial"
+# DVC, of a stage that it does not have in its cache.
+BEGUN = re.compile(r"Running stage '(.+)':")
 LOGS = Path("search/logs")
 
 
@@ -99,6 +103,8 @@ class Trials(coordinator.Run):
         self._tickets: dict[str, Ticket] = {}
         self._marks: dict[str, list[str]] = {}
         self._kept: set[str] = set()
+        # The marks of stages that refused a trial's parameters, and what they said.
+        self._refused: dict[str, str] = {}
         # Whether another one could be asked for, now or when there is room.
         self._asks = True
 
@@ -129,6 +135,7 @@ class Trials(coordinator.Run):
         return {leaf: ticket.values[each.key] for each in self._spec.dimensions for leaf in each.leaves}
 
     def _begin_those_that_wait(self) -> None:
+        self._prune()
         for name in list(self._waiting):
             shared = [sharing.shared_beginning(self._marks[name], self._marks[other]) for other in self._running]
             if all(each <= self._kept for each in shared):
@@ -184,7 +191,29 @@ class Trials(coordinator.Run):
         if of_machine:
             self._failed[stage] = cli.FULL_DISK if cli.tells_of_full_disk(reason) else reason
         else:
+            self._remember_refused(stage, reason)
             self._end(stage, lambda ticket: self._study.fail(ticket, reason))
+
+    def _remember_refused(self, name: str, reason: str) -> None:
+        """Remember a stage that has refused a trial's parameters, as it would those of all trials that share it.
+
+        Not one that was late, nor `check`, which may refuse a machine, nor one that no parameter of the space reaches.
+        """
+        text = self._said(name)
+        begun = BEGUN.findall(text.rpartition(shared_dvc.KEPT)[2])
+        marks = dict(zip((step.stage for step in self._steps), self._marks[name], strict=True))
+        mark = marks.get(begun[-1]) if begun else None
+        is_its_word = shell.FAILED.search(text) and shell.reason_in(text) == reason
+        if mark and is_its_word and mark not in sharing.marks(self._steps, {}):
+            self._refused[mark] = f"{reason} (not built: its {begun[-1]} is that of {name})"
+
+    def _prune(self) -> None:
+        """End the trials with a stage that has refused its input in another one; those that run are cancelled."""
+        for name, marks in list(self._marks.items()):
+            reason = next((self._refused[mark] for mark in marks if mark in self._refused), None)
+            if reason is not None:
+                self._drop(name)
+                self._end(name, partial(self._study.fail, reason=reason))
 
     def _end(self, name: str, tell: Callable[[Ticket], Trial]) -> None:
         trial = tell(self._tickets.pop(name))

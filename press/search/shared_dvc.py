@@ -18,7 +18,7 @@ from press.search import cached_dvc
 
 # Begins the line that says that a stage's run is on the remote; its name follows.
 KEPT = "on the remote: "
-# Exit code that says that the remote, and not a stage, is why a trial ended.
+# Exit code that says that the remote or the machine, and not a stage, is why a trial ended.
 AWAY = 75
 
 

@@ -5,6 +5,7 @@ The machines have nothing in common but the DVC remote: each has a folder of its
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,25 @@ from press.core import paths
 
 STAGE = '''"""{name}."""
 
+import json
 from pathlib import Path
 
 from press.core import cli
 from press.params import settings
 
-
-def main() -> None:
-    seed = settings.checked().seed
-    Path("{name}.txt").write_text({text}, encoding="utf-8")
-    Path("reports/{name}.json").write_text(str(seed), encoding="utf-8")
-
+{main}
 
 if __name__ == "__main__":
     cli.run(main)
 '''
+MAIN = """
+def main() -> None:
+    seed = settings.checked().seed
+    Path("{name}.txt").write_text({text}, encoding="utf-8")
+    Path("reports/{name}.json").write_text(json.dumps(seed), encoding="utf-8")
+"""
+# How long a process may take to end: less than a stage that waits to be killed sleeps.
+SECONDS = 60
 # What each writes, and whose output it reads.
 STAGES = {
     "one": ('f"one {seed}"', []),
@@ -41,21 +46,33 @@ STAGES = {
 }
 
 
-def write_pipeline(folder: Path) -> None:
-    """Write dvc.yaml with the project's `check` and the three stages."""
-    check = yaml.safe_load((ROOT / paths.PIPELINE).read_text(encoding="utf-8"))["stages"]["check"]
-    lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in STAGES}
-    lists |= {"reports/code/modules.txt", str(paths.RESOLVED), str(paths.RESOLVED_ADAPTERS)}
-    check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
-    stages = {"check": check}
-    for name, (_, reads) in STAGES.items():
-        stages[name] = {
+def three() -> dict[str, dict]:
+    """Return the three stages as dvc.yaml has them."""
+    return {
+        name: {
             "cmd": f"python -m stages.{name}",
             "params": [{str(paths.RESOLVED): ["seed"]}],
             "deps": [*(f"{each}.txt" for each in reads), f"reports/code/{name}.txt"],
             "outs": [f"{name}.txt", {f"reports/{name}.json": {"cache": False}}],
         }
-    (folder / paths.PIPELINE).write_text(yaml.safe_dump({"stages": stages}, sort_keys=False), encoding="utf-8")
+        for name, (_, reads) in STAGES.items()
+    }
+
+
+def write_stage(project: Project, name: str, main: str) -> None:
+    """Write a stage's script around its `main`."""
+    (project.folder / f"stages/{name}.py").write_text(STAGE.format(name=name, main=main), encoding="utf-8")
+
+
+def write_pipeline(folder: Path, stages: dict[str, dict]) -> None:
+    """Write dvc.yaml with the project's `check` and some stages."""
+    check = yaml.safe_load((ROOT / paths.PIPELINE).read_text(encoding="utf-8"))["stages"]["check"]
+    lists = {f"reports/{kind}/{name}.txt" for kind in ("code", "environment") for name in stages}
+    lists |= {"reports/code/modules.txt", str(paths.RESOLVED), str(paths.RESOLVED_ADAPTERS)}
+    check["outs"] = [{path: {"cache": False, "persist": True}} for path in sorted(lists)]
+    (folder / paths.PIPELINE).write_text(
+        yaml.safe_dump({"stages": {"check": check, **stages}}, sort_keys=False), encoding="utf-8"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +86,8 @@ def three_stages(default_project: Project, tmp_path_factory: pytest.TempPathFact
                 path.unlink()
         shutil.rmtree(project.folder / "reports")
         for name, (text, _) in STAGES.items():
-            code = STAGE.format(name=name, text=text)
-            (project.folder / f"stages/{name}.py").write_text(code, encoding="utf-8")
-        write_pipeline(project.folder)
+            write_stage(project, name, MAIN.format(name=name, text=text))
+        write_pipeline(project.folder, three())
         without_arithmetic(project)
         ignored = "".join(f"/{name}.txt\n" for name in STAGES)
         (project.folder / ".gitignore").write_text(ignored + (ROOT / ".gitignore").read_text(encoding="utf-8"))
@@ -123,3 +139,18 @@ def first(project: Project, stage: str, code: str) -> None:
 
 def lock(project: Project) -> dict:
     return yaml.safe_load((project.folder / "dvc.lock").read_text(encoding="utf-8"))
+
+
+def wait_until_gone(process: str) -> None:
+    """Wait until a process has ended, whether or not anybody has waited for it; fail if it runs on."""
+    end = time.monotonic() + SECONDS
+    while command := _command(process):
+        assert time.monotonic() < end, f"{command} runs on"
+        time.sleep(0.05)
+
+
+def _command(process: str) -> bytes:
+    try:
+        return Path("/proc", process, "cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -360,6 +360,17 @@ def test_a_job_that_does_not_respond_is_cancelled_before_another_begins(tmp_path
 
 
 @pytest.mark.unit
+def test_one_job_is_cancelled_and_the_others_run_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made, asked = engine(a="one", b="two"), []
+    made._ask = lambda function, *arguments: asked.append((function.__name__, *arguments))
+    for stage in ("two", "three"):
+        made.cancel(stage)
+    assert asked == [("cancel", ["b"])]
+    assert files.read_json(azureml_engine.RUNNING) == {"jobs": ["a"]}
+
+
+@pytest.mark.unit
 def test_a_stage_fails_where_azure_ml_takes_no_job_and_what_it_may_have_begun_is_cancelled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     made, asked = engine(), []

@@ -1,9 +1,13 @@
 """The pipeline on a real Ray cluster, as it goes well and as machines fail."""
 
+import csv
+import hashlib
 import re
 import signal
 import sys
 import time
+from importlib import metadata
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,11 +17,12 @@ from projects import Project, assert_sentence
 from press.cluster import worker
 from press.core import files
 
-from .conftest import configure, first, lock
+from .conftest import configure, first, lock, wait_until_gone
+from .searching import write_search
 
 pytestmark = pytest.mark.integration
 RUN = (sys.executable, "-m", "press.cluster", "run", "ray")
-SECONDS = 120
+SECONDS = 300
 
 
 @pytest.fixture
@@ -143,36 +148,129 @@ subprocess.Popen(["sh", "-c", f"sleep 4; rm {{remote}}; mv {{away}} {{remote}}"]
     assert (project.folder / "both.txt").read_text(encoding="utf-8") == "one 42two"
 
 
-def test_a_killed_coordinator_is_run_again_and_a_stage_that_fails_is_a_sentence(address, project, tmp_path):
-    running = tmp_path / "running"
-    first(
-        project,
-        "both",
-        f"""
+def test_of_two_coordinators_one_is_killed_and_one_stopped_and_both_go_on(address, project, tmp_path):
+    waiting = f"""
 import os, time
-from press.core.errors import UserError
-if Path({str(running)!r}).exists():
-    raise UserError("both cannot be done")
-Path({str(running)!r}).write_text(str(os.getpid()))
-time.sleep({SECONDS})
+mark = Path({str(tmp_path)!r}, Path("mark").read_text())
+if not mark.exists():
+    mark.write_text(str(os.getpid()))
+    time.sleep({10 * SECONDS})
+"""
+    first(project, "both", waiting)
+    # Clones with one remote, which build at the same time what they have in common.
+    killed, stopped = (project.copy_to(tmp_path / f"clone-{name}") for name in ("killed", "stopped"))
+    (killed.folder / "mark").write_text("killed", encoding="utf-8")
+    (stopped.folder / "mark").write_text("stopped", encoding="utf-8")
+    processes = [each.start(*RUN) for each in (killed, stopped)]
+    stages = [wait_for(tmp_path / name) for name in ("killed", "stopped")]
+    other = killed.run(*RUN, check=False)
+    assert_sentence(other, "this folder's pipeline runs on a cluster already: wait for it")
+    processes[0].send_signal(signal.SIGKILL)
+    processes[0].communicate()
+    processes[1].send_signal(signal.SIGINT)
+    _, errors = processes[1].communicate(timeout=SECONDS)
+    assert processes[1].returncode == 130, errors
+    assert "interrupted: run the same command again, it goes on from here" in errors
+    for stage in stages:
+        wait_until_gone(stage)
+    assert set(lock(killed)["stages"]) == set(lock(stopped)["stages"]) == {"check", "one", "two"}
+    assert "1 jobs, 2 stages are up to date" in killed.run(*RUN, "--dry-run").stdout
+
+    said = stopped.run(*RUN).stdout
+    assert "1 jobs, 2 stages are up to date" in said
+    assert "both is done" in said
+    assert (stopped.folder / "both.txt").read_text(encoding="utf-8") == "one 42two"
+    assert_whole(tmp_path / "remote", lock(stopped))
+
+    # Machines with an older library than the coordinator has, and with a processor that computes otherwise.
+    upgrade(killed, "configobj", tmp_path / "upgraded")
+    first(killed, "one", "import configobj")
+    first(
+        killed,
+        "two",
+        """
+from press.core import arithmetic
+arithmetic.EXPECTED = "0"
+arithmetic.begin(arithmetic.PORTABLE, 1)
 """,
     )
-    process = project.start(*RUN)
-    stage = Path("/proc", wait_for(running), "cmdline")
-    other = project.run(*RUN, check=False)
-    assert_sentence(other, "this folder's pipeline runs on a cluster already: wait for it")
+    failed = killed.run(*RUN, check=False)
+    assert failed.returncode == 1
+    one, two, summary = failed.stderr.splitlines()[-3:]
+    sentences = sorted([one.removeprefix("error: "), two.removeprefix("error: ")])
+    assert re.fullmatch(
+        r"one: the environment differs from requirements.lock \(configobj is [0-9.]+, locked 99\): run `make install` "
+        r"\(`make logs JOB=one`\)",
+        sentences[0],
+    )
+    assert sentences[1].startswith(
+        "two: arithmetic is portable, but the libraries here compute a known product otherwise"
+    )
+    assert summary == "0 of 3 jobs are done and kept; the same command goes on from here"
+    assert set(lock(killed)["stages"]) == {"check", "one", "two"}
+    assert_whole(tmp_path / "remote", lock(killed))
+
+
+def upgrade(project: Project, name: str, folder: Path) -> None:
+    """Let a project be locked with another version of a library, which this machine has."""
+    there = folder / f"{name}-99.dist-info"
+    there.mkdir(parents=True)
+    (there / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 99\n", encoding="utf-8")
+    project.environment["PYTHONPATH"] = str(folder)
+    project.edit("requirements.lock", f"\n{name}=={metadata.version(name)}", f"\n{name}==99")
+
+
+def assert_whole(remote: Path, locked: dict) -> None:
+    """Check that the remote has what dvc.lock says, and under no digest anything else."""
+    names = {path: f"{path.parent.name}{path.name}" for path in (remote / "files/md5").glob("??/*")}
+    names = {path: name for path, name in names.items() if re.fullmatch(r"[0-9a-f]{32}(\.dir)?", name)}
+    for path, name in names.items():
+        assert hashlib.md5(path.read_bytes()).hexdigest() == name.removesuffix(".dir")
+    outs = {out["path"]: out["md5"] for stage in locked["stages"].values() for out in stage["outs"]}
+    assert {digest for path, digest in outs.items() if not path.startswith("reports/")} <= set(names.values())
+
+
+def test_a_search_whose_coordinator_was_killed_goes_on_to_its_front(address, project, tmp_path):
+    running = tmp_path / "running"
+    write_search(project, workers=2, trials=3, space={"quantize.group_size": [32, 64, 128]})
+    waits = f"""
+    import os, time
+    if Path("quantized.txt").read_text() == "64" and not Path({str(running)!r}).exists():
+        Path({str(running)!r}).write_text(str(os.getpid()))
+        time.sleep({10 * SECONDS})
+"""
+    project.edit("stages/evaluate.py", "    size, rank", f"{waits}    size, rank")
+    project.commit()
+    search = (sys.executable, "-m", "press.search")
+    process = project.start(*search, "run", "--engine=ray")
+    stage = wait_for(running)
+    # Beside the one that waits, the two others are built.
+    ended = list(islice((line for line in process.stdout if "package.bytes" in line), 2))
+    assert sorted(re.fullmatch(r"search-\d{4} (.+); \d+ s\n", line)[1] for line in ended) == [
+        "package.bytes 128, travel.onnx.adapter.loss 0.0703125; satisfies all constraints",
+        "package.bytes 32, travel.onnx.adapter.loss 0.09375; misses travel.onnx.adapter.loss <= 0.09",
+    ]
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    failed = project.run(*RUN, check=False)
-    assert "1 jobs, 2 stages are up to date" in failed.stdout
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-2:] == [
-        "error: both: both cannot be done (`make logs JOB=both`)",
-        "0 of 1 jobs are done and kept; the same command goes on from here",
-    ]
-    assert set(lock(project)["stages"]) == {"check", "one", "two"}
-    # Of what the first one ran nothing is left, but for what nobody waits for.
-    assert not stage.exists() or not stage.read_bytes()
+    wait_until_gone(stage)
+
+    said = project.run(*search, "run", "--engine=ray").stdout
+    assert "1 trials were stopped before they ended, and begin again" in said
+    assert said.count(" begins: ") == 1
+    rows = list(csv.DictReader((project.folder / "search/trials.csv").read_text(encoding="utf-8").splitlines()))
+    by_size = {row["quantize.group_size"]: row for row in rows}
+    assert {size: (row["feasible"], row["front"]) for size, row in by_size.items()} == {
+        "32": ("0", "0"),
+        "64": ("1", "1"),
+        "128": ("1", "1"),
+    }
+    chosen = by_size["64"]["trial"]
+    assert f"Chosen: **{chosen}**" in said
+    # What another machine has built comes from the remote.
+    project.run(*search, "apply", chosen)
+    assert (project.folder / "packages/cpu/model.txt").read_text(encoding="utf-8") == "64"
+    assert "group_size: 64 " in (project.folder / "params.yaml").read_text(encoding="utf-8")
+    assert_whole(tmp_path / "remote", lock(project))
 
 
 # A stand-in for a training: all that its nodes have to do with each other.

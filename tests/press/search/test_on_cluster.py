@@ -39,6 +39,11 @@ def metrics(text: str) -> dict:
     return {"package": {"bytes": size}, "travel": adapter, "packing": adapter}
 
 
+def bundle(order: dict) -> str:
+    """Return what a machine sends back that has built a trial."""
+    return base64.b64encode(json.dumps(metrics(order["params"])).encode()).decode()
+
+
 class Engine:
     """Two machines that build what they are given when `events` is asked for it, the last one first."""
 
@@ -65,8 +70,7 @@ class Engine:
             if self.failures:
                 yield stage, "one", self.failures.pop()
             else:
-                built = base64.b64encode(json.dumps(metrics(order["params"])).encode()).decode()
-                yield stage, "one", {"code": 0, "late": False, "bundle": built}
+                yield stage, "one", {"code": 0, "late": False, "bundle": bundle(order)}
 
     def stop(self) -> None:
         """End nothing."""
@@ -179,6 +183,72 @@ def test_what_machines_do_ends_no_trial_and_what_a_stage_says_does(load, engines
     assert said[-1].endswith("2 of 4 trials are done and kept; the same command goes on from here")
     assert "1 trials were stopped before they ended, and begin again" in there(spec, engines)
     assert [trial[0] for trial in found(spec, "there")] == [f"search-000{number}" for number in (1, 2, 3, 4)]
+
+
+class Refusing(Engine):
+    """Builds the trial that was handed out first, and lets a stage refuse a 32."""
+
+    def __init__(self, cluster: Cluster, snapshot: bytes, stage: str) -> None:
+        super().__init__(cluster, snapshot)
+        self.stage = stage
+        self.cancelled: list[str] = []
+
+    def cancel(self, stage: str) -> None:
+        self.cancelled.append(stage)
+        self.waiting = [each for each in self.waiting if each[0] != stage]
+
+    def events(self) -> Iterator[tuple[str, str, object]]:
+        while self.waiting:
+            for stage, _ in list(self.waiting):
+                yield stage, "one", ""
+            stage, order = self.waiting.pop(0)
+            if "32" not in order["params"]:
+                yield stage, "one", {"code": 0, "late": False, "bundle": bundle(order)}
+                continue
+            yield stage, "one", f"Running stage '{self.stage}':\n"
+            yield stage, "one", "error: it cannot be\n"
+            yield stage, "one", {"code": 1, "late": False}
+
+
+@pytest.mark.parametrize(
+    ("stage", "steps", "space", "handed", "cancelled"),
+    [
+        # The others with that group size wait for the stage that is refused.
+        ("quantize", STEPS, ([32, 64], [4, 8, 9]), 1, 0),
+        # Behind a stage of its own, another one runs; the last one is not begun.
+        (
+            "finetune@travel",
+            [STEPS[0], Step("finetune@travel", (), STEPS[1].keys), STEPS[2]],
+            ([16, 32, 64], [32]),
+            2,
+            1,
+        ),
+        # It may be the machine that is refused, or the whole search.
+        ("check", STEPS, ([32, 64], [4, 8, 9]), 3, 0),
+        ("fetch", [Step("fetch", (), ()), *STEPS], ([32, 64], [4, 8, 9]), 3, 0),
+    ],
+)
+def test_a_trial_with_a_stage_that_was_refused_is_not_built(
+    load, engines, monkeypatch, stage, steps, space, handed, cancelled
+):
+    monkeypatch.setattr(sharing, "steps", lambda wanted: steps)
+    sizes, ranks = space
+    spec = load(trials=6, workers=6, space={"quantize.group_size": sizes, "adapters.travel.lora.rank": ranks})
+
+    def start(cluster: Cluster, snapshot: bytes) -> Engine:
+        engines.append(Refusing(cluster, snapshot, stage))
+        return engines[-1]
+
+    study = Study(Path("there/study.db"), spec, "state")
+    on_cluster.search(spec, study, start, lambda line: None)
+    failed = [trial for trial in study.trials if trial.metrics is None]
+    assert (len(study.trials), len(failed)) == (len(sizes) * len(ranks), 3)
+    assert sum("32" in order["params"] for order in engines[0].orders) == handed
+    assert len(engines[0].cancelled) == cancelled
+    one, *others = sorted(failed, key=lambda trial: len(trial.reason))
+    assert one.reason == "it cannot be"
+    pruned = f"it cannot be (not built: its {stage} is that of {one.name})"
+    assert {trial.reason for trial in others} == {pruned if handed - cancelled == 1 else one.reason}
 
 
 def test_speeds_of_different_machines_are_not_compared(load, engines):
