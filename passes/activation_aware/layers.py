@@ -137,6 +137,8 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
         mixing = _convolution
     if parts.has("linear_attn"):
         mixing = _linear_attention
+    if parts.has("mamba"):
+        mixing = _mamba
     return mixing(parts) + _mlp(parts)
 
 
@@ -223,6 +225,14 @@ def _linear_attention(parts: Parts) -> list[Fold]:
     return [
         Fold(parts.linears(inputs), 4, parts.norm(*FIRST_NORM)),
         Fold(parts.linears(["linear_attn.out_proj"]), 1, Fixed()),
+    ]
+
+
+def _mamba(parts: Parts) -> list[Fold]:
+    """granitemoehybrid: gates, values, B, C and steps in one, and the output behind a norm."""
+    return [
+        Fold(parts.linears(["mamba.in_proj"]), 5, parts.norm(*FIRST_NORM)),
+        Fold(parts.linears(["mamba.out_proj"]), 1, parts.norm("mamba.norm")),
     ]
 
 

@@ -4,6 +4,7 @@ tests/test_architectures.py builds a small random model of each; docs/models.md 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,12 @@ class Architecture:
     :param values: keys of config.json that may have these values alone, None where they may be left out; the model
         builder has no code for others, or passes over them
     :param reasons: for some of these keys, why
-    :param without: quantizers that do not take it, and why
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
     values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    without: Mapping[str, str] = field(default_factory=dict)
 
 
 EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
@@ -46,16 +45,15 @@ SUPPORTED = {
     "ministral": Architecture("Ministral 8B"),
     "ministral3": Architecture("Ministral 3 3B to 14B in BF16", ("yarn",)),
     "granitemoehybrid": Architecture(
-        "Granite 4 Micro (dense)",
+        "Granite 4 350M, 1B and Micro, dense and hybrid",
         values={
             "num_local_experts": (0,),
-            "layer_types": ("attention", "full_attention"),
-            "position_embedding_type": ("rope",),
+            "mamba_n_groups": (None, 1),
+            "mamba_proj_bias": (None, False),
+            # The limits of no limit: JSON has no infinity, for which transformers writes a block.
+            "time_step_limit": (None, 0.0, math.inf, {"__float__": "Infinity"}),
         },
-        reasons={
-            "num_local_experts": EXPERTS,
-            "layer_types": "the model builder has no code for Mamba layers",
-        },
+        reasons={"num_local_experts": EXPERTS},
     ),
     "nemotron": Architecture("Minitron, Nemotron 4", values={"mlp_bias": (None, False)}),
     "phi": Architecture("Phi-1.5, Phi-2", values={"qk_layernorm": (None, False)}),
@@ -77,7 +75,6 @@ SUPPORTED = {
             "num_kv_shared_layers": SHARED_KEYS,
             "enable_moe_block": EXPERTS,
         },
-        without={"gptq": "Olive calls all layers in calibration as the first, but its layers have heads of two widths"},
     ),
     "granite": Architecture("Granite 3"),
     "smollm3": Architecture("SmolLM3"),
@@ -157,24 +154,13 @@ def check(config: dict) -> None:
         )
     for key, values in SUPPORTED[name].values.items():
         given = config.get(key)
-        for value in given if isinstance(given, list) else [given]:
+        for value in given if isinstance(given, list | tuple) else [given]:
             if value not in values:
                 reason = SUPPORTED[name].reasons.get(key)
                 raise UserError(
                     f"the base model's config.json has {key} {json.dumps(value)}, but of {name} this pipeline supports "
                     f"only {' or '.join(map(json.dumps, values))}{f': {reason}' if reason else ''}"
                 )
-
-
-def check_quantizer(config: dict, algorithm: str) -> None:
-    """Refuse a quantizer that does not take a supported model, which config.json describes."""
-    name = config.get("model_type")
-    supported = SUPPORTED.get(name) if isinstance(name, str) else None
-    if supported and algorithm in supported.without:
-        raise UserError(
-            f"quantize.algorithm is {algorithm}, which does not take a {name}: {supported.without[algorithm]}; "
-            "choose another one"
-        )
 
 
 def rope_types(config: dict) -> set[str]:

@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from press.core import arithmetic, nested, paths
+from press.core import arithmetic, nested
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, device, launcher, olive_passes, olive_run, quantized_formats
+from press.model import checkpoints, device, launcher, olive_passes, olive_run, quantized_formats
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -31,10 +31,9 @@ def quantize(
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
     :param mode: of arithmetic, for the processes that awq may start
-    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, the
-        base is quantized already and is not to stay so, or one of the passes breaks the model
+    :raises UserError: if the group size does not divide a layer's width, the base is quantized already and is not to
+        stay so, or one of the passes breaks the model
     """
-    architectures.check_quantizer(checkpoints.read_object(base / paths.CONFIG), params.algorithm)
     check_already_quantized(params, quantized_formats.of_folder(base))
     if params.algorithm != KEEP:
         check_group_size(params.group_size, base)
