@@ -20,7 +20,7 @@ from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
 from onnxruntime_genai.models.builders.gemma import Gemma4Model
 from onnxruntime_genai.models.builders.granite import GraniteMoEHybridModel
-from onnxruntime_genai.models.builders.lfm2 import LFM2Model
+from onnxruntime_genai.models.builders.lfm2 import LFM2Model, LFM2MoEModel
 from onnxruntime_genai.models.builders.mistral import MistralModel
 from onnxruntime_genai.models.builders.nemotron import NemotronModel
 from onnxruntime_genai.models.builders.olmo import OLMoModel
@@ -233,6 +233,17 @@ class Lfm2(LFM2Model):
         return load_modules(input_path)
 
 
+class Lfm2Moe(LFM2MoEModel):
+    """Layers whose names the builder's loader of quantized checkpoints does not know, with quantized experts."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
+
+    def make_moe_preprocessing(self, layer_id: int, moe: Any, root_input: str) -> None:
+        moe.experts = stacked(moe.experts)
+        super().make_moe_preprocessing(layer_id, moe, root_input)
+
+
 class Mistral(MistralModel):
     """Ministral 3's rope by yarn, of which the builder rounds no bounds, and its queries, which grow with positions."""
 
@@ -344,6 +355,7 @@ REPAIRED = {
     "Gemma4Model": Gemma4,
     "GraniteMoEHybridModel": GraniteHybrid,
     "LFM2Model": Lfm2,
+    "LFM2MoEModel": Lfm2Moe,
     "MistralModel": Mistral,
     "NemotronModel": Nemotron,
     "OLMoModel": Olmo,
@@ -390,6 +402,39 @@ def halves(linear: Any) -> list[torch.nn.Module]:
         _module(**same, out_features=linear.out_features // 2, **{name: parts[half] for name, parts in split.items()})
         for half in (0, 1)
     ]
+
+
+def stacked(experts: Any) -> torch.nn.Module:
+    """Return a layer's experts, whose linears are what `packed` gave, in the form that the operator QMoE takes.
+
+    Rows of gate and up take turns.
+    """
+
+    def rows(linear: Any, name: str) -> torch.Tensor:
+        return getattr(linear, name).reshape(linear.out_features, -1)
+
+    def tensors(name: str) -> dict[str, torch.Tensor | None]:
+        field = {"qzeros": "zero_points"}.get(name, name)
+        if getattr(experts[0].w2, name) is None:
+            return {f"gate_up_{field}": None, f"down_{field}": None}
+        both = [torch.stack([rows(each.w1, name), rows(each.w3, name)], dim=1).flatten(0, 1) for each in experts]
+        return {
+            f"gate_up_{field}": torch.stack(both),
+            f"down_{field}": torch.stack([rows(each.w2, name) for each in experts]),
+        }
+
+    return _module(
+        quant_type="int",
+        block_size=experts[0].w2.group_size,
+        weights_prepacked=None,
+        scale_dtype=None,
+        scales_raw=False,
+        gate_up_global_scales=None,
+        down_global_scales=None,
+        **tensors("qweight"),
+        **tensors("scales"),
+        **tensors("qzeros"),
+    )
 
 
 def _module(**fields: Any) -> torch.nn.Module:

@@ -65,6 +65,13 @@ ARCHITECTURES = {
     "ernie4_5": {"use_bias": True, "head_dim": 32},
     "hunyuan_v1_dense": {},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
+    "lfm2_moe": {
+        "layer_types": ["conv", "full_attention"],
+        "num_dense_layers": 1,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+    },
     "ministral": LOCAL_AND_GLOBAL,
     "ministral3": {
         "head_dim": 32,
@@ -172,6 +179,9 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     # Here, since every unit test of a pass imports this module, and the models take seconds.
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from press.model import experts
+
+    experts.set_apart()
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
@@ -185,6 +195,8 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     for path, buffer in model.named_buffers():
         if path.endswith("layer_scalar"):
             buffer.fill_(0.75)
+        if path.endswith("expert_bias"):
+            buffer.normal_(std=0.5)
     return model
 
 

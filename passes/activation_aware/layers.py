@@ -236,8 +236,22 @@ def _mamba(parts: Parts) -> list[Fold]:
     ]
 
 
+def _experts(parts: Parts, path: str) -> list[Fold]:
+    """lfm2_moe: each expert reads the tokens that are its own, and the norm before them all, and the router, stays."""
+    groups = []
+    for index in range(len(cast(nn.ModuleList, parts.layer.get_submodule(path)))):
+        gate, up, down = (f"{path}.{index}.{name}" for name in ("w1", "w3", "w2"))
+        groups += [
+            Fold(parts.linears([gate, up]), 2, Fixed()),
+            Fold(parts.linears([down]), 1, Rows(parts.linear(up), 0)),
+        ]
+    return groups
+
+
 def _mlp(parts: Parts) -> list[Fold]:
     mlp = parts.find("mlp", "feed_forward", "shared_mlp")
+    if parts.has(f"{mlp}.experts"):
+        return _experts(parts, f"{mlp}.experts")
     down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
     output = parts.linear(down)
     if parts.has(f"{mlp}.up_proj") and not parts.has(f"{mlp}.gate_proj"):

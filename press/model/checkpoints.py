@@ -152,6 +152,14 @@ def module_rows(folder: Path) -> dict[str, int]:
     return rows
 
 
+def adaptable_modules(folder: Path) -> set[str]:
+    """Return what the linear modules of a checkpoint's layers are called that an adapter can change."""
+    from press.model import experts
+
+    names = {name for name in module_rows(folder) if ".layers." in name and not experts.MODULES.fullmatch(name)}
+    return {name.rpartition(".")[2] for name in names}
+
+
 def tokenizer(folder: Path, trust: bool = False) -> "PreTrainedTokenizerBase":
     """Load a checkpoint's tokenizer.
 
@@ -195,6 +203,9 @@ def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedMo
         apart.submit(import_module, "olive.model").result()
     from olive.model import HfModelHandler
 
+    from press.model import experts
+
+    experts.set_apart()
     model = HfModelHandler(str(folder), load_kwargs={"trust_remote_code": trust}).load_model(cache_model=False).eval()
     lacking = missing(model, weight_shapes(folder))
     if lacking:
