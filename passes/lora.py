@@ -25,7 +25,7 @@ from passes.packing import packed_rows
 from passes.trainer import TokenMeanTrainer, training_order
 from press.core import files
 from press.core.errors import UserError
-from press.model import checkpoints, device, experts
+from press.model import checkpoints, device
 
 LOG = "training_log.json"
 
@@ -94,7 +94,7 @@ class LoRAOnQuantized(LoRA):
     ) -> PeftModel:
         """Add the branches of the chosen method."""
         method = {"use_rslora": config.method == "rslora", "use_dora": config.method == "dora"}
-        return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method, **experts.kept_out(model)})
+        return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method, **checkpoints.kept_out(model)})
 
     @staticmethod
     def get_datasets(config: type[BasePassConfig]) -> tuple[Sequence[dict], Sequence[dict] | None]:

@@ -17,7 +17,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from press.core import files
-from press.model import adapter_inputs, checkpoints, experts, graphs, olive_run
+from press.model import adapter_inputs, checkpoints, graphs, olive_run
 from press.params import schema
 
 TOLERANCE = 2e-5
@@ -43,7 +43,7 @@ def random_adapter(quantized: Path, folder: Path, rank: int, modules: list[str],
     """An adapter whose A and B are both random: a fresh one would have B = 0 and change nothing."""
     torch.manual_seed(rank)
     model = checkpoints.dequantize(checkpoints.load(quantized))
-    options |= experts.kept_out(model)
+    options |= checkpoints.kept_out(model)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=modules, task_type="CAUSAL_LM", **options)
     peft = get_peft_model(model, config)
     for name, parameter in peft.named_parameters():

@@ -57,6 +57,7 @@ SUPPORTED = {
             "num_local_experts": (0,),
             "mamba_n_groups": (None, 1),
             "mamba_proj_bias": (None, False),
+            "hidden_act": (None, "silu"),
             # The limits of no limit: JSON has no infinity, for which transformers writes a block.
             "time_step_limit": (None, 0.0, math.inf, {"__float__": "Infinity"}),
         },

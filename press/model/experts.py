@@ -4,17 +4,12 @@ transformers puts the weights of all experts of a layer into one tensor. The fil
 the names that they have here, so that nothing is converted when it is read or written.
 """
 
-import re
-
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers import Lfm2MoeConfig
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.models.lfm2_moe import modeling_lfm2_moe as lfm2_moe
-
-# An expert's modules by their names, of which one operator of the graph makes one product, and the router.
-MODULES = re.compile(r".*\.layers\.\d+\.feed_forward\.(experts\..+|gate)")
 
 
 class Expert(nn.Module):
@@ -58,15 +53,6 @@ class Block(lfm2_moe.Lfm2MoeSparseMoeBlock):
     def __init__(self, config: Lfm2MoeConfig) -> None:
         super().__init__(config)
         self.add_module("experts", Experts(config))
-
-
-def kept_out(model: nn.Module) -> dict[str, str]:
-    """Return PEFT's option that keeps an adapter out of the experts, if the model has any.
-
-    Their linears have the names of those in layers without experts.
-    """
-    has_experts = any(isinstance(module, Experts) for module in model.modules())
-    return {"exclude_modules": MODULES.pattern} if has_experts else {}
 
 
 def set_apart() -> None:
