@@ -8,19 +8,16 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partialmethod
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import onnx_ir as ir
 import torch
-from olive.common.quant.nn import QuantLinear
 from onnxruntime_genai.models import builder
 from onnxruntime_genai.models.builders.base import Model
 from onnxruntime_genai.models.builders.gemma import Gemma4Model
-from onnxruntime_genai.models.builders.granite import GraniteMoEHybridModel
-from onnxruntime_genai.models.builders.lfm2 import LFM2Model
+from onnxruntime_genai.models.builders.lfm2 import LFM2Model, LFM2MoEModel
 from onnxruntime_genai.models.builders.mistral import MistralModel
 from onnxruntime_genai.models.builders.nemotron import NemotronModel
 from onnxruntime_genai.models.builders.olmo import OLMoModel
@@ -30,7 +27,8 @@ from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from press.model import checkpoints
+from passes.builder_granite import GraniteHybrid
+from passes.builder_weights import load_modules, stacked
 
 PACKED = (("self_attn", ("q_proj", "k_proj", "v_proj")), ("mlp", ("gate_proj", "up_proj")))
 CALLED = {
@@ -101,24 +99,22 @@ class Gemma4(Gemma4Model):
         return load_modules(input_path)
 
 
-class GraniteHybrid(GraniteMoEHybridModel):
-    """Layers whose names the builder's loader of quantized checkpoints does not know, with gate and up in one."""
-
-    def load_weights(self, input_path: str) -> torch.nn.Module:
-        return load_modules(input_path)
-
-    def make_mlp_unpacked_regular(self, layer_id: int, mlp: Any, gate_up_linear: Any, root_input: str) -> None:
-        if hasattr(gate_up_linear, "qweight"):
-            mlp.gate_proj, mlp.up_proj = halves(gate_up_linear)
-        else:
-            super().make_mlp_unpacked_regular(layer_id, mlp, gate_up_linear, root_input)
-
-
 class Lfm2(LFM2Model):
     """Layers whose names the builder's loader of quantized checkpoints does not know."""
 
     def load_weights(self, input_path: str) -> torch.nn.Module:
         return load_modules(input_path)
+
+
+class Lfm2Moe(LFM2MoEModel):
+    """Layers whose names the builder's loader of quantized checkpoints does not know, with quantized experts."""
+
+    def load_weights(self, input_path: str) -> torch.nn.Module:
+        return load_modules(input_path)
+
+    def make_moe_preprocessing(self, layer_id: int, moe: Any, root_input: str) -> None:
+        moe.experts = stacked(moe.experts)
+        super().make_moe_preprocessing(layer_id, moe, root_input)
 
 
 class Mistral(MistralModel):
@@ -232,59 +228,13 @@ REPAIRED = {
     "Gemma4Model": Gemma4,
     "GraniteMoEHybridModel": GraniteHybrid,
     "LFM2Model": Lfm2,
+    "LFM2MoEModel": Lfm2Moe,
     "MistralModel": Mistral,
     "NemotronModel": Nemotron,
     "OLMoModel": Olmo,
     "PhiModel": Phi,
     "SmolLM3Model": SmolLM3,
 }
-
-
-def load_modules(checkpoint: str, in_floats: tuple[str, ...] = ()) -> torch.nn.Module:
-    """Load a checkpoint as transformers' own modules, with quantized linears in the builder's form.
-
-    :param in_floats: last parts of the names of linears that the builder takes in floats alone
-    """
-    model = checkpoints.load(Path(checkpoint))
-    for name, module in list(model.named_modules()):
-        if isinstance(module, QuantLinear):
-            plain = name.rpartition(".")[2] in in_floats
-            model.set_submodule(name, checkpoints.dequantized(module) if plain else packed(module))
-    return model
-
-
-def packed(linear: QuantLinear) -> torch.nn.Module:
-    """Return a quantized linear of Olive's as the builder's own loader has it: of MatMulNBits' shapes."""
-    size = linear.quantizer.group_size
-    return _module(
-        bits=linear.quantizer.bits,
-        group_size=size,
-        in_features=linear.cols,
-        out_features=linear.rows,
-        g_idx=None,
-        qweight=linear.qweight.reshape(linear.rows, linear.cols // size, -1),
-        scales=linear.scales.flatten(),
-        qzeros=None if linear.qzeros is None else linear.qzeros.flatten(),
-        bias=linear.bias,
-    )
-
-
-def halves(linear: Any) -> list[torch.nn.Module]:
-    """Return the first and the last half of the rows of what `packed` gave."""
-    same = {name: getattr(linear, name) for name in ("bits", "group_size", "in_features", "g_idx")}
-    rows = {name: getattr(linear, name) for name in ("qweight", "scales", "qzeros", "bias")}
-    split = {name: (None, None) if value is None else value.chunk(2) for name, value in rows.items()}
-    return [
-        _module(**same, out_features=linear.out_features // 2, **{name: parts[half] for name, parts in split.items()})
-        for half in (0, 1)
-    ]
-
-
-def _module(**fields: Any) -> torch.nn.Module:
-    module = torch.nn.Module()
-    for name, value in fields.items():
-        setattr(module, name, value)
-    return module
 
 
 def split_zeros(model: Any) -> None:

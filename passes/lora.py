@@ -94,7 +94,7 @@ class LoRAOnQuantized(LoRA):
     ) -> PeftModel:
         """Add the branches of the chosen method."""
         method = {"use_rslora": config.method == "rslora", "use_dora": config.method == "dora"}
-        return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method})
+        return LoRA.get_peft_model(model, config, {**(config_kwargs or {}), **method, **checkpoints.kept_out(model)})
 
     @staticmethod
     def get_datasets(config: type[BasePassConfig]) -> tuple[Sequence[dict], Sequence[dict] | None]:

@@ -34,6 +34,7 @@ BLOCKS = {
     "mlp": ("mlp", "feed_forward", "shared_mlp"),
     "conv": ("conv",),
     "linear_attn": ("linear_attn",),
+    "mamba": ("mamba",),
 }
 ALIASES = {
     # Gemma 4's global layers take the keys for values, too.

@@ -65,6 +65,13 @@ ARCHITECTURES = {
     "ernie4_5": {"use_bias": True, "head_dim": 32},
     "hunyuan_v1_dense": {},
     "lfm2": {"layer_types": ["conv", "full_attention"], "block_multiple_of": 16},
+    "lfm2_moe": {
+        "layer_types": ["conv", "full_attention"],
+        "num_dense_layers": 1,
+        "num_experts": 8,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 64,
+    },
     "ministral": LOCAL_AND_GLOBAL,
     "ministral3": {
         "head_dim": 32,
@@ -81,11 +88,12 @@ ARCHITECTURES = {
         },
     },
     "granitemoehybrid": {
-        "layer_types": ["attention", "attention"],
+        "layer_types": ["mamba", "attention"],
         "num_local_experts": 0,
         "shared_intermediate_size": 128,
-        "position_embedding_type": "rope",
+        "position_embedding_type": "nope",
         "mamba_n_heads": 8,
+        "mamba_d_state": 32,
         "residual_multiplier": 0.5,
         "attention_multiplier": 0.2,
         "embedding_multiplier": 2.0,
@@ -141,6 +149,18 @@ ROPES_AND_WINDOWS = {
         f"{name} with a width that is no square": {"model_type": name, "hidden_size": 96, **layers}
         for name, layers in (("gemma", {}), ("gemma2", LOCAL_AND_GLOBAL), ("gemma3_text", LOCAL_AND_GLOBAL))
     },
+    "granitemoehybrid without mamba": {
+        "model_type": "granitemoehybrid",
+        "layer_types": ["attention", "attention"],
+        "num_local_experts": 0,
+        "shared_intermediate_size": 128,
+        "position_embedding_type": "rope",
+        "mamba_n_heads": 8,
+        "residual_multiplier": 0.5,
+        "attention_multiplier": 0.2,
+        "embedding_multiplier": 2.0,
+        "logits_scaling": 3.0,
+    },
     "qwen3 with wide heads": {"model_type": "qwen3", "head_dim": 32},
     "phi3 with a window": {"model_type": "phi3", "sliding_window": 16, **SHORT_ROPE},
     "phi3 with partial rotation": {
@@ -159,6 +179,9 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     # Here, since every unit test of a pass imports this module, and the models take seconds.
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from press.model import experts
+
+    experts.set_apart()
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
@@ -167,11 +190,13 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     for path, parameter in model.named_parameters():
         if path.endswith("norm.weight"):
             parameter.copy_(torch.randint(32, 97, parameter.shape) / 64 - (0 if "linear_attn" in path else offset))
-        if path.endswith(".bias"):
+        if path.endswith((".bias", "mamba.D", "mamba.dt_bias")):
             parameter.normal_(std=0.5)
     for path, buffer in model.named_buffers():
         if path.endswith("layer_scalar"):
             buffer.fill_(0.75)
+        if path.endswith("expert_bias"):
+            buffer.normal_(std=0.5)
     return model
 
 

@@ -32,11 +32,8 @@ pytestmark = pytest.mark.integration
 PARAMS = settings.load(ROOT / "params.yaml")
 ALGORITHMS = ("awq", "rtn", "gptq", "kquant")
 PROMPTS = (list(range(40, 52)), (list(range(32, 122)) * 2)[:100])
-# After a training of large steps, 2e-5 to 8e-5 were seen with linear attention, by the weights. It is the graph that
-# parts: on one of them it was 2e-5 from PyTorch with products in fp64, and PyTorch in fp32 3e-6; bare, both are 6e-7
-# off. Which of its nodes does is not known.
-ROUGH = {"qwen3_5_text": 1e-4}
-STATES = ("lfm2", "qwen3_5_text")  # whose layers remember more than keys and values
+STATES = ("granitemoehybrid", "lfm2", "lfm2_moe", "qwen3_5_text")  # whose layers remember more than keys and values
+UNREACHED = {"lfm2_moe": "model.layers.1.feed_forward.experts.5"}  # by the tokens of the calibration rows
 MODELS = {
     name: options.get("model_type", name)
     for name, options in (ARCHITECTURES | ROPES_AND_WINDOWS).items()
@@ -71,7 +68,7 @@ def quantized(
 
 def linear_modules(checkpoint: Path) -> list[str]:
     """Return the names of all linear modules of a checkpoint's layers."""
-    return sorted({name.rpartition(".")[2] for name in checkpoints.module_rows(checkpoint) if ".layers." in name})
+    return sorted(checkpoints.adaptable_modules(checkpoint))
 
 
 def trained_adapter(root: Path, checkpoint: Path) -> Path:
@@ -147,20 +144,17 @@ def test_bare_and_with_adapters_the_graph_computes_what_pytorch_does(in_root, fo
         "adapters": largest_distance(runtime, checkpoint, adapters),
     }
     assert found["bare"] < TOLERANCE
-    assert found["adapters"] < ROUGH.get(name, TOLERANCE)
+    assert found["adapters"] < TOLERANCE
 
 
 @pytest.mark.parametrize(
     ("name", "algorithm"),
-    [
-        (name, algorithm)
-        for name, supported in architectures.SUPPORTED.items()
-        for algorithm in ALGORITHMS
-        if algorithm != "rtn" and algorithm not in supported.without
-    ],
+    [(name, algorithm) for name in architectures.SUPPORTED for algorithm in ALGORITHMS if algorithm != "rtn"],
 )
-def test_each_quantizer_s_checkpoint_comes_out_of_the_graph(in_root, found, name, algorithm):
+def test_each_quantizer_s_checkpoint_comes_out_of_the_graph(in_root, found, name, algorithm, capsys):
     checkpoint = quantized(in_root, name, algorithm)
+    is_said = f"such as {UNREACHED.get(name)}: these are rounded by their weights alone" in capsys.readouterr().out
+    assert is_said == (name in UNREACHED and algorithm in ("awq", "gptq"))
     runtime = Runtime(captured_to(in_root, checkpoint), {}, threads=2)
     found |= {
         "model_type": name,

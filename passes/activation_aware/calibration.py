@@ -121,13 +121,23 @@ class Moments:
 
     @property
     def gram(self) -> torch.Tensor:
-        """H, fp32 of shape (width, width)."""
-        return self._squares / self.tokens
+        """H, fp32 of shape (width, width); if there was no token, of inputs that are all alike."""
+        return self._squares / self.tokens if self.tokens else torch.eye(len(self._squares)).to(self._squares)
 
     @property
     def magnitude(self) -> torch.Tensor:
-        """Mean |X|, fp32 of shape (width,)."""
-        return self._magnitudes / self.tokens
+        """Mean |X|, fp32 of shape (width,); if there was no token, ones."""
+        return self._magnitudes / self.tokens if self.tokens else torch.ones_like(self._magnitudes)
+
+
+def say_unreached(linears: Sequence[str]) -> None:
+    """Say of which experts no calibration token made use, by the names of their linears."""
+    experts = sorted({name.rpartition(".")[0] for name in linears})
+    if experts:
+        print(
+            f"note: no token of the calibration rows went to {len(experts)} of the model's experts, such as "
+            f"{experts[0]}: these are rounded by their weights alone; more quantize.calibration.rows may reach them"
+        )
 
 
 @contextmanager

@@ -137,6 +137,8 @@ def folds(layer: nn.Module, name: str) -> list[Fold]:
         mixing = _convolution
     if parts.has("linear_attn"):
         mixing = _linear_attention
+    if parts.has("mamba"):
+        mixing = _mamba
     return mixing(parts) + _mlp(parts)
 
 
@@ -226,8 +228,30 @@ def _linear_attention(parts: Parts) -> list[Fold]:
     ]
 
 
+def _mamba(parts: Parts) -> list[Fold]:
+    """granitemoehybrid: gates, values, B, C and steps in one, and the output behind a norm."""
+    return [
+        Fold(parts.linears(["mamba.in_proj"]), 5, parts.norm(*FIRST_NORM)),
+        Fold(parts.linears(["mamba.out_proj"]), 1, parts.norm("mamba.norm")),
+    ]
+
+
+def _experts(parts: Parts, path: str) -> list[Fold]:
+    """lfm2_moe: each expert reads the tokens that are its own, and the norm before them all, and the router, stays."""
+    groups = []
+    for index in range(len(cast(nn.ModuleList, parts.layer.get_submodule(path)))):
+        gate, up, down = (f"{path}.{index}.{name}" for name in ("w1", "w3", "w2"))
+        groups += [
+            Fold(parts.linears([gate, up]), 2, Fixed()),
+            Fold(parts.linears([down]), 1, Rows(parts.linear(up), 0)),
+        ]
+    return groups
+
+
 def _mlp(parts: Parts) -> list[Fold]:
     mlp = parts.find("mlp", "feed_forward", "shared_mlp")
+    if parts.has(f"{mlp}.experts"):
+        return _experts(parts, f"{mlp}.experts")
     down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
     output = parts.linear(down)
     if parts.has(f"{mlp}.up_proj") and not parts.has(f"{mlp}.gate_proj"):

@@ -11,7 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from passes.activation_aware import search
-from passes.activation_aware.calibration import LayerInputs, Moments, collected
+from passes.activation_aware.calibration import LayerInputs, Moments, collected, say_unreached
 from passes.activation_aware.grid import Grid
 from passes.activation_aware.layers import Fixed, Fold, check_folds, folds
 from passes.activation_aware.rounding import compensated_codes
@@ -43,16 +43,18 @@ def quantize_layers(
     inputs = LayerInputs.record(wrapper.model, layers, batches, device)
     generator = torch.Generator().manual_seed(config.seed)
     checked = set()
+    unreached: list[str] = []
     progress = tqdm(layers, desc="AWQ", unit="layer", disable=shares.rank > 0)
     for index, layer in enumerate(progress):
         kind = tuple((key, tensor.shape) for key, tensor in layer.state_dict().items())
         layer.to(device)
         is_new = kind not in checked
-        losses = _quantize_layer(layer, names[index], inputs, index, config, generator, is_new, shares)
+        losses = _quantize_layer(layer, names[index], inputs, index, config, generator, is_new, shares, unreached)
         layer.to("cpu")
         checked.add(kind)
         if losses:
             progress.set_postfix_str("relative error {:.2%} rounded plainly, {:.2%} now".format(*losses))
+    say_unreached(unreached)
 
 
 def _quantize_layer(
@@ -64,8 +66,11 @@ def _quantize_layer(
     generator: torch.Generator,
     is_new: bool,
     shares: Shares,
+    unreached: list[str],
 ) -> tuple[float, float] | None:
     """Quantize a layer and advance the inputs beyond it; return the relative losses, of plain rounding and now.
+
+    The names of linears that no token reached are put into `unreached`.
 
     A process that is not the first only adds what its rows are to the first one's moments.
 
@@ -78,6 +83,8 @@ def _quantize_layer(
     shares.add_up(moments)
     if shares.rank:
         return None
+    for group, moment in zip(groups, moments, strict=True):
+        unreached += [f"{name}.{path}" for path in group.linears if not moment.tokens]
     job = LayerJob(layer, name, groups, moments, config, generator)
     if is_new:
         check_folds(layer, name, states, inputs.arguments[index][0])

@@ -4,6 +4,7 @@ tests/test_architectures.py builds a small random model of each; docs/models.md 
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,14 +22,14 @@ class Architecture:
     :param values: keys of config.json that may have these values alone, None where they may be left out; the model
         builder has no code for others, or passes over them
     :param reasons: for some of these keys, why
-    :param without: quantizers that do not take it, and why
+    :param experts: whether layers have experts, of which an operator of the runtime's makes one product
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
     values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    without: Mapping[str, str] = field(default_factory=dict)
+    experts: bool = False
 
 
 EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
@@ -43,19 +44,24 @@ SUPPORTED = {
     "ernie4_5": Architecture("ERNIE 4.5 0.3B"),
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
     "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
+    "lfm2_moe": Architecture(
+        "LFM2 8B-A1B and 24B-A2B",
+        values={"conv_bias": (None, False), "norm_topk_prob": (None, True)},
+        experts=True,
+    ),
     "ministral": Architecture("Ministral 8B"),
     "ministral3": Architecture("Ministral 3 3B to 14B in BF16", ("yarn",)),
     "granitemoehybrid": Architecture(
-        "Granite 4 Micro (dense)",
+        "Granite 4 350M, 1B and Micro, dense and hybrid",
         values={
             "num_local_experts": (0,),
-            "layer_types": ("attention", "full_attention"),
-            "position_embedding_type": ("rope",),
+            "mamba_n_groups": (None, 1),
+            "mamba_proj_bias": (None, False),
+            "hidden_act": (None, "silu"),
+            # The limits of no limit: JSON has no infinity, for which transformers writes a block.
+            "time_step_limit": (None, 0.0, math.inf, {"__float__": "Infinity"}),
         },
-        reasons={
-            "num_local_experts": EXPERTS,
-            "layer_types": "the model builder has no code for Mamba layers",
-        },
+        reasons={"num_local_experts": EXPERTS},
     ),
     "nemotron": Architecture("Minitron, Nemotron 4", values={"mlp_bias": (None, False)}),
     "phi": Architecture("Phi-1.5, Phi-2", values={"qk_layernorm": (None, False)}),
@@ -77,7 +83,6 @@ SUPPORTED = {
             "num_kv_shared_layers": SHARED_KEYS,
             "enable_moe_block": EXPERTS,
         },
-        without={"gptq": "Olive calls all layers in calibration as the first, but its layers have heads of two widths"},
     ),
     "granite": Architecture("Granite 3"),
     "smollm3": Architecture("SmolLM3"),
@@ -111,7 +116,6 @@ SAME: dict[str, dict[str, object]] = {
 # Architectures that transformers and the model builder know and the pipeline does not take, and why.
 REFUSED = {
     "gpt_oss": EXPERTS,
-    "lfm2_moe": EXPERTS,
     "phimoe": EXPERTS,
     "qwen3_5_moe_text": EXPERTS,
     "shieldgemma2": "it judges pictures and writes no text",
@@ -157,7 +161,7 @@ def check(config: dict) -> None:
         )
     for key, values in SUPPORTED[name].values.items():
         given = config.get(key)
-        for value in given if isinstance(given, list) else [given]:
+        for value in given if isinstance(given, list | tuple) else [given]:
             if value not in values:
                 reason = SUPPORTED[name].reasons.get(key)
                 raise UserError(
@@ -166,15 +170,10 @@ def check(config: dict) -> None:
                 )
 
 
-def check_quantizer(config: dict, algorithm: str) -> None:
-    """Refuse a quantizer that does not take a supported model, which config.json describes."""
-    name = config.get("model_type")
-    supported = SUPPORTED.get(name) if isinstance(name, str) else None
-    if supported and algorithm in supported.without:
-        raise UserError(
-            f"quantize.algorithm is {algorithm}, which does not take a {name}: {supported.without[algorithm]}; "
-            "choose another one"
-        )
+def has_experts(config: dict) -> bool:
+    """Whether a model has experts, which config.json describes."""
+    supported = SUPPORTED.get(str(config.get("model_type")))
+    return supported is not None and supported.experts
 
 
 def rope_types(config: dict) -> set[str]:

@@ -1,6 +1,7 @@
 """Read Hugging Face checkpoints without the silent failures: every weight loaded, none made up."""
 
 import json
+import re
 import textwrap
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What transformers looks for: all weights in one file, or a table of which file has which.
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# The modules of a mixture's experts, of which one operator of the graph makes one product, and the router.
+EXPERTS = re.compile(r".*\.layers\.\d+\.feed_forward\.(experts\..+|gate)")
 
 
 def check_names(names: Iterable[str], what: str) -> None:
@@ -152,6 +155,21 @@ def module_rows(folder: Path) -> dict[str, int]:
     return rows
 
 
+def adaptable_modules(folder: Path) -> set[str]:
+    """Return what the linear modules of a checkpoint's layers are called that an adapter can change."""
+    names = {name for name in module_rows(folder) if ".layers." in name and not EXPERTS.fullmatch(name)}
+    return {name.rpartition(".")[2] for name in names}
+
+
+def kept_out(model: "PreTrainedModel") -> dict[str, str]:
+    """Return PEFT's option that keeps an adapter out of the experts, if the model has any.
+
+    Their linears have the names of those in layers without experts.
+    """
+    has_experts = any(EXPERTS.fullmatch(name) for name, _ in model.named_modules())
+    return {"exclude_modules": EXPERTS.pattern} if has_experts else {}
+
+
 def tokenizer(folder: Path, trust: bool = False) -> "PreTrainedTokenizerBase":
     """Load a checkpoint's tokenizer.
 
@@ -195,6 +213,9 @@ def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedMo
         apart.submit(import_module, "olive.model").result()
     from olive.model import HfModelHandler
 
+    from press.model import experts
+
+    experts.set_apart()
     model = HfModelHandler(str(folder), load_kwargs={"trust_remote_code": trust}).load_model(cache_model=False).eval()
     lacking = missing(model, weight_shapes(folder))
     if lacking:

@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from press.core import files, paths
-from press.model import graph_parity, node_names, olive_passes, olive_run, packaged
+from press.core.errors import UserError
+from press.model import architectures, checkpoints, graph_parity, node_names, olive_passes, olive_run, packaged
 from press.params import schema
 from press.params.providers import MERGED, SCALED_INPUTS
 from press.params.settings import Target
@@ -41,6 +42,7 @@ def build(
     :raises UserError: if one of these breaks the graph
     """
     checkpoint = Path(model["model_path"])
+    check_experts(target, checkpoint)
     accelerator = {"device": target.device, "execution_providers": [target.provider]}
     own = (before or {}) | passes(target, checkpoint, window)
     result = olive_run.run(model, own, building, accelerator)
@@ -53,6 +55,16 @@ def build(
     changed = _applied(given, result, target, building, accelerator)
     olive_run.configure(model, own | given, building, accelerator)
     return changed
+
+
+def check_experts(target: Target, checkpoint: Path) -> None:
+    """Refuse a provider whose product of experts was not compared with PyTorch's."""
+    has_experts = architectures.has_experts(checkpoints.read_object(checkpoint / paths.CONFIG))
+    if has_experts and target.provider != "CPUExecutionProvider":
+        raise UserError(
+            f"the model has experts, and their product by {target.provider} was not compared with PyTorch's: "
+            "CPUExecutionProvider is the provider that takes them"
+        )
 
 
 def _applied(given: dict[str, dict], graph: Path, target: Target, building: Path, accelerator: dict) -> Path:

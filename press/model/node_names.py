@@ -7,4 +7,4 @@ EMBEDDING, HEAD = "/model/embed_tokens", "/lm_head"
 EMBEDDING_IN_FLOATS, HEAD_IN_FLOATS = f"{EMBEDDING}/Gather", f"{HEAD}/MatMul"
 HEAD_IN_BLOCKS = f"{HEAD}/MatMulNBits"
 # A layer's linear projection: the layer's number, its part and the module's name.
-PROJECTION = re.compile(r"/model/layers\.(\d+)/(attn|conv|linear_attn|mlp)/(\w+_proj|fc1|fc2)/MatMul\w*")
+PROJECTION = re.compile(r"/model/layers\.(\d+)/(attn|conv|linear_attn|mamba|mlp)/(\w+_proj|fc1|fc2)/MatMul\w*")

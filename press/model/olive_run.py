@@ -133,11 +133,17 @@ def _reason(failure: BaseException | None) -> str:
 def _run(config: dict) -> BaseException | None:
     """Run Olive and return the exception that it raised or swallowed, if any."""
     import olive.logging  # noqa: F401 - sets up the handlers that are filtered here
-    from olive.common.hf.wrapper import LayerWrapper
+    from olive.common.hf.wrapper import LayerWrapper, ModelWrapper
     from olive.workflows import run as run_workflow
 
-    # What the layers of an architecture call their MLP, which Olive does not know.
+    from press.model import experts
+
+    experts.set_apart()
+    # What architectures call their modules, which Olive does not know.
     LayerWrapper.MLP.setdefault("granitemoehybrid", "shared_mlp")
+    for table in (*vars(LayerWrapper).values(), *vars(ModelWrapper).values()):
+        if isinstance(table, dict) and "lfm2" in table:
+            table.setdefault("lfm2_moe", table["lfm2"])
     failures = _Failures()
     logger = logging.getLogger("olive")
     shown = list(logger.handlers)

@@ -31,10 +31,10 @@ def quantize(
     :param trust: whether the checkpoint's own Python code may run
     :param others: passes of Olive's own, of which those before and after are run
     :param mode: of arithmetic, for the processes that awq may start
-    :raises UserError: if the quantizer does not take the model, the group size does not divide a layer's width, the
-        base is quantized already and is not to stay so, or one of the passes breaks the model
+    :raises UserError: if the model has experts that cannot be so quantized, the group size does not divide a layer's
+        width, the base is quantized already and is not to stay so, or one of the passes breaks the model
     """
-    architectures.check_quantizer(checkpoints.read_object(base / paths.CONFIG), params.algorithm)
+    check_experts(params, base)
     check_already_quantized(params, quantized_formats.of_folder(base))
     if params.algorithm != KEEP:
         check_group_size(params.group_size, base)
@@ -156,6 +156,22 @@ def calibration_config(calibration: schema.Calibration, base: Path, trust: bool 
         },
     }
     return {"name": "calibration", "user_script": "passes/data.py", "load_dataset_config": rows}
+
+
+def check_experts(params: schema.Quantize, base: Path) -> None:
+    """Refuse what the runtime's operator for experts does not compute."""
+    if not architectures.has_experts(checkpoints.read_object(base / paths.CONFIG)):
+        return
+    if params.bits != 4:
+        raise UserError(
+            f"quantize.bits is {params.bits}, but ONNX Runtime's product of experts is exact for 4 bits alone, and off "
+            "by a hundredth for 8: set it to 4"
+        )
+    if params.mixed_precision.method != "none":
+        raise UserError(
+            f"quantize.mixed_precision.method is {params.mixed_precision.method}, but the experts of a layer, of which "
+            "ONNX Runtime makes one product, must be alike: set it to none"
+        )
 
 
 def check_group_size(group_size: int, base: Path) -> None:

@@ -16,6 +16,9 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    from press.model import experts
+
+    experts.set_apart()
     tokenizer = tokenizers.of_bytes()
     values: dict[str, Any] = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}

@@ -111,7 +111,7 @@ def finetune(
 
 def check_target_modules(name: str, wanted: list[str], base: Path) -> None:
     """Refuse a target module that the base model's layers do not have."""
-    present = {module.rsplit(".", 1)[-1] for module in checkpoints.module_rows(base) if ".layers." in module}
+    present = checkpoints.adaptable_modules(base)
     unknown = [module for module in wanted if module not in present]
     if unknown:
         raise UserError(

@@ -51,6 +51,12 @@ def test_too_few_tokens_are_refused_with_the_figures(batches, tokens):
         choose_rows(batches, rows=2, row_tokens=4, seed=0)
 
 
+def test_inputs_that_no_token_had_are_all_alike():
+    moments = Moments(3, CPU)
+    assert torch.equal(moments.gram, torch.eye(3))
+    assert torch.equal(moments.magnitude, torch.ones(3))
+
+
 def last_norm(model: nn.Module) -> nn.Module:
     """The norm behind the layers, by the names that architectures give it."""
     names = ("norm", "embedding_norm", "final_layernorm")

@@ -26,6 +26,13 @@ def grid(bits: int = 4, symmetric: bool = False) -> Grid:
     return Grid(bits, GROUP, symmetric, torch.float32)
 
 
+def test_inputs_that_are_all_alike_leave_each_weight_its_nearest_code():
+    weight, _ = random_case(64)
+    parameters = grid().parameters(grid().groups(weight))
+    codes = rounding.compensated_codes(weight, torch.eye(64), *parameters, grid(), DAMPING)
+    assert torch.equal(codes, grid().codes(grid().groups(weight), *parameters).flatten(-2))
+
+
 def textbook_codes(weight, gram, scales, zero_points, levels: int, damping: float) -> torch.Tensor:
     """GPTQ as its paper has it: fp64, and after each column the later ones updated by Cholesky's factor of H⁻¹."""
     weight, gram = weight.double().clone(), gram.double().clone()

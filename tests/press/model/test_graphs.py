@@ -4,7 +4,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from press.core import files
+from press.core.errors import UserError
 from press.model import graphs
+from press.params import schema
 
 
 def saved(path, *nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT):
@@ -17,6 +20,20 @@ def saved(path, *nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT):
     opsets = [helper.make_opsetid("", 22), helper.make_opsetid("com.microsoft", 1)]
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     return path
+
+
+def test_experts_are_refused_for_a_provider_whose_product_of_them_nobody_compared(tmp_path):
+    files.write_json(tmp_path / "config.json", {"model_type": "lfm2_moe"})
+    target = schema.Target(
+        device="gpu",
+        provider="CUDAExecutionProvider",
+        precision="int4",
+        block_size=32,
+        accuracy_level=1,
+        adapters="lora",
+    )
+    with pytest.raises(UserError, match="their product by CUDAExecutionProvider was not compared with PyTorch's: CPU"):
+        graphs.build({"model_path": str(tmp_path)}, target, tmp_path)
 
 
 def test_a_valid_graph_passes(tmp_path):

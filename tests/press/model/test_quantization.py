@@ -80,6 +80,22 @@ def test_a_group_size_that_does_not_divide_a_layer_is_refused_before_anything_ru
     assert not (in_root / "run.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"bits": 8}, "quantize.bits is 8, but ONNX Runtime's product of experts is exact for 4 bits alone"),
+        (
+            {"mixed_precision": schema.MixedPrecision(method="iqe", share=0.25)},
+            "quantize.mixed_precision.method is iqe, but the experts of a layer, of which .* must be alike",
+        ),
+    ],
+)
+def test_what_the_runtime_s_product_of_experts_does_not_compute_is_refused(tmp_path, change, sentence):
+    files.write_json(tmp_path / "config.json", {"model_type": "lfm2_moe"})
+    with pytest.raises(UserError, match=sentence):
+        quantization.quantize(PARAMS.model_copy(update=change), tmp_path, tmp_path, 0)
+
+
 def test_too_little_calibration_text_ends_in_the_passs_own_sentence(tiny_base, in_root):
     few = ROWS.model_copy(update={"rows": 10**6})
     params = PARAMS.model_copy(update={"algorithm": "gptq", "calibration": few})
