@@ -224,10 +224,7 @@ class ChatTemplate(Renderer):
     def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
         super().__init__(adapter, tokenizer, eos_ids)
         # None: the model's own.
-        self._plain: str | None = None
-        if not tokenizer.chat_template:
-            start = tokenizer.bos_token if tokens.start(tokenizer) else ""
-            self._plain = chats.plain(str(start), self._end())
+        self._plain = chats.plain(tokenizer, "" if tokenizer.chat_template else self._end())
         self._counts: dict[tuple, int] = {}
 
     def question_template(self, system: str = "") -> str:
