@@ -8,9 +8,10 @@ of AWQ, which takes most of the time, and tells of finetune and capture alone. T
 bench/preset_points.json. From all of them, presets/needs.json is written, which `make repro PRESET=NAME` compares with
 the machine: the needs of each whole model, extrapolated by a least-squares fit (no factor below zero, errors relative)
 
-- of peak memory to the parameters in all layers and in the embedding; of quantize's also to those of one layer, of
-  which it holds copies in fp32, and of finetune's to a batch's logits and to what its linears read and write, which
-  gradient checkpoints leave to one layer;
+- of peak memory, beside the weights (in bf16 for quantize, in fp32 for finetune), to the parameters in the embedding;
+  of quantize's also to those of one layer, of which it holds copies in fp32, of finetune's to a batch's logits and to
+  what the linears read and write, which gradient checkpoints leave to one layer, and of capture's to those in all
+  layers;
 - of outputs to the parameters in the layers and in the embedding;
 - of processor seconds to the same; quantize's to the calibration rows times the layers' parameters, and to the rows
   times the squared width of each linear, which the rounding takes, and which no calibration row adds to.
@@ -52,6 +53,8 @@ ROWS, STEPS, TOKENS = 4, 3, 256
 CAPTURED, MEASURED = Path("captured"), Path("measured.json")
 # What is beside the weights and logits in a GPU's memory, and copies of the logits.
 BESIDE, COPIES = 1.5e9, 3
+# Bytes of each weight that a stage holds: in bf16, as the base is read, and in fp32, as a CPU trains.
+WEIGHT = {"quantize": 2, "finetune": 4}
 # What is fitted: a stage's, and of it the peak memory, the size of its output or processor seconds.
 FITTED = [
     *((stage, key) for stage in ("quantize", "finetune", "capture") for key in ("memory", "seconds")),
@@ -222,24 +225,35 @@ def features(stage: str, key: str, of: dict[str, float], rows: int) -> list[floa
     if (stage, key) == ("quantize", "seconds"):
         return [1, table, rows * layers, of["rounding"] / 1e12]
     if (stage, key) == ("quantize", "memory"):
-        return [1, layers, table, of["layer"] / 1e8]
+        return [1, table, of["layer"] / 1e8]
     if (stage, key) == ("finetune", "memory"):
-        return [1, layers, table, of["vocabulary"] / 1e5, of["kept"] / 1e6]
+        return [1, table, of["vocabulary"] / 1e5, of["kept"] / 1e6]
     if stage == "finetune":
         return [1, of["computed"] / 1e8, table]
     return [1, layers, table]
 
 
+def held(stage: str, key: str, of: dict[str, float]) -> float:
+    """Return the part of a stage's memory that needs no fit: the weights'."""
+    return WEIGHT.get(stage, 0) * (of["layers"] + of["table"]) if key == "memory" else 0.0
+
+
 def fitted(points: list[dict], stage: str, key: str) -> np.ndarray:
     """Return the factors of a stage's features, fitted to the points; say how far off they are."""
     points = [each for each in points if each["rows"] or stage != "quantize"]
-    table = np.array([features(stage, key, shape(each["name"], each["layers"]), each["rows"]) for each in points])
+    shapes = [shape(each["name"], each["layers"]) for each in points]
     values = np.array([point[stage][key] for point in points])
+    table = np.array([features(stage, key, of, each["rows"]) for of, each in zip(shapes, points, strict=True)])
     relative = table / values[:, None]
-    factors = _least_squares(relative)
-    off = np.abs(relative @ factors - 1)
-    others = [np.delete(relative, index, axis=0) for index in range(len(points))]
-    missed = np.array([row @ _least_squares(rest) - 1 for row, rest in zip(relative, others, strict=True)])
+    wanted = 1 - np.array([held(stage, key, of) for of in shapes]) / values
+    factors, _ = nnls(relative, wanted)
+    off = np.abs(relative @ factors - wanted)
+    missed = np.array(
+        [
+            relative[index] @ nnls(np.delete(relative, index, axis=0), np.delete(wanted, index))[0] - wanted[index]
+            for index in range(len(points))
+        ]
+    )
     worst = points[np.abs(missed).argmax()]
     print(
         f"{stage}.{key}: off by {off.mean():.0%} in the mean, {off.max():.0%} at most; by the others alone "
@@ -249,17 +263,13 @@ def fitted(points: list[dict], stage: str, key: str) -> np.ndarray:
     return factors
 
 
-def _least_squares(relative: np.ndarray) -> np.ndarray:
-    return nnls(relative, np.ones(len(relative)))[0]
-
-
 def needs(name: str, factors: dict[tuple[str, str], np.ndarray]) -> dict:
     """Return what a preset needs, in bytes and minutes of one processor core."""
     params, of = parameters(name), shape(name)
     rows = params.quantize.calibration.rows
 
     def whole(stage: str, key: str) -> float:
-        return float(factors[stage, key] @ features(stage, key, of, rows))
+        return held(stage, key, of) + float(factors[stage, key] @ features(stage, key, of, rows))
 
     memory = {stage: whole(stage, "memory") for stage in ("quantize", "finetune", "capture")}
     steps = sum(adapter.training.max_steps - STEPS for adapter in params.adapters.values())
