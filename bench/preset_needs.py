@@ -319,7 +319,7 @@ def main() -> None:
         shutil.copytree(ROOT / "data", "data")
         found = {name: needs(name, factors) for name in preset_shapes.SHAPES}
         os.chdir(ROOT)
-    versions = {package: metadata.version(package) for package in VALIDATED}
+    versions = {package: metadata.version(package).partition("+")[0] for package in VALIDATED}
     files.write_json(NEEDS, {"last_validated_with": versions, "presets": found})
 
 
