@@ -1,21 +1,26 @@
 """Measure what the presets' models need, on random weights of their exact width and vocabulary.
 
-    python -m bench.preset_needs NAME:LAYERS ...    such as llama-3.2-1b:2; without any, what follows from the points
+    python -m bench.preset_needs [NAME:LAYERS[:ROWS] ...]    such as llama-3.2-1b:2; without any, only what follows
 
-Each word is a point: a model of that preset's shape with so few layers, on which quantize (AWQ), finetune and capture
-run on the CPU, each in a process of its own, by the stage's own function. The points are kept in
+Each word is a point: a model of that preset's shape with so few layers, on which quantize (AWQ, on ROWS rows), finetune
+and capture run on the CPU, each in a process of its own, by the stage's own function. On 0 rows, it is rounded in place
+of AWQ, which takes most of the time, and tells of finetune and capture alone. The points are kept in
 bench/preset_points.json. From all of them, presets/needs.json is written, which `make repro PRESET=NAME` compares with
 the machine: the needs of each whole model, extrapolated by a least-squares fit (no factor below zero, errors relative)
 
-- of peak memory and of outputs to the parameters in the layers and in the embedding (and a batch's logits);
+- of peak memory, beside the weights (in bf16 for quantize, in fp32 for finetune), to the parameters in the embedding;
+  of quantize's also to those of one layer, of which it holds copies in fp32, of finetune's to a batch's logits and to
+  what the linears read and write, which gradient checkpoints leave to one layer, and of capture's to those in all
+  layers;
+- of outputs to the parameters in the layers and in the embedding;
 - of processor seconds to the same; quantize's to the calibration rows times the layers' parameters, and to the rows
   times the squared width of each linear, which the rounding takes, and which no calibration row adds to.
 
-While there are fewer than FEWEST points, the factors are RECKONED, and `basis` in presets/needs.json says so. Seconds
-are those of the processors, so that a machine that does other things, too, gives the same. Examples are as long as they
-may be at most (256 tokens), so that training is rather over- than underrated. The memory of a GPU is not measured: it
-is that of bf16 weights, 1.5 GB and three copies of a batch's logits in fp32, which for the shape of Phi-3.5-mini comes
-to the 9.9 GB that an H100 measured (docs/benchmarks.md).
+It says how far each fit is off, and by how much it would miss each point by the others alone. Seconds are those of the
+processors, so that a machine that does other things, too, gives nearly the same. Examples are as long as they may be at
+most (256 tokens), so that training is rather over- than underrated. The memory of a GPU is not measured: it is that of
+bf16 weights, 1.5 GB and three copies of a batch's logits in fp32, which for the shape of Phi-3.5-mini comes to the
+9.9 GB that an H100 measured (docs/benchmarks.md).
 """
 
 import argparse
@@ -48,23 +53,15 @@ ROWS, STEPS, TOKENS = 4, 3, 256
 CAPTURED, MEASURED = Path("captured"), Path("measured.json")
 # What is beside the weights and logits in a GPU's memory, and copies of the logits.
 BESIDE, COPIES = 1.5e9, 3
-# Points that a fit needs at least.
-FEWEST = 5
-# The same factors (see `features`), reckoned from two models that were measured whole (docs/benchmarks.md): the
-# default model on M7, and Phi-3.5-mini's shape on M5. Weights are 2 bytes a parameter where they are read, and 4 where
-# a CPU trains.
-RECKONED = {
-    ("quantize", "memory"): [4.0e9, 2.0e8, 2.0e8],
-    ("finetune", "memory"): [2.0e9, 4.0e8, 1.0e9],
-    ("capture", "memory"): [1.5e9, 1.2e8, 8.0e8],
-    ("quantize", "output"): [6.0e7, 2.0e8],
-    ("finetune", "output"): [2.6e6, 0],
-    ("capture", "output"): [6.4e7, 1.06e8],
-    ("quantize", "seconds"): [30, 10, 2.8, 0],
-    ("finetune", "seconds"): [30, 10, 10],
-    ("finetune", "step"): [0, 1.5, 1.5],
-    ("capture", "seconds"): [30, 10, 10],
-}
+# Bytes of each weight that a stage holds: in bf16, as the base is read, and in fp32, as a CPU trains.
+WEIGHT = {"quantize": 2, "finetune": 4}
+# What is fitted: a stage's, and of it the peak memory, the size of its output or processor seconds.
+FITTED = [
+    *((stage, key) for stage in ("quantize", "finetune", "capture") for key in ("memory", "seconds")),
+    ("quantize", "output"),
+    ("capture", "output"),
+    ("finetune", "step"),
+]
 VALIDATED = ("torch", "transformers", "olive-ai", "onnxruntime-genai")
 
 
@@ -115,13 +112,14 @@ def inputs(name: str, layers: int) -> dict:
     return {}
 
 
-def quantize(name: str) -> dict:
-    """Quantize the base model."""
+def quantize(name: str, rows: int) -> dict:
+    """Quantize the base model by AWQ on so many calibration rows; on none, round it."""
     from press.model import quantization
 
     params = parameters(name)
-    calibration = params.quantize.calibration.model_copy(update={"rows": ROWS})
-    chosen = params.quantize.model_copy(update={"calibration": calibration})
+    calibration = params.quantize.calibration.model_copy(update={"rows": rows})
+    changes = {"calibration": calibration} if rows else {"algorithm": "rtn"}
+    chosen = params.quantize.model_copy(update=changes)
     return _built(paths.QUANTIZED, lambda building: quantization.quantize(chosen, paths.BASE, building, params.seed))
 
 
@@ -163,17 +161,16 @@ def _built(output: Path, build: Callable[[Path], Path]) -> dict:
     return {"output": files.size(output)}
 
 
-def measured(name: str, layers: int) -> dict[str, Any]:
+def measured(name: str, layers: int, rows: int) -> dict[str, Any]:
     """Return what the stages take on a model of so many layers."""
-    found: dict[str, Any] = {"name": name, "layers": layers}
+    found: dict[str, Any] = {"name": name, "layers": layers, "rows": rows}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         Path("passes").symlink_to(ROOT / "passes")
         # A parameter may name no data outside of the project.
         shutil.copytree(ROOT / "data", "data")
-        for stage in ("inputs", "quantize", "finetune", "capture"):
-            words = [name, str(layers)] if stage == "inputs" else [name]
-            call = [sys.executable, "-m", "bench.preset_needs", "--step", stage, *words]
+        for stage, *numbers in (("inputs", layers), ("quantize", rows), ("finetune",), ("capture",)):
+            call = [sys.executable, "-m", "bench.preset_needs", "--step", stage, name, *map(str, numbers)]
             subprocess.run(call, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
             found[stage] = files.read_json(MEASURED)
         os.chdir(ROOT)
@@ -190,34 +187,79 @@ def take(step: str, name: str, *numbers: str) -> None:
 
 
 def shape(name: str, layers: int | None = None) -> dict[str, float]:
-    """Return the parameters of a model in its layers and in its embedding, and what rounding its linears takes."""
+    """Return a model's parameters, in its layers, in the largest one and in its embedding; and its other sizes.
+
+    Those of a training are as the preset has it: with gradient checkpoints, a pass computes its layers once more, and
+    keeps what one of them needs.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**preset_shapes.config(name, layers)))
-    whole, table = sum(each.numel() for each in model.parameters()), model.get_input_embeddings().weight.numel()
+    whole, table = _parameters(model), model.get_input_embeddings().weight
     linears = [each for each in model.model.modules() if isinstance(each, torch.nn.Linear)]
-    rounding = sum(each.out_features * each.in_features**2 for each in linears)
-    return {"layers": whole - table, "table": table, "rounding": rounding}
+    widths = sum(each.out_features + each.in_features for each in linears)
+    changes = reading.values((), ROOT / f"presets/{name}.yaml")
+    checkpoints = changes["every_adapter"]["training"].get("gradient_checkpointing", False)
+    return {
+        "layers": whole - table.numel(),
+        "computed": (whole - table.numel()) * (4 / 3 if checkpoints else 1),
+        "layer": max(map(_parameters, model.model.layers)),
+        "table": table.numel(),
+        "vocabulary": len(table),
+        "kept": widths / len(model.model.layers) if checkpoints else widths,
+        "rounding": sum(each.out_features * each.in_features**2 for each in linears),
+    }
 
 
-def features(stage: str, key: str, of: dict[str, float], rows: int = ROWS) -> list[float]:
+def _parameters(module: Any) -> int:
+    return sum(each.numel() for each in module.parameters())
+
+
+def features(stage: str, key: str, of: dict[str, float], rows: int) -> list[float]:
     """Return what a stage's memory, output or time is a sum of, each in units of about one."""
+    layers, table = of["layers"] / 1e8, of["table"] / 1e8
     if key == "output":
-        return [of["layers"] / 1e8, of["table"] / 1e8]
+        return [layers, table]
     if (stage, key) == ("quantize", "seconds"):
-        return [1, of["table"] / 1e8, rows * of["layers"] / 1e8, of["rounding"] / 1e12]
-    return [1, of["layers"] / 1e8, of["table"] / 1e8]
+        return [1, table, rows * layers, of["rounding"] / 1e12]
+    if (stage, key) == ("quantize", "memory"):
+        return [1, table, of["layer"] / 1e8]
+    if (stage, key) == ("finetune", "memory"):
+        return [1, table, of["vocabulary"] / 1e5, of["kept"] / 1e6]
+    if stage == "finetune":
+        return [1, of["computed"] / 1e8, table]
+    return [1, layers, table]
+
+
+def held(stage: str, key: str, of: dict[str, float]) -> float:
+    """Return the part of a stage's memory that needs no fit: the weights'."""
+    return WEIGHT.get(stage, 0) * (of["layers"] + of["table"]) if key == "memory" else 0.0
 
 
 def fitted(points: list[dict], stage: str, key: str) -> np.ndarray:
-    """Return the factors of a stage's features, fitted to the points."""
-    table = np.array([features(stage, key, shape(point["name"], point["layers"])) for point in points])
+    """Return the factors of a stage's features, fitted to the points; say how far off they are."""
+    points = [each for each in points if each["rows"] or stage != "quantize"]
+    shapes = [shape(each["name"], each["layers"]) for each in points]
     values = np.array([point[stage][key] for point in points])
-    factors, _ = nnls(table / values[:, None], np.ones(len(points)))
-    off = np.abs(table @ factors / values - 1)
-    print(f"{stage}.{key}: the fit is off by {off.max():.0%} at most, {off.mean():.0%} in the mean", flush=True)
+    table = np.array([features(stage, key, of, each["rows"]) for of, each in zip(shapes, points, strict=True)])
+    relative = table / values[:, None]
+    wanted = 1 - np.array([held(stage, key, of) for of in shapes]) / values
+    factors, _ = nnls(relative, wanted)
+    off = np.abs(relative @ factors - wanted)
+    missed = np.array(
+        [
+            relative[index] @ nnls(np.delete(relative, index, axis=0), np.delete(wanted, index))[0] - wanted[index]
+            for index in range(len(points))
+        ]
+    )
+    worst = points[np.abs(missed).argmax()]
+    print(
+        f"{stage}.{key}: off by {off.mean():.0%} in the mean, {off.max():.0%} at most; by the others alone "
+        f"{np.abs(missed).mean():.0%}, and {worst['name']}:{worst['layers']} by {missed[np.abs(missed).argmax()]:+.0%}",
+        flush=True,
+    )
     return factors
 
 
@@ -227,7 +269,7 @@ def needs(name: str, factors: dict[tuple[str, str], np.ndarray]) -> dict:
     rows = params.quantize.calibration.rows
 
     def whole(stage: str, key: str) -> float:
-        return float(factors[stage, key] @ features(stage, key, of, rows))
+        return held(stage, key, of) + float(factors[stage, key] @ features(stage, key, of, rows))
 
     memory = {stage: whole(stage, "memory") for stage in ("quantize", "finetune", "capture")}
     steps = sum(adapter.training.max_steps - STEPS for adapter in params.adapters.values())
@@ -258,7 +300,7 @@ def _rounded(size: float) -> int:
 def main() -> None:
     """Measure points, and write the needs that follow from all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("points", nargs="*", metavar="NAME:LAYERS", help="to measure")
+    parser.add_argument("points", nargs="*", metavar="NAME:LAYERS[:ROWS]", help="to measure")
     parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
     words = parser.parse_args()
     if words.step:
@@ -266,20 +308,19 @@ def main() -> None:
         return
     points: list[dict] = list(files.read_json(POINTS)) if POINTS.exists() else []
     for word in words.points:
-        name, _, layers = word.partition(":")
-        points = [each for each in points if (each["name"], each["layers"]) != (name, int(layers))]
-        points.append(measured(name, int(layers)))
+        name, layers, rows = [*word.split(":"), str(ROWS)][:3]
+        point = measured(name, int(layers), int(rows))
+        points = [each for each in points if any(each[key] != point[key] for key in ("name", "layers", "rows"))]
+        points.append(point)
         files.write_json(POINTS, points)
-    is_measured = len(points) >= FEWEST
-    factors = {each: fitted(points, *each) if is_measured else np.array(RECKONED[each]) for each in RECKONED}
+    factors = {each: fitted(points, *each) for each in FITTED}
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         shutil.copytree(ROOT / "data", "data")
         found = {name: needs(name, factors) for name in preset_shapes.SHAPES}
         os.chdir(ROOT)
-    versions = {package: metadata.version(package) for package in VALIDATED}
-    basis = "measured" if is_measured else "reckoned"
-    files.write_json(NEEDS, {"basis": basis, "last_validated_with": versions, "presets": found})
+    versions = {package: metadata.version(package).partition("+")[0] for package in VALIDATED}
+    files.write_json(NEEDS, {"last_validated_with": versions, "presets": found})
 
 
 if __name__ == "__main__":

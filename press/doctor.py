@@ -116,7 +116,9 @@ def memory() -> Iterable[Row]:
     """Memory that is available without swapping."""
     import psutil
 
-    available = psutil.virtual_memory().available
+    from press.params import needs
+
+    available = needs.allowed(psutil.virtual_memory().available)
     found = f"{files.readable(available)} available"
     advice = f"the default pipeline takes {MEMORY / GB:.0f} GB: end other programs"
     yield Row("memory", found) if available >= MEMORY else Row("memory", found, WRONG, advice)

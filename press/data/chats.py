@@ -183,12 +183,14 @@ def has_switch(template: Any) -> bool:
     return template is not None and SWITCH in template
 
 
-def plain(start: str, end: str) -> str:
-    """Return a chat template of questions and answers.
+def plain(tokenizer: "PreTrainedTokenizerBase", end: str) -> str | None:
+    """Return a chat template of questions and answers for a base model that has none; None where it has its own.
 
-    :param start: the control token that begins every text, if there is one
     :param end: the control token that ends an answer
     """
+    if tokenizer.chat_template:
+        return None
+    start = str(tokenizer.bos_token) if tokens.start(tokenizer) else ""
     return PLAIN % {"start": _literal(start), "end": _literal(end)}
 
 

@@ -42,6 +42,8 @@ OPTIONAL = {
 }
 # Those that are in each message.
 INNER = ("from", "value")
+# Data sets have messages of either format under the other one's name, too.
+EXCHANGED = {"messages": "sharegpt", "sharegpt": "messages"}
 # Who speaks in ShareGPT's conversations.
 SPEAKERS = {
     "system": "system",
@@ -85,6 +87,26 @@ class Reading:
         """Names of the fields that a record must have."""
         return self.template if self.template and self.name == "prompt" else NEEDED[self.name]
 
+    def has_fields(self, record: Mapping[str, Any]) -> bool:
+        """Return whether a record has all fields that it must have, those in its messages left aside."""
+        return all(self.fields.get(each, each) in record for each in self.needed if each not in INNER)
+
+    def among_exchanged(self, record: Mapping[str, Any]) -> "Reading":
+        """Return how to read a record that has the messages of one format under the other one's name."""
+        other = EXCHANGED.get(self.name)
+        if not other or self._speaks(record):
+            return self
+        own = NEEDED[self.name][0]
+        exchanged = Reading(other, self.template, {**self.fields, NEEDED[other][0]: self.fields.get(own, own)})
+        return exchanged if exchanged._speaks(record) else self
+
+    def _speaks(self, record: Mapping[str, Any]) -> bool:
+        """Return whether the first message of a record says who speaks, as the format has it."""
+        name, who = NEEDED[self.name][0], "role" if self.name == "messages" else INNER[0]
+        spoken = record.get(self.fields.get(name, name))
+        first = spoken[0] if isinstance(spoken, list) and spoken else None
+        return isinstance(first, dict) and self.fields.get(who, who) in first
+
     def ambiguity(self) -> str | None:
         """Return which two fields of the format would be read from one field of the data, or None."""
         names = (*self.needed, *(() if self.template and self.name == "prompt" else OPTIONAL.get(self.name, ())))
@@ -107,6 +129,7 @@ class Reading:
         if self.name == "prompt":
             values = {name: self._text(record, name) for name in self.needed}
             if self.template:
+                self._check_system(record)
                 return values
             return _chat(self._optional(record, "system"), values["prompt"], values[RESPONSE])
         if self.name == "alpaca":
@@ -126,6 +149,15 @@ class Reading:
         if value is not None and not isinstance(value, str):
             raise ValueError(f"field {self.fields.get(name, name)!r} is {_shown(value)}, not a string")
         return value if value and value.strip() else ""
+
+    def _check_system(self, record: Mapping[str, Any]) -> None:
+        """Refuse what the system says where the adapter's own template would leave it out."""
+        if "system" not in self.template and self._optional(record, "system"):
+            own = self.fields.get("system", "system")
+            raise ValueError(
+                f"field {own!r} is what the system says, which the template has no place for: it names "
+                f"{', '.join(self.template)} (template: chat takes it)"
+            )
 
     def _text(self, record: Mapping[str, Any], name: str) -> str:
         own = self.fields.get(name, name)
@@ -186,11 +218,10 @@ def guess(record: Mapping[str, Any], template: tuple[str, ...], fields: Mapping[
     :raises ValueError: if that cannot be told
     """
     # Plain text would not be put into a template.
-    for name in ("prompt", *NAMES[: NAMES.index("text")]) if template else NAMES:
-        reading = Reading(name, template, fields)
-        outer = [fields.get(each, each) for each in reading.needed if each not in INNER]
-        if all(each in record for each in outer):
-            return reading
+    names = ("prompt", *NAMES[: NAMES.index("text")]) if template else NAMES
+    fitting = [reading for name in names if (reading := Reading(name, template, fields)).has_fields(record)]
+    if fitting:
+        return fitting[0].among_exchanged(record)
     if {fields.get(each, each) for each in NEEDED[PREFERENCE]} <= record.keys():
         raise ValueError(
             f"pairs of answers, {CHOSEN} and {REJECTED}, from which an adapter learns by training.objective dpo"

@@ -16,7 +16,7 @@ def read(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[s
     """Return the text of each line, with what separates it from the next.
 
     A line is an object with a "text", or with the "messages" of a chat, which the model's own chat template turns into
-    text.
+    text, or, where it has none, the plain one of questions and answers.
 
     :param block: the parameters' block that names the file
     :raises UserError: with the line that has neither, or whose text the tokenizer would not read as it stands
@@ -28,14 +28,7 @@ def read(path: Path, tokenizer: "PreTrainedTokenizerBase", block: str) -> list[s
     texts = []
     for number, line in lines:
         try:
-            passage = jsonl.parse(line)
-            if "messages" in passage and not tokenizer.chat_template:
-                raise UserError(
-                    f"the base model has no chat template, so that it cannot be given the chats of {path} (such as "
-                    f"line {number}): choose a model that was taught to chat, or let {block}.data name a file whose "
-                    'lines have a "text"'
-                )
-            texts.append(_passage(passage, tokenizer))
+            texts.append(_passage(jsonl.parse(line), tokenizer))
         except ValueError as error:
             raise UserError(f"{path} line {number}: {error}") from error
     return texts
@@ -57,7 +50,7 @@ def _chat(messages: object, tokenizer: "PreTrainedTokenizerBase") -> str:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages that are no list of messages: each needs a role and a content")
     spoken = [_message(number, message, tokenizer) for number, message in enumerate(messages, start=1)]
-    return chats.text(tokenizer, spoken)
+    return chats.text(tokenizer, spoken, template=chats.plain(tokenizer, str(tokenizer.eos_token or "")))
 
 
 def _message(number: int, message: object, tokenizer: "PreTrainedTokenizerBase") -> dict[str, Any]:

@@ -26,14 +26,19 @@ def check(params: Settings, resolved: Resolved) -> None:
 
 
 def check_gates(params: Settings, resolved: Resolved) -> None:
-    """Refuse gates that are none, or are about an adapter that is not there."""
+    """Refuse gates that are none, or are about what is not there: an adapter, or tasks where none is named."""
     for key, gate in resolved.gates:
         try:
             gates.check(gate)
-            gates.check_subjects(gate, params.adapters)
+            gates.check_subjects(gate, params.adapters, subjects(params))
         except UserError as error:
             path, written = resolved.written(key)
             raise UserError(f"{path}: {dotted(written)}: {error}") from error
+
+
+def subjects(params: Settings) -> list[str]:
+    """Return what the metrics are about in this project alone, besides the adapters."""
+    return [gates.TASKS] if params.evaluate.tasks.names else []
 
 
 def check_objectives(params: Settings, resolved: Resolved | None = None) -> None:

@@ -27,8 +27,9 @@ METRIC = re.compile(
 # What is left beside them: anything else would be Python's, such as a comment.
 OTHER = re.compile(r"[\w.]*[^-+*/()<>= .\d][^-+*/()<>= ]*")
 EVERY = "{adapter}"
-# What the metrics are about besides the adapters.
-SUBJECTS = ("bytes", "general", "package", "tasks")
+# What the metrics are about besides the adapters; and, where tasks are named, those.
+SUBJECTS = ("bytes", "general", "package")
+TASKS = "tasks"
 # Characters of a gate, and its parts: metrics, numbers, operators, signs. What reads them calls itself for each.
 LONGEST, MOST_PARTS = 1000, 200
 SHOWN = 3  # inputs that a failed gate names

@@ -12,6 +12,8 @@ from press.core import files, machine
 from press.core.errors import UserError
 
 NEEDS = Path("presets/needs.json")
+# What a container may have of the machine's memory, by control groups of version 2 and 1; "max" is no limit.
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 SWITCH = "ANYWAY=1 goes on all the same"
 
 
@@ -35,7 +37,13 @@ def here() -> Here:
     import psutil
 
     memory = psutil.virtual_memory().total + psutil.swap_memory().total
-    return Here(memory, shutil.disk_usage(Path()).free, machine.gpus(), machine.cores())
+    return Here(allowed(memory), shutil.disk_usage(Path()).free, machine.gpus(), machine.cores())
+
+
+def allowed(memory: int) -> int:
+    """Return how much of the machine's memory this process may have: all, or what its container has."""
+    limits = [path.read_text(encoding="utf-8").strip() for path in LIMITS if path.is_file()]
+    return min([memory, *(int(limit) for limit in limits if limit.isdigit())])
 
 
 def check(name: str, device: object, anyway: bool) -> None:

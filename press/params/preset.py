@@ -120,11 +120,14 @@ def _committed(path: Path) -> str:
 def lay(name: str, anyway: bool = False) -> None:
     """Lay a preset over params.yaml, once it is said what its model needs and what is here.
 
+    One that is laid already is not refused: what is built of it takes of the free disk.
+
     :param anyway: even if it cannot be built here
     :raises UserError: as `apply` and `write` do, or if it cannot be built here
     """
     text = apply(name)
-    needs.check(name, strict_yaml.parse(text, paths.PARAMS).get("device"), anyway)
+    is_laid = text == paths.PARAMS.read_text(encoding="utf-8")
+    needs.check(name, strict_yaml.parse(text, paths.PARAMS).get("device"), anyway or is_laid)
     write(text)
 
 

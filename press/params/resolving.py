@@ -102,10 +102,20 @@ class Resolved:
         order, located = self._defaults["gates"], []
         for name in _in_order(sets, order):
             gates = sets[name] or {}
+            self._check_drops(name, gates)
             located += [(("gates", name, gate), gates[gate]) for gate in _in_order(gates, order.get(name, {}))]
         return [
             (key, each) for key, gate in located if gate is not None for each in _for_schemas(gate, values["adapters"])
         ]
+
+    def _check_drops(self, name: str, gates: Mapping[str, str | None]) -> None:
+        """Refuse to drop a gate of a known set that has none of that name, which would leave another one in force."""
+        known = self._defaults["gates"].get(name, {})
+        for gate, text in gates.items():
+            if known and text is None and gate not in known:
+                raise UserError(
+                    f"{self.path}: gates.{name}.{gate} is null, which drops it, but there is only {', '.join(known)}"
+                )
 
 
 def overlay(values: MutableMapping, changes: Mapping) -> MutableMapping:

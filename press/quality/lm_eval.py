@@ -28,12 +28,14 @@ from press.core import paths
 from press.core.errors import UserError
 from press.data import strict_json, tokens
 from press.model.runtime import CONTEXT_MARGIN, PLAIN, Runtime
-from press.quality import filling, scoring
+from press.quality import contamination, filling, scoring
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 DIGITS = 6
+# Beside lm-eval's own metrics: documents that an adapter was nearly trained on.
+TRAINED_ON = "trained_on"
 # Builders of `datasets` that read files; any other dataset_path is a folder or a repository on the hub.
 READERS = ("arrow", "csv", "json", "parquet", "text")
 
@@ -175,6 +177,10 @@ def score(
                     if not math.isfinite(value):
                         raise UserError(f"evaluate.tasks: the {metric} of {task} is {value}, and so is no metric")
                     scores[task][metric][rung] = value
+            if adapter is not None:
+                trained = contamination.prompts(adapter)
+                for name, task in loaded["tasks"].items():
+                    scores[name][TRAINED_ON][rung] = contamination.count(task.dataset[_asked(task)], trained)
     return {task: dict(sorted(metrics.items())) for task, metrics in sorted(scores.items())}
 
 
@@ -240,13 +246,18 @@ def check_texts(loaded: TaskDict, tokenizer: "PreTrainedTokenizerBase") -> None:
     What `prepare` wrote has such templates around fields that it has checked.
     """
     for name, task in loaded["tasks"].items():
-        asked = task.config.test_split if task.has_test_docs() else task.config.validation_split
+        asked = _asked(task)
         shots = task.fewshot_cfg.split if task.config.num_fewshot else None
         for split in dict.fromkeys(each for each in (asked, shots) if each and not _is_prepared(task, each)):
             for number, document in enumerate(task.dataset[split], start=1):
                 for text in strict_json.texts(document):
                     if wrong := tokens.complaint(text, tokenizer):
                         raise UserError(f"evaluate.tasks: document {number} of {name}, {split}: {text!r} {wrong}")
+
+
+def _asked(task: Task) -> str:
+    """Return the split whose documents are asked."""
+    return task.config.test_split if task.has_test_docs() else task.config.validation_split
 
 
 def _is_prepared(task: Task, split: str) -> bool:

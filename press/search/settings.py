@@ -99,7 +99,9 @@ def _checked(params: settings.Settings, search: Search) -> Spec:
     }
     for key, texts in about.items():
         for text in texts:
-            _named(key, lambda each: gates.check_subjects(each, params.adapters, [SPEED]), text)
+            _named(
+                key, lambda each: gates.check_subjects(each, params.adapters, [*checks.subjects(params), SPEED]), text
+            )
     if spec.measures_speed and SPEED in params.adapters:
         raise UserError(
             f"{paths.PARAMS}: adapters has {SPEED!r}, whose metrics would be taken for the search's own "

@@ -2,25 +2,12 @@
 
 import hashlib
 import json
-import unicodedata
 from typing import Any
 
 from press.data import formats, preferences, templates
 from press.data.formats import Chat
 from press.data.preferences import Pair
 from press.training.rendering import Said
-
-
-def _is_punctuation(character: str) -> bool:
-    return unicodedata.category(character).startswith("P")
-
-
-def _is_shown(character: str) -> bool:
-    """Whether a character is more than a space, or a mark of no width such as a soft hyphen."""
-    return not character.isspace() and unicodedata.category(character) != "Cf"
-
-
-ASCII_PUNCTUATION = dict.fromkeys(code for code in range(128) if _is_punctuation(chr(code)))
 
 
 def answer(said: Said | Pair) -> str:
@@ -61,16 +48,3 @@ def number(said: Said | Pair) -> int:
 def digest(value: object) -> bytes:
     """Return a digest of what a line says, or of a part of it."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).digest()
-
-
-def nearly(text: str) -> str:
-    """Return what a text has in common with those that differ in case, Unicode form, spaces or punctuation alone."""
-    if text.isascii():
-        together = "".join(text.lower().split())
-        alike = together.translate(ASCII_PUNCTUATION)
-    else:
-        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-        together = "".join(filter(_is_shown, folded))
-        alike = "".join(each for each in together if not _is_punctuation(each))
-    # Of what is nothing but punctuation, that is what it says.
-    return alike or together

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from press.core.errors import UserError
-from press.data import answers, examples, formats, preferences, records, strict_json, templates, tokens
+from press.data import answers, examples, formats, nearness, preferences, records, strict_json, templates, tokens
 from press.data.examples import Example
 from press.data.formats import Chat
 from press.data.preferences import Pair
@@ -57,6 +57,7 @@ class Prepared:
     :param duplicates: lines that say what an earlier one says
     :param near_duplicates: lines whose prompt differs from an earlier one's in case, Unicode form, spaces or
         punctuation alone, and that are in the same split as that one
+    :param trained_samples: samples that are nearly the same as a text of a prompt that is trained on
     :param truncated: examples whose answer was cut to max_seq_len
     :param set_aside: held-out lines that are more than heldout_examples
     :param rendered_otherwise: examples whose prompt the device's own chat template would not give
@@ -72,6 +73,7 @@ class Prepared:
     rejects: list[Reject] = field(default_factory=list)
     duplicates: int = 0
     near_duplicates: int = 0
+    trained_samples: set[str] = field(default_factory=set)
     truncated: int = 0
     set_aside: int = 0
     rendered_otherwise: int = 0
@@ -162,6 +164,8 @@ class _Preparation:
         self._sides: dict[bytes, bool] = {}
         # Those held out, the one with the largest hash first, each with its place.
         self._heldout: list[tuple[int, int, Example]] = []
+        # The samples, by what each has in common with texts nearly the same.
+        self._samples = {nearness.nearly(sample): sample for sample in asking.as_read(adapter, tokenizer).samples}
         # What the system says in the examples, as far as that is one and the same thing.
         self._systems: set[str] = set()
 
@@ -356,9 +360,11 @@ class _Preparation:
                 self._systems.add(chat.messages[0]["content"] if chat.messages[0]["role"] == "system" else "")
             self._result.conversations += sum(each["role"] == "user" for each in chat.messages) > 1
         number = likeness.number(said)
-        nearly = likeness.digest([likeness.nearly(text) for text in strict_json.texts(likeness.asked(said))])
-        self._result.near_duplicates += nearly in self._sides
-        if not self._sides.setdefault(nearly, number < self._adapter.heldout * 2**64):
+        nearly = [nearness.nearly(text) for text in strict_json.texts(likeness.asked(said))]
+        digest = likeness.digest(nearly)
+        self._result.near_duplicates += digest in self._sides
+        if not self._sides.setdefault(digest, number < self._adapter.heldout * 2**64):
+            self._result.trained_samples |= {self._samples[text] for text in nearly if text in self._samples}
             self._result.lengths[examples.length(example)] += 1
             self._result.train.append(example)
             return

@@ -1,6 +1,7 @@
 """What was made of a data set, for people: counts, token lengths, and the lines that were left out."""
 
 import csv
+import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -25,6 +26,7 @@ def write(result: Prepared, folder: Path) -> None:
                 "set_aside": result.set_aside,
             },
             "near_duplicates": result.near_duplicates,
+            "trained_samples": len(result.trained_samples),
             "truncated": result.truncated,
             "tokens": {
                 "min": min(lengths),
@@ -52,6 +54,9 @@ def sentences(adapter: str, result: Prepared) -> list[str]:
     aside = f", {result.set_aside} held out and set aside" if result.set_aside else ""
     lines = [result.guessed] if result.guessed else []
     lines.append(f"{adapter}: {counts}{aside}, {result.truncated} truncated")
+    if result.trained_samples:
+        known = ", ".join(map(json.dumps, sorted(result.trained_samples)))
+        lines.append(f"{adapter}: trained on what is nearly a sample, whose answer it may know by heart: {known}")
     if result.rendered_otherwise:
         lines.append(
             f"{adapter}: onnxruntime-genai's chat template gives another prompt than transformers' for "

@@ -12,6 +12,7 @@ from press.data.formats import Chat
 from press.data.templates import RESPONSE
 from press.model import device_tokenizer
 from press.params import schema
+from press.training import stand_ins
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -223,10 +224,7 @@ class ChatTemplate(Renderer):
     def __init__(self, adapter: schema.Adapter, tokenizer: "PreTrainedTokenizerBase", eos_ids: list[int]) -> None:
         super().__init__(adapter, tokenizer, eos_ids)
         # None: the model's own.
-        self._plain: str | None = None
-        if not tokenizer.chat_template:
-            start = tokenizer.bos_token if tokens.start(tokenizer) else ""
-            self._plain = chats.plain(str(start), self._end())
+        self._plain = chats.plain(tokenizer, "" if tokenizer.chat_template else self._end())
         self._counts: dict[tuple, int] = {}
 
     def question_template(self, system: str = "") -> str:
@@ -338,10 +336,11 @@ class ChatTemplate(Renderer):
         return self._counts[shape]
 
     def _own_control(self, said: Chat) -> int:
-        bare = [{**each, "content": "x"} if each["content"] else each for each in said.messages]
-        return self._count_control(
-            tokens.encode(self._tokenizer, chats.text(self._tokenizer, bare, said.tools, self._plain))
-        )
+        bare = stand_ins.of(said)
+        text = chats.text(self._tokenizer, bare.messages, bare.tools, self._plain)
+        if unsaid := stand_ins.complaint(bare, text):
+            raise ValueError(unsaid)
+        return self._count_control(tokens.encode(self._tokenizer, text))
 
 
 class Plain(Renderer):

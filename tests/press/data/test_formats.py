@@ -52,6 +52,31 @@ def test_a_format_is_guessed_and_gives_a_chat(record, name, messages):
     assert reading.said(record) == Chat(messages)
 
 
+@pytest.mark.parametrize("template", [(), ("prompt", "response")], ids=["chat", "own template"])
+@pytest.mark.parametrize(
+    ("record", "fields", "name"),
+    [
+        ({"conversations": [USER, ANSWER]}, {}, "messages"),
+        ({"dialog": [USER, ANSWER]}, {"conversations": "dialog"}, "messages"),
+        ({"messages": [{"from": "human", "value": "why"}, {"from": "gpt", "value": "so"}]}, {}, "sharegpt"),
+    ],
+)
+def test_messages_of_one_format_are_told_under_the_name_of_the_other(record, fields, name, template):
+    reading = formats.guess(record, template, fields)
+    assert (reading.name, reading.ambiguity()) == (name, None)
+    assert reading.said(record) == ({"prompt": "why", "response": "so"} if template else Chat([USER, ANSWER]))
+
+
+def test_what_the_system_says_is_not_dropped_by_a_template_that_has_no_place_for_it():
+    record = {"prompt": "a", "response": "b", "system": "c"}
+    with pytest.raises(
+        ValueError, match=r"^field 'system' is what the system says, which the template has no place fo"
+    ):
+        Reading("prompt", ("prompt", "response")).said(record)
+    for template, fields in ((("system", "prompt", "response"), {}), (("prompt", "response"), {"system": "none"})):
+        assert Reading("prompt", template, fields).said(record) == {name: record[name] for name in template}
+
+
 def test_a_text_is_a_text():
     reading = formats.guess({"text": "once"}, (), {})
     assert (reading.name, reading.said({"text": "once"})) == ("text", "once")

@@ -108,17 +108,12 @@ def test_what_the_chat_template_refuses_is_told_in_its_own_words(tmp_path, templ
         passages.read(path, tokenizer, BLOCK)
 
 
-def test_chats_for_a_model_without_a_chat_template_are_the_model_s_fault(tmp_path):
+@pytest.mark.parametrize(("end", "closed"), [("<|im_end|>", "<|im_end|>\n"), (None, "\n")])
+def test_a_model_without_a_chat_template_is_given_plain_questions_and_answers(tmp_path, end, closed):
     tokenizer = tokenizers.of_bytes()
-    tokenizer.chat_template = None
-    path = write(tmp_path, {"text": "abc"}, {"messages": [USER]})
-    with pytest.raises(UserError) as caught:
-        passages.read(path, tokenizer, BLOCK)
-    assert str(caught.value) == (
-        f"the base model has no chat template, so that it cannot be given the chats of {path} (such as line 2): choose "
-        'a model that was taught to chat, or let quantize.calibration.data name a file whose lines have a "text"'
-    )
-    assert passages.read(write(tmp_path, {"text": "abc"}), tokenizer, BLOCK) == ["abc\n\n"]
+    tokenizer.chat_template, tokenizer.eos_token = None, end
+    path = write(tmp_path, {"text": "abc"}, {"messages": [USER, {"role": "assistant", "content": "yes"}]})
+    assert passages.read(path, tokenizer, BLOCK) == ["abc\n\n", f"Question: hi\nAnswer:\nyes{closed}"]
 
 
 def test_what_is_no_file_is_refused(tmp_path):

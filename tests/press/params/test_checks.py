@@ -33,7 +33,7 @@ def test_a_gate_about_an_adapter_that_is_not_there_is_named():
         checks.check_gates(params, found)
     assert str(caught.value) == (
         f"{ROOT / 'params.yaml'}: gates.own.days: 'hotel.onnx.adapter.valid >= 0.8': hotel.onnx.adapter.valid is about "
-        "'hotel', but there are only the adapters packing, travel, and bytes, general, package, tasks"
+        "'hotel', but there are only the adapters packing, travel, and bytes, general, package"
     )
 
 

@@ -101,6 +101,7 @@ def test_a_long_gate_is_refused_and_is_read_once(text):
         ("cpu.package.bytes <= 1", "cpu"),
         ("bytes.adapters.hotel <= 1", "hotel"),
         ("speed.decode >= 1", "speed"),
+        ("tasks.MMLU.acc.travel >= 0.3", "tasks"),
     ],
 )
 def test_a_gate_about_what_is_not_there_is_refused(gate, subject):
@@ -116,7 +117,7 @@ def test_a_gate_may_be_about_all_that_is_measured():
         "bytes.adapters.{adapter} + bytes.captured <= package.bytes",
         "general.onnx.bare.kl <= tasks.MMLU.acc.packing",
     ):
-        gates.check_subjects(gate, ["travel", "packing"])
+        gates.check_subjects(gate, ["travel", "packing"], [gates.TASKS])
     gates.check_subjects("speed.decode >= 1", ["travel"], ["speed"])
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
@@ -75,9 +76,23 @@ def test_only_what_cannot_be_is_refused(machine_, device, lacking):
     assert found == lacking if lacking is None else found.startswith(lacking)
 
 
-@pytest.mark.parametrize("anyway", [False, True])
-def test_a_refused_preset_is_laid_only_by_the_switch(monkeypatch, capsys, anyway):
+@pytest.mark.parametrize(
+    ("limits", "allowed"),
+    [([], 16), (["max\n"], 16), (["8000000000\n"], 8), (["9223372036854771712"], 16), (["max", "4000000000"], 4)],
+)
+def test_a_container_has_what_it_may_have(tmp_path, monkeypatch, limits, allowed):
+    paths = [tmp_path / str(index) for index in range(3)]
+    for path, limit in zip(paths, limits, strict=False):
+        path.write_text(limit, encoding="utf-8")
+    monkeypatch.setattr(needs, "LIMITS", paths)
+    assert needs.allowed(16 * GB) == allowed * GB
+
+
+@pytest.mark.parametrize("anyway", [False, True, "laid"])
+def test_a_refused_preset_is_laid_only_by_the_switch(tmp_path, monkeypatch, capsys, anyway):
     written = []
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("device: auto\n" if anyway == "laid" else "", encoding="utf-8")
     monkeypatch.setattr(preset, "apply", lambda name: "device: auto\n")
     monkeypatch.setattr(preset, "write", written.append)
     monkeypatch.setattr(needs, "of", lambda name: NEEDED)
@@ -87,7 +102,8 @@ def test_a_refused_preset_is_laid_only_by_the_switch(monkeypatch, capsys, anyway
             preset.lay("big")
         assert not written
     else:
-        preset.lay("big", anyway=True)
+        # What is laid already is built in part.
+        preset.lay("big", anyway=anyway is True)
         assert written == ["device: auto\n"]
     assert capsys.readouterr().out.startswith("big needs about 12.0 GB of memory")
 

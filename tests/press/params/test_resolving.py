@@ -210,6 +210,10 @@ def test_the_blocks_are_those_of_the_types():
         # gates
         ([("gates: {}", "gates: [a <= 1]")], ["params.yaml: gates is ['a <= 1'], but must be a block of keys"]),
         (
+            [("gates: {}", "gates: {own: {mine: null}, losses: {learnt: null}}")],
+            ["params.yaml: gates.losses.learnt is null, which drops it, but there is only learned, adapter, "],
+        ),
+        (
             [("gates: {}", "gates: {own: a.b <= 1}")],
             ["params.yaml: gates.own is 'a.b <= 1', but must be a block of keys"],
         ),

@@ -11,6 +11,7 @@ from parity import TOLERANCE, captured_to, converted, pytorch_logits, random_ada
 
 from press.core import apart, environment, files, packages
 from press.core.errors import UserError
+from press.data import jsonl
 from press.model.packaged import generation
 from press.model.runtime import Runtime
 from press.params import schema
@@ -172,6 +173,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     text = "".join(json.dumps(row) + "\n" for row in rows)
     Path("data/tasks/even.jsonl").write_text(text, encoding="utf-8")
     write_task("even")
+    Path("prepared/random").mkdir(parents=True)
+    files.write_json(Path("prepared/random/adapter.json"), {"template": "Q: {prompt}\n{response}"})
+    jsonl.write(Path("prepared/random/train.jsonl"), [{"prompt": f"Q: {text}\n"} for text in ("IS 3 even", "Is 3?")])
     return tmp_path
 
 
@@ -207,6 +211,7 @@ def test_a_task_runs_from_its_file_to_its_metrics(runtime, project, monkeypatch)
         for rung, adapter in zip(("bare", "random"), ADAPTERS, strict=True)
     }
     assert metrics["tasks"]["even"]["acc"] == accuracy
+    assert metrics["tasks"]["even"]["trained_on"] == {"random": 1}
     assert list(metrics["tasks"]["even"]) == sorted(metrics["tasks"]["even"])
     assert tasks.run(runtime, named("even"), ["random"], []) == metrics
     assert tasks.run(runtime, named("even", limit=2), [], [])["tasks"]["even"]["acc"] == {

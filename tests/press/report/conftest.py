@@ -189,6 +189,7 @@ def write_reports(folder: Path) -> None:
             "examples": {"train": 512, "heldout": 62},
             "left_out": {"rejected": 3, "duplicates": 1, "set_aside": 0},
             "near_duplicates": 0,
+            "trained_samples": 0,
             "truncated": 0,
             "tokens": {"min": 45, "max": 143, "total": 35414},
         }

@@ -257,3 +257,30 @@ def test_the_device_renders_a_chat_and_reads_it_as_it_was_trained(template):
     device.compare(example["prompt"] + example["completion"], example["input_ids"])
     prompts = of.begin_on_device(device, [said, other])()
     assert [prompt == example["prompt"] for prompt in prompts] == [True, False]
+
+
+CALLED = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+OFFERED = {"type": "function", "function": {"name": "weather", "parameters": {}}}
+CALLING = [("user", "a"), ("assistant", "", CALLED), ("tool", "b"), ("assistant", "c")]
+SYSTEMLESS = SMOLLM2[SMOLLM2.index("{{'<|im_start|>' + message") :]
+SYSTEMLESS = "{% for message in messages if message.role != 'system' %}" + SYSTEMLESS
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "tools", "left_out"),
+    [
+        (SMOLLM2, [("user", "a"), ("assistant", "b")], [OFFERED], "the tools or their calls"),
+        (SMOLLM2, CALLING, [], "the tools or their calls"),
+        (TOOLS.replace("call.function.name", "'call'"), CALLING, [OFFERED], "the tools or their calls"),
+        (SYSTEMLESS, [("system", "s"), *CALLING[:1], *CALLING[3:]], [], "what the system says in message 1"),
+    ],
+    ids=["tools", "calls", "calls beside tools", "system"],
+)
+def test_what_the_chat_template_leaves_out_is_not_dropped_silently(template, messages, tools, left_out):
+    tokenizer = chat_templates.tokenizer(SMOLLM2)
+    tokenizer.chat_template = template
+    spoken = [
+        {"role": role, "content": said, **({"tool_calls": calls} if calls else {})} for role, said, *calls in messages
+    ]
+    with pytest.raises(ValueError, match=f"^the base model's chat template leaves out {left_out}: leave it out of the"):
+        renderer(tokenizer).example(Chat(spoken, tools))

@@ -67,6 +67,16 @@ def test_prompts_that_differ_in_a_word_are_on_their_own(write):
     assert prepared(write(lines)).near_duplicates == 0
 
 
+def test_samples_that_are_nearly_trained_on_are_told(write):
+    result = prepared(write(good(20)))
+    trained, heldout = (split[0]["prompt"][len("<|im_start|>") : -1] for split in (result.train, result.heldout))
+    samples = [f" {trained.upper()}?!", heldout, "another question"]
+    result = prepared(write(good(20), samples=samples))
+    assert result.trained_samples == set(samples[:1])
+    (told,) = [each for each in preparation_report.sentences("a", result) if "nearly a sample" in each]
+    assert told.endswith(f": {json.dumps(samples[0])}")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.5])
 def test_about_the_wanted_share_is_held_out(write, share):
     result = prepared(write(good(1000), heldout=share))
@@ -89,6 +99,7 @@ def test_the_report_counts_examples_lengths_and_rejects(write, tmp_path):
         "examples": {"train": train, "heldout": heldout},
         "left_out": {"rejected": 1, "duplicates": 1, "set_aside": 0},
         "near_duplicates": 0,
+        "trained_samples": 0,
         "truncated": 0,
         "tokens": {"min": 16, "max": 44, "total": 10 * 16 + 44},
     }
