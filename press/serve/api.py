@@ -18,12 +18,13 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from press.serve import answering, page, replies, wire
 from press.serve.adapters import Named
 from press.serve.answering import Answer, Package
 from press.serve.conversation import Part
-from press.serve.errors import BusyError, FailedError, LateError, RefusedError
+from press.serve.errors import BusyError, FailedError, GoneError, LateError, RefusedError
 from press.serve.observing import FIELDS, RECORD, Metrics, Observed, Record
 from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
 from press.serve.writing import STREAM, Events, Writing, unless_gone
@@ -265,6 +266,8 @@ class Api:
                         raise RefusedError(
                             f"the body may have {self._limits.body} bytes", 413, code="request_too_large", headers=CLOSE
                         )
+        except ClientDisconnect as error:
+            raise GoneError from error
         except TimeoutError as error:
             raise RefusedError(
                 f"the body did not arrive within {self._limits.seconds:g} s", 408, code="timeout", headers=CLOSE

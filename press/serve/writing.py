@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from press.serve import replies, tools, wire
 from press.serve.answering import Answer
-from press.serve.errors import FailedError, LateError, RefusedError
+from press.serve.errors import GONE, FailedError, LateError, RefusedError
 from press.serve.observing import Metrics, Record
 from press.serve.reasoning import Thought
 from press.serve.scheduling import Heard, Ticket
@@ -225,7 +225,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any], stop: Ca
             return working.result()
         stop("client gone")
         # Nobody reads it.
-        return Response(status_code=499)
+        return Response(status_code=GONE)
     finally:
         for task in (working, gone):
             task.cancel()
