@@ -27,7 +27,7 @@ from press.serve.conversation import Part
 from press.serve.errors import BusyError, FailedError, GoneError, LateError, RefusedError
 from press.serve.observing import FIELDS, RECORD, Metrics, Observed, Record
 from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
-from press.serve.writing import STREAM, Events, Writing, unless_gone
+from press.serve.writing import STREAM, Events, Outbox, Writing, unless_gone
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +82,9 @@ class Api:
     def __init__(self, package: Package, limits: Limits) -> None:
         self._package = package
         self._limits = limits
-        self._scheduler = Scheduler(limits.at_once, limits.waiting)
+        self._outbox = Outbox()
+        self._scheduler = Scheduler(limits.at_once, limits.waiting, self._outbox.send)
+        package.before_run = self._outbox.send
         self._metrics = Metrics(self._scheduler)
         self._created = int(time.time())
 
@@ -245,9 +247,8 @@ class Api:
         except BaseException:
             ticket.cancel()
             raise
-        writing = Writing(
-            asked, answer, self._package.turns(answer), ticket, record, self._metrics, self._limits.seconds
-        )
+        turns, seconds = self._package.turns(answer), self._limits.seconds
+        writing = Writing(asked, answer, turns, ticket, self._outbox, record, self._metrics, seconds)
         if asked.stream:
             return Events(writing.events(deadline), writing.stop, deadline)
         return await unless_gone(request.receive, writing.whole(deadline), writing.stop)
