@@ -1,5 +1,4 @@
-"""Freed memory stays with a stage for what comes next, and goes back to the system where it is told to; a server's is in
-huge pages."""
+"""Freed memory stays with a stage for what comes next, and goes back where it is told to; huge pages for a server."""
 
 import platform
 import subprocess
