@@ -88,6 +88,8 @@ class Stack:
         self._ranks: dict[str, int] = {}
         # Of the adapters that are there, None where there is none.
         self._keys: list[object | None] = []
+        # What the graph is given of so many of them.
+        self._inputs: dict[int, Inputs] = {}
 
     def inputs(self, rows: Sequence[Weights | None]) -> Inputs:
         """Return the adapters of rows as inputs of the graph."""
@@ -101,7 +103,7 @@ class Stack:
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._arrays, self._ranks, self._keys = {}, {}, []
+        self._arrays, self._ranks, self._keys, self._inputs = {}, {}, [], {}
 
     def _arranged(self, adapters: Sequence[Weights]) -> list[Weights]:
         """Return adapters in the order in which they are in memory, those that were there at their places."""
@@ -124,7 +126,7 @@ class Stack:
         if ranks == self._ranks and len(adapters) <= len(self._keys):
             return
         count = max(len(self._keys), 1 << (len(adapters) - 1).bit_length())
-        self._ranks = ranks
+        self._ranks, self._inputs = ranks, {}
         self._keys = [None] * count
         for each in self._projections:
             rank = ranks[each.name]
@@ -140,7 +142,9 @@ class Stack:
         self._keys[place] = weights.key
 
     def _sides(self, count: int) -> Inputs:
-        return {name: _input(name, array[:count]) for name, array in self._arrays.items()}
+        if count not in self._inputs:
+            self._inputs[count] = {name: _input(name, array[:count]) for name, array in self._arrays.items()}
+        return self._inputs[count]
 
     @staticmethod
     def _scales(projection: Projection, rows: Sequence[Weights | None]) -> np.ndarray:
