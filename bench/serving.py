@@ -3,13 +3,14 @@
     python -m bench.serving [PACKAGE]           (packages/cpu, with all of its adapters in turn)
 
 The server is `python -m press.serve`, once with rows of one batch (`--at-once 8`) and once with one answer after the
-other (`--at-once 1`). A
-client asks its questions one after the other, each of the next model, and reads streams. All of it shares this
-machine's processors with the server: compare within one run.
+other (`--at-once 1`). A client asks its questions one after the other, each of the next model, and reads streams, by
+sockets alone: a client library takes a millisecond a token, as it shares this machine's processors with the server.
+Compare within one run.
 
 `--llama GGUF --adapters models/adapters` measures llama.cpp on the same model's GGUF with the same adapters in the same
-run. Its server comes in no npm package; what stands for it is one process with a context for each model and a sequence
-for each client (bench/npm/llama_serving.mjs), without HTTP and without schemas, which the server here has to do.
+run, on the same prompts. Its server comes in no npm package; what stands for it is one process with a context for each
+model and a sequence for each client (bench/npm/llama_serving.mjs), without HTTP and without schemas, which the server
+here has to do.
 """
 
 import argparse
@@ -23,12 +24,14 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import openai
+import jinja2
 from tokenizers import Tokenizer
 
 from bench import lora_gguf
@@ -76,20 +79,33 @@ def served(package: Path, at_once: int, waiting: int) -> Iterator[tuple[str, int
             process.wait()
 
 
-async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int, into: Measured) -> None:
+async def ask(url: str, model: str, question: str, tokens: int, into: Measured) -> None:
     """Ask once, and measure the answer's stream."""
-    last, began = 0.0, time.perf_counter()
-    stream = await client.chat.completions.create(
-        model=model,
-        messages=[{"role": "user", "content": question}],
-        max_tokens=tokens,
-        stream=True,
-        stream_options={"include_usage": True},
+    asked = {
+        "model": model,
+        "messages": [{"role": "user", "content": question}],
+        "max_tokens": tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    body, address = json.dumps(asked).encode(), urlsplit(url)
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    async for chunk in stream:
+    last, began = 0.0, time.perf_counter()
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(head.encode() + body)
+    if b" 200 " not in (status := await reader.readline()):
+        sys.exit(f"error: the server answers {status.decode().strip()}")
+    async for line in reader:
+        # Between them are HTTP's own lines.
+        if not line.startswith(b"data: {"):
+            continue
+        chunk = json.loads(line.removeprefix(b"data: "))
         # A chunk may have more than one token, and a token no text.
-        into.tokens += chunk.usage.completion_tokens if chunk.usage else 0
-        if not chunk.choices or not chunk.choices[0].delta.content:
+        into.tokens += chunk["usage"]["completion_tokens"] if chunk.get("usage") else 0
+        if not chunk["choices"] or not chunk["choices"][0]["delta"].get("content"):
             continue
         now = time.perf_counter()
         if last:
@@ -97,22 +113,23 @@ async def ask(client: openai.AsyncOpenAI, model: str, question: str, tokens: int
         else:
             into.first.append(now - began)
         last = now
+    writer.close()
 
 
 async def measure(url: str, clients: int, requests: int, tokens: int) -> Measured:
     """Let clients ask side by side, so many requests each."""
+    with urllib.request.urlopen(f"{url}/v1/models") as listed:
+        models = [each["id"] for each in json.load(listed)["data"]][1:]
     into = Measured()
-    async with openai.AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=600) as client:
-        models = [each.id for each in (await client.models.list()).data][1:]
 
-        async def one(number: int) -> None:
-            for place in range(number, number + requests):
-                question = f"{QUESTIONS[place % len(QUESTIONS)]}, {number}"
-                await ask(client, models[place % len(models)], question, tokens, into)
+    async def one(number: int) -> None:
+        for place in range(number, number + requests):
+            question = f"{QUESTIONS[place % len(QUESTIONS)]}, {number}"
+            await ask(url, models[place % len(models)], question, tokens, into)
 
-        began = time.perf_counter()
-        await asyncio.gather(*map(one, range(clients)))
-        into.seconds = time.perf_counter() - began
+    began = time.perf_counter()
+    await asyncio.gather(*map(one, range(clients)))
+    into.seconds = time.perf_counter() - began
     return into
 
 
@@ -122,7 +139,9 @@ def llama(gguf: Path, package: Path, adapters: Path, clients: int, requests: int
     heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
     tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
     names = sorted(each.name for each in (package / "adapters").iterdir())
-    templates = ["<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{response}"]
+    chat = jinja2.Template((package / "chat_template.jinja").read_text(encoding="utf-8"))
+    turn = {"role": "user", "content": "{prompt}"}
+    templates = [chat.render(messages=[turn], add_generation_prompt=True)]
     templates += [files.read_json(package / "adapters" / name / "adapter.json")["template"] for name in names]
 
     def prompt(template: str, question: str) -> list[int]:

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from press.core import cli
+from press.core import cli, memory
 from press.core.errors import UserError
 
 INSTALL = "make install-serve"
@@ -159,6 +159,7 @@ def serve() -> None:
 
 def main() -> None:
     """Serve, and exit with 0 after SIGTERM, which is how a server ends."""
+    memory.in_huge_pages()
     # uvicorn finishes what runs, and raises the signal again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     cli.in_sentences(serve, interrupted="the server has stopped")

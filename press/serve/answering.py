@@ -3,7 +3,7 @@
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -119,6 +119,8 @@ class Package:
         self._named = {name: self._adapter(name) for name in self._names()}
         self._known: OrderedDict[str, None] = OrderedDict()
         self._lock = threading.Lock()
+        # Called by whoever takes turns before the model runs, which takes long.
+        self.before_run: Callable[[], None] = lambda: None
         # So that clients' schemas keep no conversation waiting.
         self.reading, self.compiling = ThreadPoolExecutor(1, "reading"), ThreadPoolExecutor(1, "compiling")
 
@@ -240,6 +242,7 @@ class Package:
             answer.reused = len(held.read)
             try:
                 for part in held.parts(answer.prompt, self._part):
+                    self.before_run()
                     held.generator.append_tokens(part)
                     yield ""
                 yield from self._written(answer, held.generator)
@@ -247,9 +250,11 @@ class Package:
                 decoder.leave(held.generator)
 
     def _written(self, answer: Answer, generator: Generator) -> Iterator[str]:
-        stream = self._tokenizer.create_stream()
+        stream, decoder = self._tokenizer.create_stream(), self._decoder_of(answer)
         token, length = None, 0
         while answer.written < answer.most and not generator.is_done():
+            if decoder.has_to_run(generator):
+                self.before_run()
             # Which change when the next token is chosen among them.
             logits = None if answer.tops is None else np.array(generator.get_logits())
             generator.generate_next_token()
@@ -257,7 +262,7 @@ class Package:
             answer.written += 1
             if answer.written == answer.most:
                 # Here, and not with the next turn, as others take theirs before that.
-                self._decoder_of(answer).leave(generator)
+                decoder.leave(generator)
             if logits is not None:
                 told = chances.of(logits, token, answer.tops or 0, lambda each: self._tokenizer.decode([each]))
                 answer.chances.append(Chance(length, told))

@@ -18,15 +18,16 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 
 from press.serve import answering, page, replies, wire
 from press.serve.adapters import Named
 from press.serve.answering import Answer, Package
 from press.serve.conversation import Part
-from press.serve.errors import BusyError, FailedError, LateError, RefusedError
+from press.serve.errors import BusyError, FailedError, GoneError, LateError, RefusedError
 from press.serve.observing import FIELDS, RECORD, Metrics, Observed, Record
 from press.serve.scheduling import FullError, Scheduler, StoppedError, Ticket
-from press.serve.writing import STREAM, Events, Writing, unless_gone
+from press.serve.writing import STREAM, Events, Outbox, Writing, unless_gone
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +82,9 @@ class Api:
     def __init__(self, package: Package, limits: Limits) -> None:
         self._package = package
         self._limits = limits
-        self._scheduler = Scheduler(limits.at_once, limits.waiting)
+        self._outbox = Outbox()
+        self._scheduler = Scheduler(limits.at_once, limits.waiting, self._outbox.send)
+        package.before_run = self._outbox.send
         self._metrics = Metrics(self._scheduler)
         self._created = int(time.time())
 
@@ -244,9 +247,8 @@ class Api:
         except BaseException:
             ticket.cancel()
             raise
-        writing = Writing(
-            asked, answer, self._package.turns(answer), ticket, record, self._metrics, self._limits.seconds
-        )
+        turns, seconds = self._package.turns(answer), self._limits.seconds
+        writing = Writing(asked, answer, turns, ticket, self._outbox, record, self._metrics, seconds)
         if asked.stream:
             return Events(writing.events(deadline), writing.stop, deadline)
         return await unless_gone(request.receive, writing.whole(deadline), writing.stop)
@@ -265,6 +267,8 @@ class Api:
                         raise RefusedError(
                             f"the body may have {self._limits.body} bytes", 413, code="request_too_large", headers=CLOSE
                         )
+        except ClientDisconnect as error:
+            raise GoneError from error
         except TimeoutError as error:
             raise RefusedError(
                 f"the body did not arrive within {self._limits.seconds:g} s", 408, code="timeout", headers=CLOSE

@@ -33,6 +33,7 @@ ONLY = "adapter"
 WEIGHTLESS, TOKENS, LOGITS = "weightless.onnx", "i", "o"
 # Where the session finds the weights of a graph that is given as bytes.
 FOLDER = "session.model_external_initializers_file_folder_path"
+STOP_SPINNING = "session.force_spinning_stop"
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ class Decoder(Protocol):
         :param room: tokens of a prompt and its answer
         """
 
+    def has_to_run(self, generator: Generator) -> bool:
+        """Whether the model has to run before a generator can write its next token."""
+
     def leave(self, generator: Generator) -> None:
         """Go on without a generator that writes nothing more until it has read again."""
 
@@ -130,6 +134,10 @@ class Turns:
             generator.set_active_adapter(adapter, ONLY)
         return generator
 
+    def has_to_run(self, generator: Generator) -> bool:
+        """Whether the model has to run, which it may have to for each token."""
+        return True
+
     def leave(self, generator: Generator) -> None:
         """Go on without a generator; none knows of the others."""
 
@@ -155,6 +163,11 @@ class Rows:
     def generator(self, adapter: Weights | None, room: int, asked: Asked) -> Generator:
         """Return a new generator."""
         return RowGenerator(Row(self._batch, adapter, room), self._sampling, asked)
+
+    def has_to_run(self, generator: Generator) -> bool:
+        """Whether the next token takes a step of all rows."""
+        assert isinstance(generator, RowGenerator)
+        return generator.has_to_run
 
     def leave(self, generator: Generator) -> None:
         """Go on without a row."""
@@ -182,6 +195,11 @@ class RowGenerator:
     def rewind_to(self, length: int) -> None:
         """Go back to the first tokens that were read."""
         self._row.rewind(length)
+
+    @property
+    def has_to_run(self) -> bool:
+        """Whether the next token takes a step of all rows."""
+        return self._row.logits is None
 
     def is_done(self) -> bool:
         """Whether there is nothing more to write."""
@@ -234,6 +252,8 @@ def _session(
 ) -> ort.InferenceSession:
     wanted = ort.SessionOptions()
     wanted.add_session_config_entry(FOLDER, str(folder))
+    # Threads that wait for the next product keep a processor busy, which others need between two steps.
+    wanted.add_session_config_entry(STOP_SPINNING, "1")
     for name, value in options.items():
         if name.startswith("session."):
             wanted.add_session_config_entry(name, value)

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 
+# What a request's line in the log has for its status, as nginx has it.
+GONE = 499
+
 
 class RefusedError(Exception):
     """A request that is not answered; the message is a sentence for the client.
@@ -52,6 +55,13 @@ class LateError(RefusedError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the answer was not complete within {seconds:g} s", 504, code="timeout")
+
+
+class GoneError(RefusedError):
+    """The client has gone, so that nobody reads this; the log has its status."""
+
+    def __init__(self) -> None:
+        super().__init__("the client has gone", GONE, code="client_gone")
 
 
 class FailedError(RefusedError):

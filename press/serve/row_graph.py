@@ -1,7 +1,8 @@
 """A captured graph as one whose rows have adapters of their own, made in memory: the package's file stays as it is.
 
-An adapter's A and B are inputs of two dimensions, the same for all rows of a batch. With a dimension before them, each
-row of x A is multiplied by its own. Of the logits, those of the last positions alone are computed.
+An adapter's A and B are inputs of two dimensions, the same for all rows of a batch. Here they have a dimension of
+adapters before them, and each adapter has as many slots for rows: rows are gathered into slots, multiplied there, and
+what comes of it is gathered back. Of the logits, those of the last positions alone are computed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,9 @@ from onnx import TensorProto, helper
 from press.model import packaged
 
 LORA_A, LORA_B, SCALE = ".lora_A", ".lora_B", ".row_scale"
+# Inputs: the row of each adapter's slots, 1 for slots whose row has the adapter and 0 for others, and each row's slot
+# among the dimensions of x A B.
+SLOTS, WANTED, PLACES = "rows/slots", "rows/wanted", "rows/places"
 # Positions whose logits are computed: of one alone, other kernels would compute them than onnxruntime-genai's do.
 LAST = 2
 NEEDED = {"filename", "num_hidden_layers", "num_key_value_heads", "head_size"}
@@ -120,18 +124,55 @@ def projections(graph: onnx.GraphProto) -> list[Projection]:
 def edit(graph: onnx.GraphProto, known: Names) -> None:
     """Let the rows of a graph have adapters of their own, in place."""
     for each in graph.input:
-        if each.name.endswith((LORA_A, LORA_B)):
-            kind = each.type.tensor_type
-            shape = [size.dim_param or size.dim_value for size in kind.shape.dim]
-            each.CopyFrom(helper.make_tensor_value_info(each.name, kind.elem_type, ["batch_size", *shape]))
+        kind = each.type.tensor_type
+        sizes = [size.dim_param or size.dim_value for size in kind.shape.dim]
+        # A dimension more than what they are multiplied with has: a product with one adapter's slots would be computed
+        # as one with more rows, by other kernels.
+        if each.name.endswith(LORA_A):
+            sizes = [1, "adapters", 1, *sizes]
+        elif each.name.endswith(LORA_B):
+            sizes = [1, 1, "adapters", 1, *sizes]
         elif each.name.endswith(SCALE):
-            kind = each.type.tensor_type.elem_type
-            each.CopyFrom(helper.make_tensor_value_info(each.name, kind, ["batch_size", 1, f"{each.name}.columns"]))
+            sizes = ["batch_size", 1, f"{each.name}.columns"]
+        each.CopyFrom(helper.make_tensor_value_info(each.name, kind.elem_type, sizes))
     # All of them are given, so that their defaults would only be warned of.
     for number in reversed(range(len(graph.initializer))):
         if graph.initializer[number].name.endswith((LORA_A, LORA_B, SCALE)):
             del graph.initializer[number]
+    _part_by_adapters(graph)
     _keep_last(graph, known.logits)
+
+
+def _part_by_adapters(graph: onnx.GraphProto) -> None:
+    """Let the products with adapters be those of slots."""
+    kinds = {each.type.tensor_type.elem_type for each in graph.input if each.name.endswith(LORA_A)}
+    if not kinds:
+        return
+    graph.input.append(helper.make_tensor_value_info(SLOTS, TensorProto.INT64, ["adapters", "slots"]))
+    graph.input.append(helper.make_tensor_value_info(WANTED, kinds.pop(), ["adapters", "slots", 1, 1]))
+    graph.input.append(helper.make_tensor_value_info(PLACES, TensorProto.INT64, ["batch_size", 4]))
+    nodes: list[onnx.NodeProto] = []
+    parted = set()
+    for node in graph.node:
+        side = node.input[1] if node.op_type == "MatMul" else ""
+        if not side.endswith((LORA_A, LORA_B)):
+            nodes.append(node)
+            continue
+        source, result = node.input[0], node.output[0]
+        slots, in_slots = f"{source}/slots", f"{result}/slots"
+        node.output[0] = in_slots
+        if side.endswith(LORA_A):
+            if source not in parted:
+                parted.add(source)
+                nodes.append(helper.make_node("Gather", [source, SLOTS], [slots], slots, axis=0))
+            node.input[0] = slots
+            nodes += [node, helper.make_node("Mul", [in_slots, WANTED], [result], f"{result}/wanted")]
+        else:
+            nodes += [node, helper.make_node("GatherND", [in_slots, PLACES], [result], f"{result}/places")]
+    graph.ClearField("node")
+    graph.node.extend(nodes)
+    # The shapes of what lies between are others now.
+    graph.ClearField("value_info")
 
 
 def _keep_last(graph: onnx.GraphProto, logits: str) -> None:

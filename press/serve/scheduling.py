@@ -62,10 +62,14 @@ class Scheduler:
 
     :param at_once: how many answers take turns
     :param waiting: how many more may wait for that
+    :param round_ended: called in the thread when all that take turns have had one since it was called last
     """
 
-    def __init__(self, at_once: int, waiting: int) -> None:
+    def __init__(self, at_once: int, waiting: int, round_ended: Callable[[], None] = lambda: None) -> None:
         self._at_once = at_once
+        self._round_ended = round_ended
+        # Those that have had a turn in this round.
+        self._round: set[Ticket] = set()
         self._places = at_once + waiting
         self._changed = threading.Condition()
         self._inside: set[Ticket] = set()
@@ -144,10 +148,19 @@ class Scheduler:
                 self._running.append(ticket)
         if self._running:
             ticket = self._running.popleft()
+            if ticket in self._round:
+                self._end_round()
+            self._round.add(ticket)
             if self._goes_on(ticket):
                 self._running.append(ticket)
             else:
                 self._leave(ticket)
+            if not self._running:
+                self._end_round()
+
+    def _end_round(self) -> None:
+        self._round.clear()
+        self._round_ended()
 
     def _work(self) -> None:
         while self._wait():

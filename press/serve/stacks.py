@@ -1,12 +1,14 @@
 """The adapters of a batch whose rows have different ones."""
 
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
 
-from press.serve.row_graph import LORA_A, LORA_B, SCALE, Projection
+from press.serve.row_graph import LORA_A, LORA_B, PLACES, SCALE, SLOTS, WANTED, Projection
 
 Inputs = dict[str, ort.OrtValue]
 
@@ -19,6 +21,7 @@ class Weights:
 
     def __init__(self, values: Mapping[str, np.ndarray], projections: Sequence[Projection]) -> None:
         self._values = values
+        self._projections = projections
         # What stands for it where its memory must not be held.
         self.key = object()
         self.ranks = {each.name: self.side(each, LORA_A).shape[1] for each in projections}
@@ -29,6 +32,15 @@ class Weights:
         empty = (projection.width_in, 0) if side == LORA_A else (0, projection.width_out)
         value = self._values.get(projection.name + side)
         return np.zeros(empty, projection.dtype) if value is None else value
+
+    @cached_property
+    def sides(self) -> Inputs:
+        """A and B as the graph has them where there is no other adapter."""
+        return {
+            each.name + side: _input(each.name + side, self.side(each, side)[None])
+            for each in self._projections
+            for side in (LORA_A, LORA_B)
+        }
 
     def scale(self, projection: Projection) -> np.ndarray:
         """Return what the columns of a projection are multiplied by."""
@@ -61,75 +73,108 @@ def read(path: Path, projections: Sequence[Projection]) -> Weights:
 
 
 class Stack:
-    """Memory for the adapters of several rows, one before the other; one row has its adapter's own.
+    """Memory for the adapters of several rows, one behind the other; where there is one, it is the adapter's own.
 
-    A row's products are computed by themselves, as those of a single row are. So an adapter's answer is the same beside
-    others, which is not so if their A stand side by side in one product with a mask for each row.
+    A row's products are computed by themselves, as those of a single row are, and those of rows with the same adapter
+    one after the other, so that it is read once. So an adapter's answer is the same beside others, which is not so if
+    their A stand side by side in one product with a mask for each row.
     """
 
     def __init__(self, projections: Sequence[Projection]) -> None:
         self._projections = projections
+        # In place of an adapter, where no row has one.
+        self._nothing = Weights({}, projections)
         self._arrays: dict[str, np.ndarray] = {}
         self._ranks: dict[str, int] = {}
-        # Of the adapters that are there, None for none.
+        # Of the adapters that are there, None where there is none.
         self._keys: list[object | None] = []
+        # What the graph is given of so many of them.
+        self._inputs: dict[int, Inputs] = {}
 
     def inputs(self, rows: Sequence[Weights | None]) -> Inputs:
         """Return the adapters of rows as inputs of the graph."""
-        if len(rows) == 1:
-            ranks = {each.name: rows[0].ranks[each.name] if rows[0] else 0 for each in self._projections}
-            arrays = self._memory(1, ranks) if rows[0] is None else self._own(rows[0])
-            return {name: value_of(array) for name, array in arrays.items()}
-        self._fit(rows)
-        for place, weights in enumerate(rows):
-            key = weights.key if weights else None
-            if self._keys[place] is not key:
-                self._write(place, weights)
-                self._keys[place] = key
-        return {name: value_of(array[: len(rows)]) for name, array in self._arrays.items()}
+        if not self._projections:
+            return {}
+        own = list(dict.fromkeys(weights for weights in rows if weights)) or [self._nothing]
+        adapters = own if len(own) == 1 else self._arranged(own)
+        sides = own[0].sides if len(own) == 1 else self._sides(len(own))
+        scales = {each.name + SCALE: value_of(self._scales(each, rows)) for each in self._projections if each.scaled}
+        return {**sides, **scales, **_slots(rows, adapters, self._projections[0].dtype)}
 
     def clear(self) -> None:
         """Give the memory back."""
-        self._arrays, self._ranks, self._keys = {}, {}, []
+        self._arrays, self._ranks, self._keys, self._inputs = {}, {}, [], {}
 
-    def _own(self, weights: Weights) -> dict[str, np.ndarray]:
-        arrays = {}
-        for each in self._projections:
-            for side in (LORA_A, LORA_B):
-                arrays[each.name + side] = weights.side(each, side)[None]
-            if each.scaled:
-                arrays[each.name + SCALE] = weights.scale(each)[None, None]
-        return arrays
+    def _arranged(self, adapters: Sequence[Weights]) -> list[Weights]:
+        """Return adapters in the order in which they are in memory, those that were there at their places."""
+        self._fit(adapters)
+        here = {key: place for place, key in enumerate(self._keys[: len(adapters)]) if key is not None}
+        order = {here[each.key]: each for each in adapters if each.key in here}
+        new = iter([each for each in adapters if each.key not in here])
+        for place in range(len(adapters)):
+            if place not in order:
+                order[place] = next(new)
+                self._write(place, order[place])
+        return [order[place] for place in range(len(adapters))]
 
-    def _memory(self, count: int, ranks: Mapping[str, int]) -> dict[str, np.ndarray]:
-        arrays = {}
+    def _fit(self, adapters: Sequence[Weights]) -> None:
+        """Have memory for adapters, in powers of two; that of lower ranks is filled with zeros."""
+        ranks = {
+            each.name: max([self._ranks.get(each.name, 0), *(one.ranks[each.name] for one in adapters)])
+            for each in self._projections
+        }
+        if ranks == self._ranks and len(adapters) <= len(self._keys):
+            return
+        count = max(len(self._keys), 1 << (len(adapters) - 1).bit_length())
+        self._ranks, self._inputs = ranks, {}
+        self._keys = [None] * count
         for each in self._projections:
             rank = ranks[each.name]
-            arrays[each.name + LORA_A] = np.zeros((count, each.width_in, rank), each.dtype)
-            arrays[each.name + LORA_B] = np.zeros((count, rank, each.width_out), each.dtype)
-            if each.scaled:
-                arrays[each.name + SCALE] = np.ones((count, 1, each.width_out), each.dtype)
-        return arrays
+            self._arrays[each.name + LORA_A] = np.zeros((count, each.width_in, rank), each.dtype)
+            self._arrays[each.name + LORA_B] = np.zeros((count, rank, each.width_out), each.dtype)
 
-    def _fit(self, rows: Sequence[Weights | None]) -> None:
-        """Have memory for the rows; that of lower ranks is filled with zeros."""
-        ranks = {}
-        for each in self._projections:
-            ranks[each.name] = max([self._ranks.get(each.name, 0), *(row.ranks[each.name] for row in rows if row)])
-        if ranks != self._ranks or len(rows) > len(self._keys):
-            count = max(len(self._keys), 1 << (len(rows) - 1).bit_length())
-            self._arrays, self._ranks = self._memory(count, ranks), ranks
-            self._keys = [None for _ in range(count)]
-
-    def _write(self, place: int, weights: Weights | None) -> None:
+    def _write(self, place: int, weights: Weights) -> None:
         for each in self._projections:
             down, up = (self._arrays[each.name + side][place] for side in (LORA_A, LORA_B))
-            rank = weights.ranks[each.name] if weights else 0
-            if weights:
-                down[:, :rank], up[:rank] = weights.side(each, LORA_A), weights.side(each, LORA_B)
+            rank = weights.ranks[each.name]
+            down[:, :rank], up[:rank] = weights.side(each, LORA_A), weights.side(each, LORA_B)
             down[:, rank:] = up[rank:] = 0
-            if each.scaled:
-                self._arrays[each.name + SCALE][place] = weights.scale(each) if weights else 1
+        self._keys[place] = weights.key
+
+    def _sides(self, count: int) -> Inputs:
+        if count not in self._inputs:
+            self._inputs[count] = {name: _input(name, array[:count]) for name, array in self._arrays.items()}
+        return self._inputs[count]
+
+    @staticmethod
+    def _scales(projection: Projection, rows: Sequence[Weights | None]) -> np.ndarray:
+        """Return what the columns of each row are multiplied by."""
+        scales = np.ones((len(rows), 1, projection.width_out), projection.dtype)
+        for scale, weights in zip(scales, rows, strict=True):
+            if weights:
+                scale[:] = weights.scale(projection)
+        return scales
+
+
+def _input(name: str, array: np.ndarray) -> ort.OrtValue:
+    """Return A or B of several adapters with the dimensions that the graph has for slots."""
+    return value_of(array[None, :, None] if name.endswith(LORA_A) else array[None, None, :, None])
+
+
+def _slots(rows: Sequence[Weights | None], adapters: Sequence[Weights], kind: np.dtype) -> Inputs:
+    """Return which rows the adapters' slots have; rows without an adapter are in slots that are left."""
+    own = [[row for row, weights in enumerate(rows) if weights is adapter] for adapter in adapters]
+    count = max(math.ceil(len(rows) / len(adapters)), *map(len, own))
+    slots = np.zeros((len(adapters), count), np.int64)
+    wanted = np.zeros((len(adapters), count, 1, 1), kind)
+    places = np.zeros((len(rows), 4), np.int64)
+    free = [(adapter, slot) for adapter, mine in enumerate(own) for slot in range(len(mine), count)]
+    taken = [(adapter, slot, row) for adapter, mine in enumerate(own) for slot, row in enumerate(mine)]
+    taken += [(*free.pop(), row) for row, weights in enumerate(rows) if weights is None]
+    for adapter, slot, row in taken:
+        slots[adapter, slot], wanted[adapter, slot] = row, rows[row] is not None
+        places[row, 2:] = adapter, slot
+    return {SLOTS: value_of(slots), WANTED: value_of(wanted), PLACES: value_of(places)}
 
 
 def value_of(array: np.ndarray) -> ort.OrtValue:

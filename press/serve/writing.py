@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from press.serve import replies, tools, wire
 from press.serve.answering import Answer
-from press.serve.errors import FailedError, LateError, RefusedError
+from press.serve.errors import GONE, FailedError, LateError, RefusedError
 from press.serve.observing import Metrics, Record
 from press.serve.reasoning import Thought
 from press.serve.scheduling import Heard, Ticket
@@ -25,9 +25,41 @@ STREAM = "text/event-stream"
 GRACE = 5.0
 
 
+class Outbox:
+    """What the scheduler's thread has for the loop: all that a step of the model gave at once, while the next one runs.
+
+    Told of each token by itself, the loop would write it to its client while the others' tokens are chosen, and Python
+    lets one thread run at a time.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[tuple[asyncio.Queue[Heard], Heard]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def put(self, loop: asyncio.AbstractEventLoop, heard: asyncio.Queue[Heard], what: Heard) -> None:
+        """Add a piece of an answer, in the scheduler's thread."""
+        self._loop = loop
+        self._pieces.append((heard, what))
+
+    def send(self) -> None:
+        """Let the loop have what is there, in the scheduler's thread."""
+        if not self._loop or not self._pieces:
+            return
+        pieces, self._pieces = self._pieces, []
+        # A loop that was closed has no client any more.
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(_deliver, pieces)
+
+
+def _deliver(pieces: Sequence[tuple[asyncio.Queue[Heard], Heard]]) -> None:
+    for heard, what in pieces:
+        heard.put_nowait(what)
+
+
 class Writing:
     """An answer on its way to its client, as one response or as a stream of events.
 
+    :param outbox: by which what is written comes to the loop
     :param seconds: how long it may take, for the sentence
     """
 
@@ -37,6 +69,7 @@ class Writing:
         answer: Answer,
         turns: Iterator[str],
         ticket: Ticket,
+        outbox: Outbox,
         record: Record,
         metrics: Metrics,
         seconds: float,
@@ -44,6 +77,7 @@ class Writing:
         self._asked = asked
         self._answer = answer
         self._ticket = ticket
+        self._outbox = outbox
         self._record = record
         self._turns = turns
         self._metrics = metrics
@@ -143,9 +177,7 @@ class Writing:
         def hear(what: Heard) -> None:
             # Here, since the loop hears of a token when it comes to it.
             self._count()
-            # A loop that was closed has no client any more.
-            with suppress(RuntimeError):
-                loop.call_soon_threadsafe(heard.put_nowait, what)
+            self._outbox.put(loop, heard, what)
 
         self._ticket.begin(self._turns, hear)
         while True:
@@ -225,7 +257,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, Any], stop: Ca
             return working.result()
         stop("client gone")
         # Nobody reads it.
-        return Response(status_code=499)
+        return Response(status_code=GONE)
     finally:
         for task in (working, gone):
             task.cancel()

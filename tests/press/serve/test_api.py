@@ -183,6 +183,15 @@ def test_a_client_that_sends_slowly_has_no_place_and_is_refused_in_the_end(start
         at_once(served)
 
 
+def test_a_client_that_goes_while_it_sends_is_a_line_of_the_log_and_no_failure(start, lines, caplog):
+    served = start(StandIn())
+    sent(served, body(), size=1000).close()
+    eventually(lambda: bool(lines()))
+    assert [(each["status"], each["level"]) for each in lines()] == [(499, "info")]
+    at_once(served)
+    assert not [each for each in caplog.records if each.exc_info]
+
+
 def test_a_failure_is_told_without_its_reason_and_ends_that_answer_alone(start, caplog):
     served = start(StandIn())
     failed = post(served.url + URL, json=body("fail"))

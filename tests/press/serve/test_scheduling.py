@@ -55,6 +55,15 @@ def test_a_long_answer_does_not_keep_short_ones_waiting():
     assert heard == ["long0", "a0", "b0", "long1", None, "b1", "long2", None, "long3", "long4", None]
 
 
+def test_a_round_ends_when_all_have_had_a_turn_and_when_none_is_left():
+    told: list[Heard] = []
+    scheduler = Scheduler(3, 0, lambda: told.append("|"))
+    for name, turns in (("long", 3), ("a", 1), ("b", 2)):
+        begun(scheduler, counted(name, turns), told.append)
+    taken(scheduler, 20)
+    assert told == ["long0", "a0", "b0", "|", "long1", None, "b1", "|", "long2", None, "|", None, "|"]
+
+
 def test_an_answer_that_waits_comes_in_when_another_one_ends_and_in_the_order_of_requests():
     scheduler, heard = Scheduler(1, 2), []
     for name in "abc":
