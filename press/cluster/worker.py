@@ -29,6 +29,9 @@ RESULT = "job.json"
 PROJECT = "project.tar.gz"
 # Where Azure ML says which of a compute's identities is meant, and where its SDK looks for it.
 DEFAULT_IDENTITY, IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"
+# Where the parts of a job on several machines meet, and which of them this is, as launchers name that
+# (press/model/nodes.py, whose imports take longer than the rest of a job).
+ADDRESS, PORT, RANK = "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"
 # What runs in a job's folder, if its order names nothing else.
 JOB = "press.cluster.job"
 PREFIX = "job-"

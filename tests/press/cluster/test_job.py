@@ -1,8 +1,9 @@
-"""A job's folder has the machine's cache and the remote's place, whatever the path of that is."""
+"""A job's folder has the machine's cache and the remote's place, whatever the path of that is, and its inputs."""
 
 from pathlib import Path
 
 import pytest
+import yaml
 from configobj import ConfigObj
 
 from press.cluster import job, worker
@@ -19,4 +20,24 @@ def test_a_remotes_path_is_read_as_it_stands(tmp_path, monkeypatch, url):
     config = ConfigObj(".dvc/config.local")
     assert config['remote "storage"'] == {"url": url}
     assert config["cache"] == {"dir": "/work #1/cache"}
-    assert config["core"] == {"no_scm": "true", "analytics": "false"}
+    # What DVC knows of a folder goes with it.
+    databases = str(tmp_path / ".dvc/tmp/databases")
+    assert config["core"] == {"no_scm": "true", "analytics": "false", "site_cache_dir": databases}
+
+
+def test_inputs_come_by_what_dvc_lock_says_of_them_alone_and_others_by_their_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    entry = {"path": "models/base", "hash": "md5", "md5": "0" * 32 + ".dir", "size": 4, "nfiles": 2}
+    unread = {**entry, "path": "reports/base.json"}
+    lock = {"schema": "2.0", "stages": {"fetch": {"cmd": "fetch", "outs": [entry, unread]}, "check": {"cmd": "check"}}}
+    Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    told: list[tuple] = []
+
+    def transfer(*words: str) -> None:
+        told.append((*words, yaml.safe_load(job.INPUTS.read_text(encoding="utf-8")) if job.INPUTS.exists() else None))
+
+    monkeypatch.setattr(job, "transfer", transfer)
+    job.pull([])
+    job.pull(["models/base", "data/added"])
+    assert told == [("pull", "inputs.dvc", {"outs": [entry]}), ("pull", "data/added", None)]
+    assert not job.INPUTS.exists()
