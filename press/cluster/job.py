@@ -44,7 +44,7 @@ def main() -> None:
     paths.PIPELINE.write_text(yaml.safe_dump(order["pipeline"], sort_keys=False), encoding="utf-8")
     pull(order["inputs"])
     stage = order["stage"]
-    if os.environ.get(worker.RANK, "0") != "0":
+    if not worker.is_first():
         beside_the_first(stage)
         return
     if code := dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
@@ -71,9 +71,13 @@ def pull(inputs: list[str]) -> None:
 
 
 def beside_the_first(stage: str) -> None:
-    """Run a stage whose outputs another machine pushes."""
+    """Run a stage whose outputs another machine pushes, if it is to run there: it has the same inputs."""
+    from dvc.repo import Repo
+
+    with Repo() as repo, repo.lock:
+        is_to_run = repo.stage.get_target(stage).changed(allow_missing=True)
     name, _, word = stage.partition("@")
-    if code := subprocess.call([sys.executable, "-m", f"stages.{name}", word]):
+    if is_to_run and (code := subprocess.call([sys.executable, "-m", f"stages.{name}", word])):
         sys.exit(code)
     files.write_json(Path(worker.RESULT), {})
 

@@ -1,12 +1,15 @@
 """A job's folder has the machine's cache and the remote's place, whatever the path of that is, and its inputs."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from configobj import ConfigObj
+from dvc.repo import Repo
 
 from press.cluster import job, worker
+from press.core import dvc_files, files
 
 pytestmark = pytest.mark.unit
 
@@ -41,3 +44,26 @@ def test_inputs_come_by_what_dvc_lock_says_of_them_alone_and_others_by_their_pat
     job.pull(["models/base", "data/added"])
     assert told == [("pull", "inputs.dvc", {"outs": [entry]}), ("pull", "data/added", None)]
     assert not job.INPUTS.exists()
+
+
+def test_another_machine_runs_the_stage_only_if_the_first_does(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Repo.init(no_scm=True).close()
+    read = Path("base")
+    read.write_text("a", encoding="utf-8")
+    stage = {"cmd": "train", "deps": ["base"], "outs": ["adapter"]}
+    deps = [{"path": "base", "hash": "md5", "md5": dvc_files.digest(read), "size": 1}]
+    outs = [{"path": "adapter", "hash": "md5", "md5": "0" * 32, "size": 1}]
+    lock = {"schema": "2.0", "stages": {"finetune@travel": {"cmd": "train", "deps": deps, "outs": outs}}}
+    pipeline = {"stages": {"finetune": {"foreach": ["travel"], "do": stage}}}
+    Path("dvc.yaml").write_text(yaml.safe_dump(pipeline), encoding="utf-8")
+    Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
+    ran: list[list[str]] = []
+    monkeypatch.setattr(job.subprocess, "call", ran.append)
+    # Which, as dvc.lock has it, it does not: its inputs are what they were.
+    job.beside_the_first("finetune@travel")
+    assert not ran
+    assert files.read_json(Path(worker.RESULT)) == {}
+    read.write_text("b", encoding="utf-8")
+    job.beside_the_first("finetune@travel")
+    assert ran == [[sys.executable, "-m", "stages.finetune", "travel"]]
