@@ -1,5 +1,6 @@
 """A job's folder has the machine's cache and the remote's place, whatever the path of that is, and its inputs."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -28,21 +29,36 @@ def test_a_remotes_path_is_read_as_it_stands(tmp_path, monkeypatch, url):
     assert config["core"] == {"no_scm": "true", "analytics": "false", "site_cache_dir": databases}
 
 
-def test_inputs_come_by_what_dvc_lock_says_of_them_alone_and_others_by_their_paths(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    entry = {"path": "models/base", "hash": "md5", "md5": "0" * 32 + ".dir", "size": 4, "nfiles": 2}
-    unread = {**entry, "path": "reports/base.json"}
-    lock = {"schema": "2.0", "stages": {"fetch": {"cmd": "fetch", "outs": [entry, unread]}, "check": {"cmd": "check"}}}
+def test_inputs_come_that_a_stage_made_or_dvc_added_and_nothing_else(tmp_path, monkeypatch):
+    monkeypatch.setenv(worker.HOME, str(tmp_path / "work"))
+    remote = {"name": "storage", "url": str(tmp_path / "remote")}
+    made = tmp_path / "made"
+    made.mkdir()
+    monkeypatch.chdir(made)
+    Repo.init(no_scm=True).close()
+    (made / ".dvc/config").write_text("[core]\nremote = storage\n", encoding="utf-8")
+    job.configure(remote)
+    for name in ("model/a", "model/b/c", "unread", "added"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(name, encoding="utf-8")
+    assert job.dvc("add", "--quiet", "model", "unread", "added") == 0
+    job.transfer("push")
+    outs = [yaml.safe_load(Path(f"{name}.dvc").read_text(encoding="utf-8"))["outs"][0] for name in ("model", "unread")]
+    lock = {"schema": "2.0", "stages": {"fetch": {"cmd": "fetch", "outs": outs}, "check": {"cmd": "check"}}}
+    there = tmp_path / "there"
+    (there / ".dvc").mkdir(parents=True)
+    for name in (".dvc/config", "added.dvc"):
+        shutil.copyfile(made / name, there / name)
+    monkeypatch.setenv(worker.HOME, str(tmp_path / "other machine"))
+    monkeypatch.chdir(there)
+    job.configure(remote)
     Path("dvc.lock").write_text(yaml.safe_dump(lock), encoding="utf-8")
-    told: list[tuple] = []
-
-    def transfer(*words: str) -> None:
-        told.append((*words, yaml.safe_load(job.INPUTS.read_text(encoding="utf-8")) if job.INPUTS.exists() else None))
-
-    monkeypatch.setattr(job, "transfer", transfer)
+    Path("dvc.yaml").write_text("stages: {}", encoding="utf-8")
     job.pull([])
-    job.pull(["models/base", "data/added"])
-    assert told == [("pull", "inputs.dvc", {"outs": [entry]}), ("pull", "data/added", None)]
+    job.pull(["model", "added"])
+    for name in ("model/a", "model/b/c", "added"):
+        assert Path(name).read_text(encoding="utf-8") == name
+    assert not Path("unread").exists()
     assert not job.INPUTS.exists()
 
 
