@@ -189,8 +189,7 @@ def run(stages: dict[str, tuple[float, list[str]]], machines: int) -> None:
         project(stages, address) as parent,
     ):
         start, before = time.monotonic(), Used.now()
-        with (parent / "said").open("w") as said, contextlib.redirect_stdout(said):
-            coordinator.reproduce(Measured)
+        coordinator.reproduce(Measured)
         seconds, own = time.monotonic() - start, Used.now().coordinator - before.coordinator
         jobs, ray = Measured.used.jobs - before.jobs, Measured.used.ray - before.ray
         took, count = plan.known_times(), len(stages)
