@@ -83,7 +83,8 @@ repro: $(INSTALLED) ## run the pipeline and let the model answer; PRESET=name la
 	$(if $(DRY_RUN),$(if $(PRESET),$(error PRESET changes params.yaml, which DRY_RUN must not: leave one of them out)))
 	$(if $(DRY_RUN),$(if $(ENGINE),,$(error DRY_RUN goes with ENGINE=ray|azureml: `dvc repro --dry` says what would be run here)))
 	$(if $(PRESET),python -m press.params.preset $(if $(ANYWAY),--anyway) "$$PRESET")
-	@python -m stages.check
+# An engine tells the nodes of a training who the others are (press/model/node_checks.py).
+	@$(if $(ENGINE),OLIVE_PRESS_CLUSTER=1 )python -m stages.check
 	$(if $(ENGINE),python -m press.cluster run $(if $(DRY_RUN),--dry-run) -- "$$ENGINE",python -m press.repro)
 	$(if $(DRY_RUN),,@$(MAKE) --no-print-directory ask)
 

@@ -4,7 +4,8 @@
     python -m bench.scale cluster 10 100 --machines 2      jobs that sleep, on a Ray cluster on loopback
     python -m bench.scale adapters --machines 1 2 4        eight adapters, whose stages sleep as long as they take
 
-In the first two, one stage comes before all others, and one after them.
+In the first two, one stage comes before all others, and one after them. A stage that sleeps takes no processor time, so
+that two cores can be any number of machines; where others use them too, wall times say little.
 """
 
 import argparse
@@ -16,16 +17,20 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import ClassVar, cast
 
 import yaml
 
 from press.cluster import coordinator, plan, settings, worker
+from press.cluster.ray_engine import RayEngine
 from press.core import files
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 1.0
+# Of each stage's output, in bytes.
+SIZE = 10_000
 ADAPTERS = 8
 # Seconds of a large model's stages on a GPU (docs/benchmarks.md), and after which others each comes.
 STAGES = {"quantize": (35.1, []), "capture": (38.1, ["quantize"])}
@@ -61,7 +66,7 @@ def project(stages: dict[str, tuple[float, list[str]]], address: str) -> Iterato
         for name, (seconds, after) in stages.items():
             # As each stage of the project reads a file that is there.
             deps = ["params.yaml", *(f"{each}.out" for each in after)]
-            command = f"sleep {seconds} && echo {name} > {name}.out"
+            command = f"sleep {seconds} && head -c {SIZE} /dev/urandom > {name}.out"
             written[name] = {"cmd": command, "deps": deps, "outs": [f"{name}.out"]}
         resources = {"default": {"cpus": 1, "memory": 0.1, "gpus": 0}}
         nowhere = {"compute": "", "instance_type": ""}
@@ -124,38 +129,81 @@ def measure_coordinator(counts: list[int]) -> None:
 @contextlib.contextmanager
 def cluster(machines: int, folder: Path) -> Iterator[str]:
     """Start a Ray cluster of some machines of one core on loopback."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # What others do with this machine's memory is no reason to end a job.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
     from ray.cluster_utils import Cluster
 
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for number in range(machines):
-            home = str(folder / f"machine-{number}")
-            nodes.add_node(num_cpus=1, memory=2 * 10**9, env_vars={worker.HOME: home})
+            nodes.add_node(num_cpus=1, memory=2 * 10**9, env_vars={worker.HOME: str(folder / f"{number}")})
         yield str(nodes.address)
     finally:
         nodes.shutdown()
 
 
-def run(stages: dict[str, tuple[float, list[str]]], machines: int) -> None:
-    """Run a pipeline on a Ray cluster, and print how long that took."""
-    from press.cluster.ray_engine import RayEngine
+@dataclass(frozen=True)
+class Used:
+    """Processor seconds so far.
 
-    with tempfile.TemporaryDirectory() as folder, cluster(machines, Path(folder)) as address:
-        with project(stages, address) as parent:
-            start, used = time.monotonic(), time.process_time()
-            coordinator.reproduce(RayEngine)
-            seconds, used = time.monotonic() - start, time.process_time() - used
-            took, count = plan.known_times(), len(stages)
-            beside = sum(took[name] - stages[name][0] for name in stages) / count
-            pushed = files.size(parent / "remote") / count
-        slept = sum(each for each, _ in stages.values())
-        print(
-            f"{count} jobs on {machines} machines: {seconds:.0f} s for {slept:.0f} s of stages; {beside:.1f} s a job "
-            f"beside its stage; coordinator {used / count:.2f} s of processor time a job; {pushed:.0f} bytes a job on "
-            "the remote",
-            flush=True,
-        )
+    :param coordinator: of this process, and of what it has started here
+    :param jobs: of their own processes
+    :param ray: of all other processes of the cluster, those around the jobs among them
+    """
+
+    coordinator: float
+    jobs: float
+    ray: float
+
+    @classmethod
+    def now(cls) -> "Used":
+        import psutil
+
+        own = os.times()
+        jobs = ray = 0.0
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                ended = times.children_user + times.children_system
+                is_around_job = process.name().startswith("ray::")
+                jobs += ended if is_around_job else 0
+                ray += times.user + times.system + (0 if is_around_job else ended)
+        return cls(own.user + own.system + own.children_user + own.children_system, jobs, ray)
+
+
+class Measured(RayEngine):
+    """Ray, and what had been used when it was left."""
+
+    used: ClassVar[Used]
+
+    def stop(self) -> None:
+        Measured.used = Used.now()
+        super().stop()
+
+
+def run(stages: dict[str, tuple[float, list[str]]], machines: int) -> None:
+    """Run a pipeline on a Ray cluster, and print what that took."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cluster(machines, Path(folder)) as address,
+        project(stages, address) as parent,
+    ):
+        start, before = time.monotonic(), Used.now()
+        coordinator.reproduce(Measured)
+        seconds, own = time.monotonic() - start, Used.now().coordinator - before.coordinator
+        jobs, ray = Measured.used.jobs - before.jobs, Measured.used.ray - before.ray
+        took, count = plan.known_times(), len(stages)
+        beside = sum(took[name] - stages[name][0] for name in stages) / count
+        pushed = files.size(parent / "remote")
+        pulled = sum(files.size(cache) for cache in Path(folder).glob("*/cache")) - pushed
+    slept = sum(each for each, _ in stages.values())
+    print(
+        f"{count} jobs on {machines} machines: {seconds:.0f} s for {slept:.0f} s of stages, {beside:.1f} s a job "
+        f"beside its stage; processor seconds a job: {jobs / count:.2f} of its own, {ray / count:.2f} of Ray, "
+        f"{own / count:.2f} of the coordinator; bytes a job: {pulled / count:.0f} pulled, {pushed / count:.0f} "
+        f"pushed; load {os.getloadavg()[1]:.1f}",
+        flush=True,
+    )
 
 
 def main() -> None:

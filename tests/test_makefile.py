@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from projects import ROOT
 
+from press.model import nodes
+
 pytestmark = pytest.mark.integration
 NEEDED = ("awk", "grep", "make", "sed", "sh", "touch")
 # What a pyenv shim is, for a version that is installed but not chosen.
@@ -196,6 +198,13 @@ def test_what_shall_only_be_shown_is_not_done(folder, words, why):
     assert not (folder / "said").exists()
     ran = " ".join(said(folder, "repro", "DRY_RUN=1", "ENGINE=ray")).split()
     assert ran == ["-m", "stages.check", "-m", "press.cluster", "run", "--dry-run", "--", "ray"]
+
+
+def test_check_knows_that_an_engine_starts_the_nodes_of_a_training(folder):
+    words = ("--dry-run", "INSTALLED=", "repro")
+    check = "python -m stages.check"
+    assert f"{nodes.CLUSTER}=1 {check}" in make(folder, *words, "ENGINE=ray").stdout.splitlines()
+    assert check in make(folder, *words).stdout.splitlines()
 
 
 def test_what_is_not_given_is_no_word(folder):

@@ -76,10 +76,6 @@ class AzuremlEngine:
         return f"{machine.compute or f'serverless {machine.instance_type}'}{spot}"
 
     def check(self, stage: str, resources: Resources) -> None:
-        if (count := settings.nodes(resources)) > 1:
-            raise UserError(
-                f"{stage} asks for {count} machines, which only ENGINE=ray brings together: set training.nodes to 1"
-            )
         machine = _machine(self._settings, resources)
         asked = repr((machine, resources))
         if asked not in self._checked:
@@ -98,6 +94,7 @@ class AzuremlEngine:
             stage=stage,
             order=order,
             machine=_machine(self._settings, resources),
+            nodes=settings.nodes(resources),
             seconds=seconds,
             spot=self._settings.spot,
             identity=self._settings.identity,

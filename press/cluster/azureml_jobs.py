@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from press.cluster import worker
+from press.cluster import settings, worker
 from press.cluster.settings import GB, Machine, Resources
 from press.core.errors import UserError
 from press.release.azureml import DATASTORE, FOLDER, container, where, workspace
@@ -34,7 +34,9 @@ LOCKS = (Path("requirements.lock"), Path("requirements-cuda.lock"))
 SPARE_SECONDS = 1800
 # Where Azure ML keeps what a job says, and the files that the job leaves in outputs/.
 ARTIFACTS = "workspaceartifactstore"
-LOG, RESULT = "user_logs/std_log.txt", f"outputs/{worker.RESULT}"
+LOGS, RESULT = "user_logs/std_log", f"outputs/{worker.RESULT}"
+# The log of a job's only process, or of its first one; the SDK, too, shows that one.
+FIRST_LOG = re.compile(rf".*/{LOGS}\D*0*\.txt")
 PLACE = re.compile(r"/datastores/(?P<datastore>[^/]+)/(?:paths/)?(?P<folder>.+?)/?$")
 # Of a job that nobody has heard of for a while Azure ML says that it does not respond.
 CANCELED, LOST = "Canceled", "NotResponding"
@@ -49,6 +51,7 @@ class Asked:
     """A job as it is to run.
 
     :param name: of the job, which no other job of the workspace has
+    :param nodes: machines that it takes at once
     :param project: where the project lies
     :param environment: as `prepare` names it
     """
@@ -57,6 +60,7 @@ class Asked:
     stage: str
     order: str
     machine: Machine
+    nodes: int
     seconds: float
     spot: bool
     identity: str
@@ -69,7 +73,7 @@ class Asked:
 class Seen:
     """A job as it stands.
 
-    :param log: what it has said since it was looked at before
+    :param log: what it, or the first of its nodes, has said since it was looked at before
     :param again: whether it began anew since then, so that the log is all of it
     :param result: what the worker says of its end, if it has ended and could say so
     """
@@ -98,7 +102,7 @@ def check(params: Workspace, stage: str, machine: Machine, resources: Resources,
     from azure.core.exceptions import ResourceNotFoundError
 
     with workspace(params) as client:
-        size, tier = machine.instance_type, LOW_PRIORITY
+        size, tier, most = machine.instance_type, LOW_PRIORITY, None
         if machine.compute:
             # A workspace that does not exist is another mistake.
             client.workspaces.get(params.workspace)
@@ -110,6 +114,12 @@ def check(params: Workspace, stage: str, machine: Machine, resources: Resources,
                     "cluster.azureml of params.yaml"
                 ) from error
             size, tier = getattr(compute, "size", None), getattr(compute, "tier", None)
+            most = getattr(compute, "max_instances", None)
+        if most is not None and (count := settings.nodes(resources)) > most:
+            raise UserError(
+                f"{stage} asks for {count} machines at once, but {machine.compute} has {most} at most: set its "
+                "training.nodes to less, or let the cluster grow (`az ml compute update --max-instances`)"
+            )
         if spot and tier and tier.lower() != LOW_PRIORITY:
             raise UserError(
                 f"{stage}: cluster.azureml.spot is true, but the machines of {machine.compute} are dedicated: make a "
@@ -140,7 +150,7 @@ def definition(asked: Asked, order: str) -> "Command":
 
     :param order: where its order lies
     """
-    from azure.ai.ml import Input, command
+    from azure.ai.ml import Input, PyTorchDistribution, command
     from azure.ai.ml.entities import ManagedIdentityConfiguration
 
     # That of a cluster is its own.
@@ -162,7 +172,9 @@ def definition(asked: Asked, order: str) -> "Command":
         identity=ManagedIdentityConfiguration(client_id=asked.identity or None),
         compute=asked.machine.compute or None,
         instance_type=asked.machine.instance_type or None,
-        instance_count=1,
+        instance_count=asked.nodes,
+        # It tells each node where the first one is, and which of them it is (press/model/nodes.py).
+        distribution=PyTorchDistribution(process_count_per_instance=1) if asked.nodes > 1 else None,
         job_tier=tier,
         timeout=int(asked.seconds) + SPARE_SECONDS,
         is_deterministic=False,
@@ -254,8 +266,8 @@ def _seen(client: "MLClient", job: "Job", known: int) -> Seen:
     # The SDK gives a member of an enumeration, whose str is its name.
     status, place = str(getattr(job.status, "value", job.status)), _place(job)
     with container(client, place["datastore"]) as blobs:
-        log, result = f"{place['folder']}/{LOG}", f"{place['folder']}/{RESULT}"
-        size = _size(blobs, log)
+        result = f"{place['folder']}/{RESULT}"
+        log, size = _first_log(blobs, place["folder"])
         again = size < known
         said = _content(blobs, log, 0 if again else known, size)
         return Seen(status, said, again, _result(_content(blobs, result, 0, _size(blobs, result))))
@@ -266,6 +278,12 @@ def _place(job: "Job") -> dict[str, str]:
     default = (getattr(job, "outputs", None) or {}).get("default")
     found = PLACE.search(str(getattr(default, "path", "")))
     return found.groupdict() if found else {"datastore": ARTIFACTS, "folder": f"ExperimentRun/dcid.{job.name}"}
+
+
+def _first_log(blobs: "ContainerClient", folder: str) -> tuple[str, int]:
+    """Return the name and size of the blob in which a job's log is; there may be none."""
+    there = blobs.list_blobs(name_starts_with=f"{folder}/{LOGS}")
+    return next(((blob.name, blob.size) for blob in there if FIRST_LOG.fullmatch(blob.name)), ("", 0))
 
 
 def _size(blobs: "ContainerClient", name: str) -> int:

@@ -10,14 +10,17 @@ import sys
 import tarfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+
+import yaml
 
 from press.cluster import plan, results, settings
 from press.cluster.engine import Engine
 from press.cluster.plan import Job
 from press.cluster.settings import Cluster
-from press.core import cli, files, locks, shell
+from press.core import cli, files, locks, paths, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
 from press.model import nodes
@@ -127,10 +130,16 @@ class Run:
         self._engine.submit(job.stage, json.dumps(self._order(job)), job.resources, seconds, avoided)
         print(f"{job.stage} is handed out", flush=True)
 
+    @cached_property
+    def _pipeline(self) -> dict:
+        return yaml.safe_load(paths.PIPELINE.read_text(encoding="utf-8"))
+
     def _order(self, job: Job) -> dict:
         """Return what a job is told."""
+        definition = job.stage.partition("@")[0]
         return {
             "stage": job.stage,
+            "pipeline": {**self._pipeline, "stages": {definition: self._pipeline["stages"][definition]}},
             "inputs": job.inputs,
             "reports": job.reports,
             "lock": results.lock_of(job.recorded),

@@ -2,9 +2,10 @@
 
     python -m press.cluster.job < ORDER
 
-The order is a line of JSON: the stage, dvc.lock as the coordinator has it, the paths of the inputs, and where the DVC
-remote is if that is a folder. The inputs come from the remote, the outputs go there; what dvc.lock says of the stage,
-and its reports, are written into job.json. The job ends, with all that it started, when its standard input does.
+The order is a line of JSON: the stage, what dvc.yaml and dvc.lock say of it and of what it reads, the paths of the
+inputs, and where the DVC remote is if that is a folder. The inputs come from the remote, the outputs go there; what
+dvc.lock says of the stage then, and its reports, are written into job.json. The job ends, with all that it started,
+when its standard input does.
 
 Of a stage that runs on several machines at once (press/model/nodes.py), the first does all this; the others pull the
 inputs, and run the stage beside it.
@@ -19,13 +20,16 @@ import sys
 import time
 from pathlib import Path
 
+import yaml
 from configobj import ConfigObj
 
 from press.cluster import worker
 from press.core import cli, dvc_files, environment, files, paths
-from press.model import nodes
 
 CACHE = "cache"
+# DVC's own databases, which it keeps for each folder in which it ever ran, are of no use when the folder is gone.
+DATABASES = Path(".dvc/tmp/databases")
+INPUTS = Path("inputs.dvc")
 # Between tries to reach the remote, which may be away for a minute.
 PAUSES = (1, 2, 4, 8, 15, 30, 30)
 
@@ -35,10 +39,11 @@ def main() -> None:
     start = time.monotonic()
     configure(order["remote"])
     paths.LOCK.write_text(order["lock"], encoding="utf-8")
-    if order["inputs"]:
-        transfer("pull", *order["inputs"])
+    # DVC reads all stages there are at each command, and for each path it is told to pull.
+    paths.PIPELINE.write_text(yaml.safe_dump(order["pipeline"], sort_keys=False), encoding="utf-8")
+    pull(order["inputs"])
     stage = order["stage"]
-    if os.environ.get(nodes.RANK, "0") != "0":
+    if not worker.is_first():
         beside_the_first(stage)
         return
     if code := dvc("repro", "--single-item", "--pull", "--no-run-cache", stage):
@@ -52,10 +57,26 @@ def main() -> None:
     files.write_json(Path(worker.RESULT), result)
 
 
+def pull(inputs: list[str]) -> None:
+    """Get a stage's inputs: those that dvc.lock names as a file of DVC's that has nothing else."""
+    wanted = {*inputs}
+    outs = [out for stage in dvc_files.recorded().values() for out in stage.get("outs", []) if out["path"] in wanted]
+    if outs:
+        INPUTS.write_text(yaml.safe_dump({"outs": outs}), encoding="utf-8")
+        transfer("pull", str(INPUTS))
+        INPUTS.unlink()
+    if others := sorted(wanted - {out["path"] for out in outs}):
+        transfer("pull", *others)
+
+
 def beside_the_first(stage: str) -> None:
-    """Run a stage whose outputs another machine pushes."""
+    """Run a stage whose outputs another machine pushes, if it is to run there: it has the same inputs."""
+    from dvc.repo import Repo
+
+    with Repo() as repo, repo.lock:
+        is_to_run = repo.stage.get_target(stage).changed(allow_missing=True)
     name, _, word = stage.partition("@")
-    if code := subprocess.call([sys.executable, "-m", f"stages.{name}", word]):
+    if is_to_run and (code := subprocess.call([sys.executable, "-m", f"stages.{name}", word])):
         sys.exit(code)
     files.write_json(Path(worker.RESULT), {})
 
@@ -74,7 +95,8 @@ def configure(remote: dict[str, str]) -> None:
     :param remote: its name and url, or nothing
     """
     no_scm = str(not Path(".git").exists()).lower()
-    config = ConfigObj({"core": {"no_scm": no_scm, "analytics": "false"}, "cache": {"dir": str(worker.home() / CACHE)}})
+    core = {"no_scm": no_scm, "analytics": "false", "site_cache_dir": str(DATABASES.resolve())}
+    config = ConfigObj({"core": core, "cache": {"dir": str(worker.home() / CACHE)}})
     if remote:
         config[f'remote "{remote["name"]}"'] = {"url": remote["url"]}
     # As DVC writes its own, with quotes where a path needs them.

@@ -260,7 +260,6 @@ def _located(
     node = ray.get_runtime_context().get_node_id()
     # Before anything can fail there.
     yield node, ""
-    # As launchers name them (press/model/nodes.py).
-    variables = {"MASTER_ADDR": where[0], "MASTER_PORT": str(where[1]), "NODE_RANK": str(rank)} if where else {}
+    variables = {worker.ADDRESS: where[0], worker.PORT: str(where[1]), worker.RANK: str(rank)} if where else {}
     for said in worker.run(snapshot, order, seconds, variables):
         yield node, said

@@ -5,7 +5,8 @@ or this file with the project beside it, in PROJECT:
 
     python worker.py ORDER SECONDS
 
-That writes the job's result into outputs/job.json of its working folder, and keeps all else below it.
+That writes the job's result into outputs/job.json of its working folder, and keeps all else below it; of a job on
+several machines, the first alone writes one.
 """
 
 import fcntl
@@ -29,6 +30,9 @@ RESULT = "job.json"
 PROJECT = "project.tar.gz"
 # Where Azure ML says which of a compute's identities is meant, and where its SDK looks for it.
 DEFAULT_IDENTITY, IDENTITY = "DEFAULT_IDENTITY_CLIENT_ID", "AZURE_CLIENT_ID"
+# Where the parts of a job on several machines meet, and which of them this is, as launchers name that
+# (press/model/nodes.py, whose imports take longer than the rest of a job).
+ADDRESS, PORT, RANK = "MASTER_ADDR", "MASTER_PORT", "NODE_RANK"
 # What runs in a job's folder, if its order names nothing else.
 JOB = "press.cluster.job"
 PREFIX = "job-"
@@ -37,6 +41,11 @@ PREFIX = "job-"
 def home() -> Path:
     """Return the folder of this machine's jobs."""
     return Path(os.environ.get(HOME) or Path.home() / ".cache/olive-press")
+
+
+def is_first() -> bool:
+    """Whether this machine is the only one of its job, or the first of several."""
+    return os.environ.get(RANK, "0") == "0"
 
 
 def run(snapshot: bytes, order: str, seconds: float, variables: dict[str, str] | None = None) -> Iterator[str | dict]:
@@ -160,9 +169,10 @@ def main() -> None:
         if isinstance(said, str):
             print(said, end="", flush=True)
         else:
-            written = Path("outputs", RESULT)
-            written.parent.mkdir(exist_ok=True)
-            written.write_text(json.dumps(said), encoding="utf-8")
+            if is_first():
+                written = Path("outputs", RESULT)
+                written.parent.mkdir(exist_ok=True)
+                written.write_text(json.dumps(said), encoding="utf-8")
             sys.exit(1 if said["code"] else 0)
 
 

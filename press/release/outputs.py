@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,6 +52,22 @@ def verify(where: str) -> dict[Cached, list[str]]:
             print(f"verifying {out.path}", file=sys.stderr, flush=True)
             verified[out] = _unsound(place, out)
         return verified
+
+
+def targets(outs: list[Cached]) -> list[str]:
+    """Return what to name to DVC for some outputs: the files that have all of theirs among them, and else their paths.
+
+    For each path that it is given, DVC reads dvc.yaml once more.
+    """
+    from dvc.repo import Repo
+
+    of_files: defaultdict[str, set[Cached]] = defaultdict(set)
+    with Repo() as repo:
+        for out in repo.index.outs:
+            if out.use_cache:
+                of_files[out.stage.path_in_repo].add(_described(out))
+    whole = {file: there for file, there in of_files.items() if there <= {*outs}}
+    return sorted([*whole, *(out.path for out in {*outs}.difference(*whole.values()))])
 
 
 def names(unsound: dict[Cached, list[str]]) -> str:

@@ -97,14 +97,14 @@ def _bring(cache: bounded.Process, seconds: float) -> None:
         # What was wrong in the cache before is fetched only now that it is gone from there.
         reason, verified = _fetch(cache, seconds)
     sound = [out for out, wrong in verified.items() if not wrong]
-    failed = _check_out(sound, seconds)
+    failed = _check_out(cache, sound, seconds)
     false = cache.call(outputs.false, seconds=seconds)
     for out in false:
         files.remove(Path(out.path))
         print(f"{out.path} was not what DVC took it for, and is removed", flush=True)
     if makers := [out.maker for out in false if not out.maker.endswith(".dvc")]:
         print(workspace.built_anew(makers), flush=True)
-    failed = failed or _check_out([out for out in sound if out in false], seconds)
+    failed = failed or _check_out(cache, [out for out in sound if out in false], seconds)
     if wrong := outputs.names(verified):
         raise UserError(
             f"{wrong} missing or damaged on the remote, and not brought back: `make push` where it is whole mends the "
@@ -119,9 +119,9 @@ def _fetch(cache: bounded.Process, seconds: float) -> tuple[str | None, dict[Cac
     return _dvc(["fetch"], seconds), cache.call(outputs.verify, CACHE, seconds=seconds)
 
 
-def _check_out(outs: list[Cached], seconds: float) -> str | None:
+def _check_out(cache: bounded.Process, outs: list[Cached], seconds: float) -> str | None:
     """Check outputs out of the cache; return why that failed."""
-    return _dvc(["checkout", *(out.path for out in outs)], seconds) if outs else None
+    return _dvc(["checkout", *cache.call(outputs.targets, outs, seconds=seconds)], seconds) if outs else None
 
 
 def _reach(seconds: float) -> tuple[str, str, int, int]:

@@ -4,13 +4,16 @@ A job has its inputs, its definition's variables and those of `AzureCompute.mach
 Its log and what it leaves in outputs/ go to the workspace's store, as Azure ML keeps them.
 """
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import azureml_server as server
@@ -29,12 +32,12 @@ SIZES = [
 
 
 class Execution:
-    """A job that was put."""
+    """A job that was put: as many processes as it asks for machines, each in a folder of its own."""
 
     def __init__(self, azure: "AzureCompute", name: str, asked: dict) -> None:
         self.name, self.asked, self.status = name, asked, "Queued"
-        self._azure, self._folder = azure, azure.folder / name
-        self._process: subprocess.Popen | None = None
+        self._azure = azure
+        self._processes: list[subprocess.Popen] = []
         self._lock = threading.Lock()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -51,49 +54,78 @@ class Execution:
     def cancel(self) -> None:
         with self._lock:
             self.status = "Canceled"
-            if self._process:
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill()
+
+    def _kill(self) -> None:
+        for process in self._processes:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
     @property
     def _place(self) -> str:
         return f"ExperimentRun/dcid.{self.name}"
 
     def _run(self) -> None:
-        command, here = self.asked["command"], self._folder / "wd"
-        here.mkdir(parents=True)
-        for name, given in self.asked["inputs"].items():
-            command = command.replace(f"${{{{inputs.{name}}}}}", str(self._input(name, given)))
-        variables = {**self._azure.machine, **self.asked["environmentVariables"], "HOME": str(self._folder)}
+        nodes = self._nodes()
+        folders = [self._azure.folder / self.name / str(rank) for rank in range(len(nodes))]
         with self._lock:
             if self.status == "Canceled":
                 return
-            self._process = subprocess.Popen(
-                ["/bin/sh", "-c", command],
-                cwd=here,
-                env=variables,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            self._processes = [self._start(folder, node) for folder, node in zip(folders, nodes, strict=True)]
             self.status = "Running"
-        log = b""
-        for line in self._process.stdout:
-            log += line
-            self._azure.artifacts.upload_blob(f"{self._place}/user_logs/std_log.txt", log, overwrite=True)
-            if self.stage in self._azure.lost:
-                self._azure.lost.remove(self.stage)
-                os.killpg(self._process.pid, signal.SIGKILL)
-        code = self._process.wait()
-        for path in here.glob("outputs/*"):
+        names = [f"process_{rank}" for rank in range(len(nodes))] if len(nodes) > 1 else [""]
+        with ThreadPoolExecutor(len(nodes)) as threads:
+            codes = list(threads.map(self._follow, self._processes, names))
+        for path in (path for folder in folders for path in folder.glob("wd/outputs/*")):
             self._azure.artifacts.upload_blob(f"{self._place}/outputs/{path.name}", path.read_bytes())
         with self._lock:
             if self.status != "Canceled":
-                self.status = "Failed" if code else "Completed"
+                self.status = "Failed" if any(codes) else "Completed"
 
-    def _input(self, name: str, given: dict) -> Path:
+    def _nodes(self) -> list[dict[str, str]]:
+        """Return the variables of each machine: several know each other by those of PyTorch's launcher."""
+        count = self.asked["resources"]["instanceCount"]
+        if count == 1:
+            return [{}]
+        assert self.asked["distribution"] == {"distributionType": "PyTorch", "processCountPerInstance": 1}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = str(probe.getsockname()[1])
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(count), "LOCAL_RANK": "0"}
+        return [{**where, "NODE_RANK": str(rank), "RANK": str(rank)} for rank in range(count)]
+
+    def _start(self, folder: Path, node: dict[str, str]) -> subprocess.Popen:
+        command, here = self.asked["command"], folder / "wd"
+        here.mkdir(parents=True)
+        for name, given in self.asked["inputs"].items():
+            command = command.replace(f"${{{{inputs.{name}}}}}", str(self._input(folder, name, given)))
+        variables = {**self._azure.machine, **self.asked["environmentVariables"], **node, "HOME": str(folder)}
+        return subprocess.Popen(
+            ["/bin/sh", "-c", command],
+            cwd=here,
+            env=variables,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def _follow(self, process: subprocess.Popen, name: str) -> int:
+        """Keep what a process says, and return its exit code; where one fails, the others are killed."""
+        log, place = b"", "_".join(filter(None, [f"{self._place}/user_logs/std_log", name]))
+        for line in process.stdout:
+            log += line
+            self._azure.artifacts.upload_blob(f"{place}.txt", log, overwrite=True)
+            if self.stage in self._azure.lost:
+                self._azure.lost.remove(self.stage)
+                os.killpg(process.pid, signal.SIGKILL)
+        if code := process.wait():
+            self._kill()
+        return code
+
+    def _input(self, folder: Path, name: str, given: dict) -> Path:
         """Download an input, and return where it is."""
         place = re.fullmatch(rf"azureml://datastores/{STORE}/paths/(.+)", given["uri"])[1]
-        blobs, folder = self._azure.storage.container, self._folder / "inputs" / name
+        blobs, folder = self._azure.storage.container, folder / "inputs" / name
         for blob in blobs.list_blob_names(name_starts_with=place):
             path = folder / (blob.removeprefix(place) or Path(place).name)
             path.parent.mkdir(parents=True, exist_ok=True)

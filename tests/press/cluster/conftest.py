@@ -154,3 +154,46 @@ def _command(process: str) -> bytes:
         return Path("/proc", process, "cmdline").read_bytes()
     except OSError:
         return b""
+
+
+# A stand-in for a training: all that its nodes have to do with each other.
+FINETUNE = '''"""finetune."""
+
+from pathlib import Path
+
+from press.core import cli
+from press.model import nodes
+from press.params import settings
+
+
+def main(adapter: str) -> None:
+    node = nodes.here(adapter, settings.checked().adapter(adapter).training.nodes)
+    with nodes.meeting(node, Path("one.txt").read_text(encoding="utf-8")):
+        print(f"{node.rank} of {node.count} met the others in {Path.cwd()}")
+    if node.rank == 0:
+        Path(f"{adapter}.txt").write_text(f"trained by {node.count}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)
+'''
+
+
+def train_on_two_nodes(project: Project) -> None:
+    """Let the pipeline be `one` and a training of an adapter."""
+    (project.folder / "stages/finetune.py").write_text(FINETUNE, encoding="utf-8")
+    with (project.folder / ".gitignore").open("a", encoding="utf-8") as ignored:
+        ignored.write("/travel.txt\n")
+    pipeline = yaml.safe_load((project.folder / paths.PIPELINE).read_text(encoding="utf-8"))
+    lists = [f"reports/{kind}/finetune.txt" for kind in ("code", "environment")]
+    pipeline["stages"]["check"]["outs"] += [{path: {"cache": False, "persist": True}} for path in lists]
+    stage = {
+        "cmd": "python -m stages.finetune ${item}",
+        "params": [{"reports/adapters/${item}.json": ["training"]}],
+        "deps": ["one.txt", lists[0]],
+        "outs": ["${item}.txt"],
+    }
+    pipeline["stages"] = {name: pipeline["stages"][name] for name in ("check", "one")}
+    pipeline["stages"]["finetune"] = {"foreach": ["travel"], "do": stage}
+    (project.folder / paths.PIPELINE).write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
+    project.edit("params.yaml", "    batch_size: 2 ", "    nodes: 2\n    batch_size: 2 ")

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import sys
 import tarfile
@@ -16,14 +17,14 @@ from press.cluster import azureml_engine, azureml_jobs, coordinator
 from press.cluster.azureml_engine import AzuremlEngine, Running
 from press.cluster.azureml_jobs import Seen
 from press.cluster.plan import Job, Plan
-from press.cluster.settings import Azureml, Cluster, Machine, Resources
+from press.cluster.settings import Azureml, Cluster, Machine, OnNodes, Resources
 from press.core import files
 from press.core.errors import UserError
 
 from ..release.azureml_workspace import KEY
 from ..release.azurite import Azurite
 from .azureml_compute import IDENTITY, AzureCompute
-from .conftest import configure, first, lock
+from .conftest import configure, first, lock, train_on_two_nodes
 
 RUN = ("-m", "press.cluster", "run", "azureml")
 IMAGE = "press.azurecr.io/olive-press-jobs@sha256:" + "0" * 64
@@ -195,6 +196,25 @@ while not {other}.exists():
 
 
 @pytest.mark.integration
+def test_a_training_on_two_nodes_is_one_job_on_two_machines_that_meet(azure, there):
+    train_on_two_nodes(there)
+    result = there.module("press.cluster", "run", "azureml")
+    assert result.returncode == 0, result.stderr
+    assert "finetune@travel: 2 machines of 1 cores, 0.1 GB on cpu-cluster after one" in result.stdout
+    (execution,) = azure.of("finetune@travel")
+    places = []
+    for rank in range(2):
+        name = f"ExperimentRun/dcid.{execution.name}/user_logs/std_log_process_{rank}.txt"
+        said = azure.artifacts.download_blob(name).readall().decode()
+        places.append(re.search(rf"^{rank} of 2 met the others in (\S+)$", said, re.MULTILINE)[1])
+    assert f"finetune@travel | 0 of 2 met the others in {places[0]}\n" in result.stdout
+    assert "1 of 2 met" not in result.stdout
+    assert len({Path(place).parent for place in places}) == 2
+    assert (there.folder / "travel.txt").read_text(encoding="utf-8") == "trained by 2"
+    assert set(lock(there)["stages"]) == {"check", "one", "finetune@travel"}
+
+
+@pytest.mark.integration
 def test_what_a_killed_or_interrupted_run_left_is_cancelled_and_a_stage_that_fails_is_a_sentence(
     azure, there, tmp_path
 ):
@@ -253,6 +273,7 @@ time.sleep({SECONDS})
             {"gpus": 2},
             ["one asks for 2 GPUs, which Standard_NC24ads_A100_v4 has not"],
         ),
+        ({}, {"nodes": 5}, ["one asks for 5 machines at once, but cpu-cluster has 4 at most"]),
         ({"spot": True}, {}, ["cluster.azureml.spot is true, but the machines of cpu-cluster are dedicated"]),
     ],
 )
@@ -260,7 +281,8 @@ def test_what_the_workspace_has_not_is_a_sentence_before_anything_runs(azure, mo
     for name, value in azure.environment.items():
         monkeypatch.setenv(name, value)
     azureml = Azureml.model_validate({**ON_AZURE, **changes})
-    resources = Resources.model_validate({"cpus": 1, "memory": 1, "gpus": 0, **asked})
+    kind = OnNodes if "nodes" in asked else Resources
+    resources = kind.model_validate({"cpus": 1, "memory": 1, "gpus": 0, **asked})
     made = object.__new__(AzuremlEngine)
     made._settings, made._checked = azureml, set()
     made._workspace = azureml_engine.located(azureml_engine.release_settings.load().publish.azureml)

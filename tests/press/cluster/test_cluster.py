@@ -11,13 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-import yaml
 from projects import Project, assert_sentence
 
 from press.cluster import worker
 from press.core import files
 
-from .conftest import configure, first, lock, wait_until_gone
+from .conftest import configure, first, lock, train_on_two_nodes, wait_until_gone
 from .searching import write_search
 
 pytestmark = pytest.mark.integration
@@ -273,48 +272,10 @@ def test_a_search_whose_coordinator_was_killed_goes_on_to_its_front(address, pro
     assert_whole(tmp_path / "remote", lock(project))
 
 
-# A stand-in for a training: all that its nodes have to do with each other.
-FINETUNE = '''"""finetune."""
-
-from pathlib import Path
-
-from press.core import cli
-from press.model import nodes
-from press.params import settings
-
-
-def main(adapter: str) -> None:
-    node = nodes.here(adapter, settings.checked().adapter(adapter).training.nodes)
-    with nodes.meeting(node, Path("one.txt").read_text(encoding="utf-8")):
-        print(f"{node.rank} of {node.count} met the others in {Path.cwd()}")
-    if node.rank == 0:
-        Path(f"{adapter}.txt").write_text(f"trained by {node.count}", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    cli.run(main)
-'''
-
-
 def test_a_training_on_two_nodes_takes_two_machines_that_meet(address, machines, project):
     while len(machines.cluster.worker_nodes) < 2:
         machines()
-    (project.folder / "stages/finetune.py").write_text(FINETUNE, encoding="utf-8")
-    with (project.folder / ".gitignore").open("a", encoding="utf-8") as ignored:
-        ignored.write("/travel.txt\n")
-    pipeline = yaml.safe_load((project.folder / "dvc.yaml").read_text(encoding="utf-8"))
-    lists = [f"reports/{kind}/finetune.txt" for kind in ("code", "environment")]
-    pipeline["stages"]["check"]["outs"] += [{path: {"cache": False, "persist": True}} for path in lists]
-    stage = {
-        "cmd": "python -m stages.finetune ${item}",
-        "params": [{"reports/adapters/${item}.json": ["training"]}],
-        "deps": ["one.txt", lists[0]],
-        "outs": ["${item}.txt"],
-    }
-    pipeline["stages"] = {name: pipeline["stages"][name] for name in ("check", "one")}
-    pipeline["stages"]["finetune"] = {"foreach": ["travel"], "do": stage}
-    (project.folder / "dvc.yaml").write_text(yaml.safe_dump(pipeline, sort_keys=False), encoding="utf-8")
-    project.edit("params.yaml", "    batch_size: 2 ", "    nodes: 2\n    batch_size: 2 ")
+    train_on_two_nodes(project)
     said = project.run(*RUN).stdout
     assert "finetune@travel: 2 machines of 1 cores, 0.1 GB after one" in said
     assert "finetune@travel | 0 of 2 met the others in" in said

@@ -1,6 +1,7 @@
-"""What a job unpacks is the project, links and repositories in it included."""
+"""What a job unpacks is the project, links and repositories in it included; what it is told is about its stage."""
 
 import io
+import json
 import subprocess
 import tarfile
 from pathlib import Path
@@ -8,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from press.cluster import coordinator
+from press.cluster.plan import Job, Plan
+from press.cluster.settings import Resources
 from press.core.errors import UserError
 
 pytestmark = pytest.mark.integration
@@ -45,3 +48,13 @@ def test_a_link_that_no_machine_can_follow_is_a_sentence(repository, tmp_path, t
     (repository / "away").symlink_to(target.format(tmp_path=tmp_path))
     with pytest.raises(UserError, match="away is a link out of the project, to "):
         coordinator.snapshot()
+
+
+def test_a_job_is_told_of_its_own_stage_alone_however_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    travel = {"foreach": "${adapters}", "do": {"cmd": "python -m stages.finetune ${key}"}}
+    stages = {"check": {"cmd": "true"}, "finetune": travel, "convert": {"cmd": "true"}}
+    Path("dvc.yaml").write_text(json.dumps({"vars": ["more.yaml"], "stages": stages}), encoding="utf-8")
+    job = Job("finetune@travel", frozenset(), (), (), (), Resources(cpus=1, memory=1, gpus=0), None)
+    order = coordinator.Run(None, Plan((), ()), None, {})._order(job)
+    assert order["pipeline"] == {"vars": ["more.yaml"], "stages": {"finetune": travel}}

@@ -15,6 +15,7 @@ import yaml
 from projects import Project, assert_sentence
 
 from press.core import files
+from press.release import outputs
 
 from .azurite import Azurite
 from .conftest import change_unseen, clone, rebuild, storage, with_remotes
@@ -127,6 +128,15 @@ def test_what_the_user_changed_stays(release):
     overwrite(release.folder / "packages/cpu/model.onnx", b"mine")
     assert_sentence(storage(release, "pull"), "could not be pulled", "packages/cpu")
     assert (release.folder / "packages/cpu/model.onnx").read_bytes() == b"mine"
+
+
+def test_outputs_are_named_to_dvc_by_their_file_unless_it_has_others(release, monkeypatch):
+    monkeypatch.chdir(release.folder)
+    everything = list(outputs.verify(outputs.CACHE))
+    assert outputs.targets(everything) == ["dvc.yaml", "releases/cpu.dvc"]
+    first, *others = [out for out in everything if not out.maker.endswith(".dvc")]
+    wanted = [out for out in everything if out != first]
+    assert outputs.targets(wanted) == sorted(["releases/cpu.dvc", *(out.path for out in others)])
 
 
 def test_without_a_remote_it_says_how_to_name_one(release):
