@@ -20,6 +20,7 @@ What takes long to make is made once for all workers: see `once`. What a test as
 process (`in_process`, `module`); each stage's process, a kill, a full disk and Ctrl-C are asked of real ones, once.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -76,6 +77,9 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+FEW_MODULES = 50
+_lightened = [0]  # how many modules there were when what is imported was last left out of the search
+
 # Files that take longest come first, so that no worker is left alone with one; the first builds what others wait for.
 LONGEST = (
     "tests/test_portable.py",
@@ -108,6 +112,20 @@ def pytest_runtest_setup() -> None:
     # What a test finds must not depend on the number of cores; a test that needs no PyTorch does not load it.
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(2)
+    _lighten()
+
+
+def _lighten() -> None:
+    """Spare this process two searches through all that it has imported, each a quarter of a second of processor time.
+
+    After its passes and trainings, Olive looks for reference cycles; and when it begins, it looks for the module of
+    each caller, for telemetry which is disabled: pytest has forty, a stage has ten.
+    """
+    if len(sys.modules) - _lightened[0] > FEW_MODULES:
+        gc.freeze()
+        _lightened[0] = len(sys.modules)
+    if telemetry := sys.modules.get("olive.telemetry.telemetry_extensions"):
+        telemetry._resolve_invoked_from = lambda: "tests"
 
 
 @pytest.fixture(scope="session")
