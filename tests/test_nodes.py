@@ -26,8 +26,8 @@ STAGE = (
     "-c",
     """
 import runpy, sys
-from press.model import nodes
-nodes.LOST_SECONDS = 10
+from press.model import meeting
+meeting.LOST_SECONDS = 10
 sys.argv = ["finetune", "travel"]
 runpy.run_module("stages.finetune", run_name="__main__", alter_sys=True)
 """,
