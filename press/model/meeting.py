@@ -129,7 +129,7 @@ class Meeting:
         """
         self._own_reason = reason
         self._over.set()
-        self._listener.join(LEAVE_SECONDS)
+        self._listener.join(LEAVE_SECONDS if self.node.rank else 2 * LEAVE_SECONDS)
 
     def _keep(self) -> "TCPStore":
         from torch.distributed import DistError
@@ -158,8 +158,10 @@ class Meeting:
             if self._own_reason:
                 store.compare_set(FAILED, "", f"node {own} of {self.node.count} failed: {self._own_reason}")
             store.set(f"beat/{own}", LEFT)
-            # The first takes what is told here along.
-            while own == 0 and any(self._heard[rank][0] not in ("", LEFT) for rank in self._others()):
+            # The first takes what is told here along. Its thread ends by itself: to end Python while a thread is in
+            # PyTorch's C++ aborts the process.
+            end = time.monotonic() + LEAVE_SECONDS
+            while own == 0 and time.monotonic() < end and self._some_are_here():
                 time.sleep(0.1)
                 self._hear(store)
         except DistError:
@@ -182,6 +184,10 @@ class Meeting:
 
     def _others(self) -> list[int]:
         return [rank for rank in range(self.node.count) if rank != self.node.rank]
+
+    def _some_are_here(self) -> bool:
+        """Tell whether another node has been heard of that has not said that it left."""
+        return any(self._heard[rank][0] not in ("", LEFT) for rank in self._others())
 
     def _silent(self, rank: int) -> str:
         """Return that a node is gone if nothing has been heard of it for long."""

@@ -107,3 +107,16 @@ def test_a_node_that_falls_silent_is_gone(pair, monkeypatch, gone):
             raise UserError(reason)
 
     assert reasons(pair, ("a", "a"), work)[1 - gone].startswith(f"node {gone} of 2 is gone: start the training on")
+
+
+@pytest.mark.integration
+def test_the_first_node_stays_for_no_node_that_is_gone_and_leaves_no_thread(pair, monkeypatch):
+    """Which Python would end in the middle of PyTorch's C++, with SIGABRT instead of a sentence."""
+    monkeypatch.setattr(meeting, "LEAVE_SECONDS", 0.5)
+    met = meeting.Meeting(pair[0], "same")
+    other = meeting._store(pair[1], hosts=False)
+    for key, said in (("inputs/1", "same"), ("beat/1", "0")):
+        other.set(key, said)
+    met.wait_for_all()
+    met.leave()
+    assert not met._listener.is_alive()
