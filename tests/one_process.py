@@ -88,6 +88,7 @@ def _dvc_words(command: Sequence[str]) -> list[str]:
 def _dvc(words: list[str]) -> int:
     from dvc import cli
     from dvc.stage import run
+    from dvc.utils.serialize import _yaml
 
     logger = logging.getLogger("dvc")
     # Which dvclive changes where a stage runs in this process.
@@ -97,12 +98,23 @@ def _dvc(words: list[str]) -> int:
     for handler in handlers:
         handler.setStream(sys.stderr if handler.level >= logging.WARNING else sys.stdout)
     try:
-        # In which it looks for options for its developers.
-        with mock.patch.object(sys, "argv", ["dvc", *words]), mock.patch.object(run, "_run", _stage):
+        with (
+            # In which it looks for options for its developers.
+            mock.patch.object(sys, "argv", ["dvc", *words]),
+            mock.patch.object(run, "_run", _stage),
+            mock.patch.object(_yaml, "parse_yaml_for_update", _parsed),
+        ):
             return cli.main(words)
     finally:
         for handler, stream in zip(handlers, before, strict=True):
             handler.setStream(stream)
+
+
+def _parsed(text: str, path: str) -> dict:
+    """Parse a file that DVC then writes anew, after each stage dvc.lock: which has no comments to keep, but is long."""
+    from dvc.utils.serialize import _yaml
+
+    return _yaml.parse_yaml(text, path, "safe" if Path(path).name == "dvc.lock" else "rt")
 
 
 def _stage(executable: str, command: str, **options) -> None:

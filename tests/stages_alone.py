@@ -7,6 +7,7 @@ forks for each stage; tests/test_portable.py shows that what is loaded is no inp
 its exit code, and the files that it left in the user's home and among temporary ones; FOLDER.log has what it said.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -31,6 +32,8 @@ def fork() -> tuple[str, list[str]]:
 def main() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
+    # What is loaded is looked through for reference cycles by no stage, and so is shared by all.
+    gc.freeze()
     folder, (name, *rest) = fork()
     os.chdir(folder)
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT)

@@ -1,9 +1,11 @@
-"""The whole DAG on a tiny random model: what is left after a kill, a full disk or a mistake."""
+"""The whole DAG on a tiny random model: what is left after a kill, a full disk or a mistake.
+
+That a killed training of two processes goes on: test_nodes.py.
+"""
 
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -105,40 +107,6 @@ def test_ctrl_c_says_so_and_exits_with_130(copy):
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("interrupted: ")
     assert not stale(copy)
-
-
-def test_a_killed_training_of_two_processes_goes_on_and_ends_with_the_same_bytes(copy):
-    """With dropout, so that also each process's random state has to be taken up; tests/press/training/ has one process.
-
-    What a kill leaves is what is there while all processes stand still; that none outlives the first: test_launcher.py.
-    """
-    copy.edit("params.yaml", "    rank: 4", "    dropout: 0.1\n    rank: 4")
-    copy.edit("params.yaml", "max_steps: 4", "processes: 2\n    max_steps: 8")
-    copy.resolve()
-    adapter, checkpoints = (copy.folder / f"models/adapters/{name}" for name in ("travel", ".travel.checkpoints"))
-    shutil.rmtree(adapter)
-    process = copy.start(*stage("finetune travel"), start_new_session=True)
-    while not (checkpoints / "trainer/checkpoint-4").exists():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGSTOP)
-    assert not adapter.exists()
-    shutil.copytree(checkpoints, copy.folder / "left")
-    os.killpg(process.pid, signal.SIGCONT)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert not checkpoints.exists()
-    made = [copy.folder / folder for folder in ("models/adapters/travel", "reports/finetune/travel")]
-    whole = list(map(files.folder_digest, made))
-
-    for folder in made:
-        shutil.rmtree(folder)
-    (copy.folder / "left").rename(checkpoints)
-    result = copy.run(*stage("finetune travel"))
-    assert list(map(files.folder_digest, made)) == whole
-    # At the kill, the checkpoint of step 4 may not have been whole; that of step 2 was.
-    assert 0 < result.stdout.count("'loss': ") <= 8 - 2
-    assert not checkpoints.exists()
 
 
 def test_a_killed_training_starts_over_when_its_inputs_changed(copy):

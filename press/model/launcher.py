@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from press.core import arithmetic, cli
 from press.core.errors import UserError
-from press.model import device, nodes, olive_run
+from press.model import device, meeting, nodes, olive_run
 
 if TYPE_CHECKING:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -39,7 +39,7 @@ def run(
     knobs: str,
     mode: str,
     what: str,
-    met: nodes.Meeting | None = None,
+    met: meeting.Meeting | None = None,
 ) -> Path:
     """Run Olive passes as `olive_run.run` does, in several processes; return the folder of the first's result here.
 
@@ -100,7 +100,7 @@ def _among(node: nodes.Node) -> dict[str, Any]:
         "run_id": "nodes",
         "rdzv_backend": "static",
         "rdzv_endpoint": f"{node.address}:{node.port}",
-        "rdzv_configs": {"rank": node.rank, "timeout": nodes.LOST_SECONDS},
+        "rdzv_configs": {"rank": node.rank, "timeout": meeting.LOST_SECONDS},
     }
 
 
@@ -178,7 +178,7 @@ def _end_without(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _explained(error: "ChildFailedError", building: Path, what: str, met: nodes.Meeting | None = None) -> Exception:
+def _explained(error: "ChildFailedError", building: Path, what: str, met: meeting.Meeting | None = None) -> Exception:
     """Return what made a process fail; a process that lost another fails, too, but leaves no sentence."""
     for path in sorted(building.glob("failure-*.txt")):
         return UserError(path.read_text(encoding="utf-8"))

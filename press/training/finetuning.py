@@ -8,7 +8,7 @@ from typing import Literal
 
 from press.core import arithmetic, files, paths
 from press.core.errors import UserError
-from press.model import checkpoints, device, launcher, nodes, olive_run
+from press.model import checkpoints, device, launcher, meeting, nodes, olive_run
 from press.params import objectives, schema
 
 # What `check` writes about the libraries and the code of this stage.
@@ -96,7 +96,7 @@ def finetune(
     if node.rank == 0:
         discard_other_checkpoints(resumed, inputs)
     model, passes, knobs = olive_run.hf_model(base, trust), {"finetune": trainer}, KNOBS.format(name)
-    with nodes.meeting(node, inputs) if node.count > 1 else contextlib.nullcontext() as met:
+    with meeting.meeting(node, inputs) if node.count > 1 else contextlib.nullcontext() as met:
         # On a disk that the nodes share, the first has done so.
         discard_other_checkpoints(resumed, inputs)
         if ranks > 1:

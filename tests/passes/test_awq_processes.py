@@ -38,7 +38,6 @@ def test_two_processes_give_the_bytes_of_one_that_adds_up_their_rows(llama, in_r
         return files.folder_digest(stage.quantize(chosen, llama, in_root / name, 0, mode=mode))
 
     two = digest("two", 2)
-    assert digest("again", 2) == two
     # Each has two of the four rows, in one batch, and one of the two threads.
     monkeypatch.setattr(quantization, "BATCH_TOKENS", 2 * ROWS.row_tokens)
     monkeypatch.setattr(calibration, "Moments", Parted)

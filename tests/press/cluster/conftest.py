@@ -162,13 +162,13 @@ FINETUNE = '''"""finetune."""
 from pathlib import Path
 
 from press.core import cli
-from press.model import nodes
+from press.model import meeting, nodes
 from press.params import settings
 
 
 def main(adapter: str) -> None:
     node = nodes.here(adapter, settings.checked().adapter(adapter).training.nodes)
-    with nodes.meeting(node, Path("one.txt").read_text(encoding="utf-8")):
+    with meeting.meeting(node, Path("one.txt").read_text(encoding="utf-8")):
         print(f"{node.rank} of {node.count} met the others in {Path.cwd()}")
     if node.rank == 0:
         Path(f"{adapter}.txt").write_text(f"trained by {node.count}", encoding="utf-8")

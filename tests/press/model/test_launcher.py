@@ -1,6 +1,7 @@
-"""What is said of a process that failed without a word of its own; test_finetuning.py runs several."""
+"""What is said of a process that failed; test_finetuning.py and tests/test_nodes.py train in several."""
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -11,9 +12,11 @@ import psutil
 import pytest
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from press.core import cli
+from press.core import arithmetic, cli
 from press.core.errors import UserError
-from press.model import launcher
+from press.model import launcher, olive_run
+
+WORK = launcher.work
 
 
 def explained(building: Path, exitcode: int) -> Exception:
@@ -41,6 +44,29 @@ def test_the_sentence_of_one_process_explains_another_that_lost_it(tmp_path, exi
 
 def test_a_bug_is_none_of_the_user_s_mistakes(tmp_path):
     assert isinstance(explained(tmp_path, 1), RuntimeError)
+
+
+def refuse(*given: object) -> None:
+    """Do as a process of the launcher whose pass refuses its input, or as another that waits for it in a sum."""
+
+    def run(*_: object) -> None:
+        if os.environ["RANK"] == "1":
+            raise UserError("the training loss is not a finite number any more")
+        time.sleep(600)
+
+    olive_run.run = run
+    WORK(*given)
+
+
+@pytest.mark.integration
+def test_a_sentence_of_one_of_several_processes_is_that_of_all_and_ends_them(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(launcher, "work", refuse)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"^the training loss is not a finite number any more$"):
+        launcher.run({}, {}, tmp_path, 2, "", arithmetic.NATIVE, "the training")
+    assert time.monotonic() - start < 300
+    assert "Traceback" not in capfd.readouterr().err
+    assert not multiprocessing.active_children()
 
 
 # A process under the launcher, and its parent, which says who that is.
