@@ -62,8 +62,8 @@ def here(adapter: str, count: int) -> Node:
 def how_to_start(adapter: str) -> str:
     """Say how a training on several nodes is started."""
     return (
-        f"`make repro ENGINE=ray` starts it on all, or `python -m stages.finetune {adapter}` on each with {ADDRESS}, "
-        f"{PORT} and {RANK} (docs/training.md)"
+        f"`make repro ENGINE=ray` or `azureml` starts it on all, or `python -m stages.finetune {adapter}` on each with "
+        f"{ADDRESS}, {PORT} and {RANK} (docs/training.md)"
     )
 
 

@@ -16,9 +16,6 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from press.model import experts
-
-    experts.set_apart()
     tokenizer = tokenizers.of_bytes()
     values: dict[str, Any] = {"vocab_size": len(tokenizer), "eos_token_id": tokenizer.eos_token_id, **source.config}
     values |= {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
@@ -26,6 +23,7 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
         weights.check_numbers(values)
         config = AutoConfig.for_model(**values)
         architectures.check(config.to_dict())
+        _set_experts_apart()
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except (AssertionError, KeyError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
@@ -34,3 +32,10 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     model.save_pretrained(target)
     tokenizers.save(tokenizer, target)
     (target / "LICENSE").write_text("Random numbers; no rights reserved (CC0 1.0).\n", encoding="utf-8")
+
+
+def _set_experts_apart() -> None:
+    # It loads what a configuration that is refused needs not.
+    from press.model import experts
+
+    experts.set_apart()

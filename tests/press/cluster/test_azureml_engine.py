@@ -438,6 +438,7 @@ def test_a_definition_names_places_an_identity_and_limits_and_holds_nothing_else
             stage="one",
             order='{"lock": "of the order"}',
             machine=machine,
+            nodes=1,
             seconds=600.0,
             spot=spot,
             identity=identity,
