@@ -108,6 +108,20 @@ def test_a_batch_of_different_lengths_scores_as_each_example_alone(tiny_base: Pa
     assert single.score()["kl"] < 1e-6
 
 
+def test_padding_is_not_masked(tiny_base: Path, monkeypatch):
+    """A mask makes PyTorch's attention compute what no token sees, and repeat the keys for each group of heads."""
+    model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
+    attention, masks = torch.nn.functional.scaled_dot_product_attention, []
+
+    def spied(*tensors, attn_mask=None, **options):
+        masks.append(attn_mask)
+        return attention(*tensors, attn_mask=attn_mask, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spied)
+    list(scoring.torch_logits(model, [example([1] * length, 1) for length in (4, 9)], 10**6))
+    assert masks == [None] * model.config.num_hidden_layers
+
+
 def test_the_head_computes_what_is_scored_and_all_of_it_again_afterwards(tiny_base: Path):
     model = AutoModelForCausalLM.from_pretrained(tiny_base).eval()
     seen = []
