@@ -21,6 +21,8 @@ processors, so that a machine that does other things, too, gives nearly the same
 most (256 tokens), so that training is rather over- than underrated. The memory of a GPU is not measured: it is that of
 bf16 weights, 1.5 GB and three copies of a batch's logits in fp32, which for the shape of Phi-3.5-mini comes to the
 9.9 GB that an H100 measured (docs/benchmarks.md).
+
+The fit takes scipy, which comes with `make install-tasks`.
 """
 
 import argparse
