@@ -22,14 +22,12 @@ class Architecture:
     :param values: keys of config.json that may have these values alone, None where they may be left out; the model
         builder has no code for others, or passes over them
     :param reasons: for some of these keys, why
-    :param experts: whether layers have experts, of which an operator of the runtime's makes one product
     """
 
     models: str
     rope_types: tuple[str, ...] = ("default",)
     values: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
-    experts: bool = False
 
 
 EXPERTS = "the weights of its experts are no linear layers, so that no quantizer here takes them"
@@ -45,9 +43,7 @@ SUPPORTED = {
     "hunyuan_v1_dense": Architecture("Hunyuan 0.5B to 7B, HY-MT", ("default", "dynamic by alpha")),
     "lfm2": Architecture("LFM2 350M to 2.6B", values={"conv_bias": (None, False)}),
     "lfm2_moe": Architecture(
-        "LFM2 8B-A1B and 24B-A2B",
-        values={"conv_bias": (None, False), "norm_topk_prob": (None, True)},
-        experts=True,
+        "LFM2 8B-A1B and 24B-A2B", values={"conv_bias": (None, False), "norm_topk_prob": (None, True)}
     ),
     "ministral": Architecture("Ministral 8B"),
     "ministral3": Architecture("Ministral 3 3B to 14B in BF16", ("yarn",)),
@@ -168,12 +164,6 @@ def check(config: dict) -> None:
                     f"the base model's config.json has {key} {json.dumps(value)}, but of {name} this pipeline supports "
                     f"only {' or '.join(map(json.dumps, values))}{f': {reason}' if reason else ''}"
                 )
-
-
-def has_experts(config: dict) -> bool:
-    """Whether a model has experts, which config.json describes."""
-    supported = SUPPORTED.get(str(config.get("model_type")))
-    return supported is not None and supported.experts
 
 
 def rope_types(config: dict) -> set[str]:

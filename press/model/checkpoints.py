@@ -22,6 +22,8 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What transformers looks for: all weights in one file, or a table of which file has which.
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+# Architectures whose layers have experts (press/model/experts.py).
+MIXTURES = ("lfm2_moe",)
 # The modules of a mixture's experts, of which one operator of the graph makes one product, and the router.
 EXPERTS = re.compile(r".*\.layers\.\d+\.feed_forward\.(experts\..+|gate)")
 
@@ -197,6 +199,19 @@ def eos_ids(folder: Path) -> list[int]:
     return ids if isinstance(ids, list) else [] if ids is None else [ids]
 
 
+def has_experts(config: dict) -> bool:
+    """Whether config.json describes a model with experts."""
+    return config.get("model_type") in MIXTURES
+
+
+def set_experts_apart(config: dict) -> None:
+    """Let transformers build a model's experts as linear layers of their own, if config.json describes any."""
+    if has_experts(config):
+        from press.model import experts
+
+        experts.set_apart()
+
+
 def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedModel":
     """Load a plain or an Olive-quantized checkpoint in its own dtype, ready for inference.
 
@@ -213,9 +228,7 @@ def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedMo
         apart.submit(import_module, "olive.model").result()
     from olive.model import HfModelHandler
 
-    from press.model import experts
-
-    experts.set_apart()
+    set_experts_apart(read_object(folder / "config.json"))
     model = HfModelHandler(str(folder), load_kwargs={"trust_remote_code": trust}).load_model(cache_model=False).eval()
     lacking = missing(model, weight_shapes(folder))
     if lacking:

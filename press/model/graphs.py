@@ -5,7 +5,7 @@ from pathlib import Path
 
 from press.core import files, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, graph_parity, node_names, olive_passes, olive_run, packaged
+from press.model import checkpoints, graph_parity, node_names, olive_passes, olive_run, packaged
 from press.params import schema
 from press.params.providers import MERGED, SCALED_INPUTS
 from press.params.settings import Target
@@ -59,7 +59,7 @@ def build(
 
 def check_experts(target: Target, checkpoint: Path) -> None:
     """Refuse a provider whose product of experts was not compared with PyTorch's."""
-    has_experts = architectures.has_experts(checkpoints.read_object(checkpoint / paths.CONFIG))
+    has_experts = checkpoints.has_experts(checkpoints.read_object(checkpoint / paths.CONFIG))
     if has_experts and target.provider != "CPUExecutionProvider":
         raise UserError(
             f"the model has experts, and their product by {target.provider} was not compared with PyTorch's: "

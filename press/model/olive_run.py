@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from press.core import files, paths
 from press.core.errors import UserError
+from press.model import checkpoints
 
 if TYPE_CHECKING:
     from olive.model import ModelConfig
 
 CONFIG = "run.json"
 MODEL_CONFIG = "model_config.json"
+# Olive's name for a model of transformers.
+HF_MODEL = "HfModel"
 WARNING = 2
 
 
@@ -37,7 +40,7 @@ def hf_model(folder: Path, trust: bool = False) -> dict:
 
     :param trust: whether the checkpoint's own Python code may run: base.trust_remote_code
     """
-    model = {"type": "HfModel", "model_path": str(folder)}
+    model = {"type": HF_MODEL, "model_path": str(folder)}
     return {**model, "load_kwargs": {"trust_remote_code": True}} if trust else model
 
 
@@ -136,9 +139,9 @@ def _run(config: dict) -> BaseException | None:
     from olive.common.hf.wrapper import LayerWrapper, ModelWrapper
     from olive.workflows import run as run_workflow
 
-    from press.model import experts
-
-    experts.set_apart()
+    given = config["input_model"]
+    if given["type"] == HF_MODEL:
+        checkpoints.set_experts_apart(checkpoints.read_object(Path(given["model_path"]) / paths.CONFIG))
     # What architectures call their modules, which Olive does not know.
     LayerWrapper.MLP.setdefault("granitemoehybrid", "shared_mlp")
     for table in (*vars(LayerWrapper).values(), *vars(ModelWrapper).values()):
@@ -151,9 +154,9 @@ def _run(config: dict) -> BaseException | None:
         handler.addFilter(failures.filter_out)
     logger.addHandler(failures)
     # Olive writes into what it is given.
-    given = copy.deepcopy(config) | {"input_model": _undigested(config["input_model"])}
+    own = copy.deepcopy(config) | {"input_model": _undigested(given)}
     try:
-        run_workflow(given, package_config=registry())
+        run_workflow(own, package_config=registry())
     except Exception as error:  # noqa: BLE001 - some of its failures Olive raises, some it only logs
         return error
     finally:

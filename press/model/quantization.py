@@ -6,7 +6,7 @@ from typing import Any
 
 from press.core import arithmetic, nested, paths
 from press.core.errors import UserError
-from press.model import architectures, checkpoints, device, launcher, olive_passes, olive_run, quantized_formats
+from press.model import checkpoints, device, launcher, olive_passes, olive_run, quantized_formats
 from press.params import schema
 from press.params.mixed_precision import HIGH_BITS
 
@@ -160,7 +160,7 @@ def calibration_config(calibration: schema.Calibration, base: Path, trust: bool 
 
 def check_experts(params: schema.Quantize, base: Path) -> None:
     """Refuse what the runtime's operator for experts does not compute."""
-    if not architectures.has_experts(checkpoints.read_object(base / paths.CONFIG)):
+    if not checkpoints.has_experts(checkpoints.read_object(base / paths.CONFIG)):
         return
     if params.bits != 4:
         raise UserError(

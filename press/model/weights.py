@@ -90,9 +90,7 @@ def described(folder: Path, trust: bool) -> "PreTrainedModel":
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from press.model import experts
-
-    experts.set_apart()
+    checkpoints.set_experts_apart(checkpoints.read_object(folder / paths.CONFIG))
     with checkpoints.readable(paths.CONFIG), torch.device("meta"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
         model = AutoModelForCausalLM.from_config(config, trust_remote_code=trust)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from press.core.errors import UserError
-from press.model import architectures, weights
+from press.model import architectures, checkpoints, weights
 from press.params import schema
 from press.sources import tokenizers
 
@@ -23,7 +23,7 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
         weights.check_numbers(values)
         config = AutoConfig.for_model(**values)
         architectures.check(config.to_dict())
-        _set_experts_apart()
+        checkpoints.set_experts_apart(config.to_dict())
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(config)
     except (AssertionError, KeyError, RuntimeError, StrictDataclassError, TypeError, ValueError) as error:
@@ -32,10 +32,3 @@ def build(source: schema.RandomSource, seed: int, target: Path) -> None:
     model.save_pretrained(target)
     tokenizers.save(tokenizer, target)
     (target / "LICENSE").write_text("Random numbers; no rights reserved (CC0 1.0).\n", encoding="utf-8")
-
-
-def _set_experts_apart() -> None:
-    # It loads what a configuration that is refused needs not.
-    from press.model import experts
-
-    experts.set_apart()
