@@ -155,7 +155,7 @@ test-unit: $(INSTALLED) ## run the tests that take less than a minute; TESTS and
 	python -m pytest $(SIDE_BY_SIDE) -m unit $$TESTS
 
 test-emulated: $(INSTALLED) ## build a tiny model on emulated processors (Debian's qemu-user), and compare the bytes
-	python -m pytest $(SIDE_BY_SIDE) -m emulated --dist load tests/test_portable.py
+	EMULATE_ALL=1 python -m pytest $(SIDE_BY_SIDE) -m emulated --dist load tests/test_portable.py
 
 test-default-model: $(INSTALLED) ## after `make repro`, check the figures and bytes of what it built
 	python -m pytest -m default_model --durations 25 tests/test_default_model.py

@@ -8,8 +8,8 @@ Four tiers, by marker (pyproject.toml); tests/tiers.py holds them by force:
                     is about tensors, and never Olive or the models of transformers.
     integration     `make test` runs these and the unit tests, in at most 12 minutes on 2 cores. Tiny random models,
                     stages in their processes, git, DVC, local servers, and the whole pipeline on the preset `tiny`.
-    emulated        `make test-emulated`: a tiny model built on a processor that qemu emulates, and products on another,
-                    two minutes of processor time; `.ci/run` does them, too.
+    emulated        a tiny model built on a processor that qemu emulates, and products on another, two minutes of
+                    processor time, by `.ci/run`; the model on three of them by `make test-emulated`.
     default_model   `make test-default-model`, after `make repro`, on what that built; `.ci/run` does both.
 
 A file says its tier in a line of its own, `pytestmark = pytest.mark.integration`, or a test in a decorator; a test that

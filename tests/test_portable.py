@@ -1,4 +1,4 @@
-"""The same bytes on other processors: an Intel Haswell and an AMD EPYC, emulated by qemu.
+"""The same bytes on other processors: Intel's Haswell and Skylake and an AMD EPYC, emulated by qemu.
 
 qemu computes floats in software, by IEEE 754: an instruction whose result is a processor's own, such as an approximate
 square root, comes out otherwise there, and so does a kernel that is chosen by vendor, instruction set or cache size.
@@ -17,11 +17,14 @@ from projects import ROOT, once
 from press.core import arithmetic, environment
 
 QEMU = shutil.which("qemu-x86_64")
-# What is built on each: all on that of another vendor than this one's, on the other what libraries have kernels for.
+# What is built on each: all on that of another vendor than this one's, on another what libraries have kernels for; by
+# `make test-emulated`, all on each.
 HERE = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split()) if Path("/proc/cpuinfo").exists() else set()
 PROCESSORS = (
     {"Haswell": "all", "EPYC": "products"} if "AuthenticAMD" in HERE else {"Haswell": "products", "EPYC": "all"}
 )
+if "EMULATE_ALL" in os.environ:
+    PROCESSORS = dict.fromkeys(("Haswell", "Skylake-Client", "EPYC"), "all")
 PROGRAM = [sys.executable, str(ROOT / "tests/portable_build.py")]
 
 pytestmark = [
