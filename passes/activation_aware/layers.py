@@ -250,7 +250,8 @@ def _experts(parts: Parts, path: str) -> list[Fold]:
 
 def _mlp(parts: Parts) -> list[Fold]:
     mlp = parts.find("mlp", "feed_forward", "shared_mlp")
-    if parts.has(f"{mlp}.experts"):
+    # Those of other architectures are no linears.
+    if parts.has(f"{mlp}.experts.0.w1"):
         return _experts(parts, f"{mlp}.experts")
     down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
     output = parts.linear(down)

@@ -61,12 +61,12 @@ def refuse(*given: object) -> None:
 @pytest.mark.integration
 def test_a_sentence_of_one_of_several_processes_is_that_of_all_and_ends_them(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(launcher, "work", refuse)
-    start = time.monotonic()
+    start, others = time.monotonic(), {*multiprocessing.active_children()}
     with pytest.raises(UserError, match=r"^the training loss is not a finite number any more$"):
         launcher.run({}, {}, tmp_path, 2, "", arithmetic.NATIVE, "the training")
     assert time.monotonic() - start < 300
     assert "Traceback" not in capfd.readouterr().err
-    assert not multiprocessing.active_children()
+    assert {*multiprocessing.active_children()} <= others
 
 
 # A process under the launcher, and its parent, which says who that is.

@@ -240,7 +240,7 @@ def test_a_text_that_the_model_would_take_for_a_command_is_named(project):
     with pytest.raises(UserError, match="document 2 of even, more: "):
         tasks.rehearse(named("even"), tokenizer)
     # What `prepare` wrote is checked, and has the adapter's template around it.
-    Path("prepared").mkdir()
+    Path("prepared").mkdir(exist_ok=True)
     Path("prepared/even.jsonl").write_text(json.dumps(rows[1]) + "\n", encoding="utf-8")
     write_task("even", "prepared/even.jsonl")
     tasks.rehearse(named("even"), tokenizer)

@@ -70,7 +70,7 @@ def test_the_page_is_there_without_a_key_and_names_what_its_browser_may_do(serve
 @pytest.mark.parametrize("width", [390, 1200])
 def test_the_page_is_asked_by_the_keyboard_and_shows_a_form(chromium, served, width, scheme, tmp_path: Path):
     chromium.open(served.url, width, scheme)
-    assert chromium.value("document.activeElement.id") == "question"
+    eventually(lambda: chromium.value("document.activeElement.id") == "question")
     chromium.press("Tab", shift=True)
     assert chromium.value("document.activeElement.id") == "key"
     chromium.write(KEY)
