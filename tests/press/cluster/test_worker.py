@@ -13,6 +13,7 @@ import pytest
 from projects import ROOT
 
 from press.cluster import worker
+from press.model import nodes
 
 from .conftest import SECONDS, wait_until_gone
 
@@ -97,3 +98,8 @@ def test_a_job_that_ends_leaves_no_process_and_no_zombie(tmp_path):
     result, children = said.decode().splitlines()
     assert json.loads(result) == {"code": 0, "late": False}
     assert children == ""
+
+
+@pytest.mark.unit
+def test_nodes_are_told_by_the_names_that_a_training_reads():
+    assert (worker.ADDRESS, worker.PORT, worker.RANK) == (nodes.ADDRESS, nodes.PORT, nodes.RANK)
