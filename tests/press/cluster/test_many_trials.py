@@ -1,4 +1,4 @@
-"""A search of hundreds of trials on a real Ray cluster, whose coordinator is killed halfway; it runs where it is asked for.
+"""A search of hundreds of trials on a real Ray cluster, whose coordinator is killed halfway; it runs if asked for.
 
     MANY_TRIALS=240 make test TESTS=tests/press/cluster/test_many_trials.py
 
