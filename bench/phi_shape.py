@@ -6,8 +6,8 @@
 
 3.8 billion parameters in bf16, with the published configuration (long rope included) and a byte-level tokenizer.
 Each stage runs in a process of its own, as DVC runs it, by the stage's own function: quantize (AWQ, group size 128),
-finetune (rank 16 on all projections, gradient checkpointing; with several processes, each on a GPU of its own, whose
-memory is not measured), capture and convert (for the CPU). The floor of a stage is the longest of its arithmetic, its
+finetune (rank 16 on all projections, gradient checkpointing; with several processes, each on a GPU of its own, of which
+the fullest is shown), capture and convert (for the CPU). The floor of a stage is the longest of its arithmetic, its
 traffic to the device's memory and its files, at the rates that the machine reaches in a plain product, copy and write,
 which are measured first. It needs no network: on a machine that reaches no package registry, put the wheels of
 requirements.lock into a folder on PYTHONPATH. What is kept is a package, as `python -m bench.runtime --package FOLDER`
@@ -15,14 +15,8 @@ wants it.
 """
 
 import argparse
-import itertools
-import json
 import os
 import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,24 +24,22 @@ from typing import Any
 
 import torch
 
-from bench.memory import peak_bytes
+from bench import stages
 from bench.shapes import LONG_ROPE, PHI_3_5_MINI, make_phi
-from press.core import environment, files
+from bench.stages import ADAPTER, CAPTURED, CONVERTED, OUTPUTS, ROOT, TRAINED
+from press.core import environment, files, paths
 from press.data import jsonl
-from press.model import checkpoints, conversion, device, graphs, olive_run, quantization
+from press.model import device
 from press.params import settings
 from press.sources import tokenizers
-from press.training import finetuning, preparation
 
-ROOT = Path(__file__).parents[1]
-ADAPTER, TARGET = "travel", "cpu"
 GROUP_SIZE, RANK = 128, 16
 MODULES = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
-BASE, QUANTIZED = Path("models/base"), Path("models/quantized")
-TRAINED, CAPTURED = Path("models/adapters") / ADAPTER, Path("models/captured") / TARGET
-CONVERTED = Path("models/converted") / TARGET / ADAPTER
 OWN = ("step", "keep")  # words that are not handed to a step
-OUTPUTS = {"quantize": QUANTIZED, "finetune": TRAINED, "capture": CAPTURED, "convert": CONVERTED}
+
+if __name__ == stages.STARTED:
+    # One of several processes of a training.
+    stages.watch_training()
 
 
 def parameters(words: argparse.Namespace) -> settings.Settings:
@@ -77,80 +69,22 @@ def make_inputs(words: argparse.Namespace) -> None:
 
     tokenizer = tokenizers.of_bytes()
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    make_phi(BASE, words.layers, words.device, **ids)
+    make_phi(paths.BASE, words.layers, words.device, **ids)
     # As the hub has it: what transformers writes names the rope otherwise.
     config = {"architectures": ["Phi3ForCausalLM"], "model_type": "phi3", "torch_dtype": "bfloat16"}
     config |= {"num_hidden_layers": words.layers, **PHI_3_5_MINI, **LONG_ROPE, **ids}
-    files.write_json(BASE / "config.json", config)
-    adapter = parameters(words).adapter(ADAPTER)
-    folder = Path("prepared") / ADAPTER
-    folder.mkdir(parents=True)
-    with jsonl.writing(folder / "train.jsonl") as train, jsonl.writing(folder / "heldout.jsonl") as heldout:
-        into = preparation.Prepared(train, heldout)
-        preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(BASE), into)
-    about = {"template": adapter.template, "response_schema": None, "generation": {}}
-    files.write_json(folder / "adapter.json", about)
+    files.write_json(paths.BASE / paths.CONFIG, config)
+    stages.prepare(parameters(words).adapter(ADAPTER), tokenizer)
 
 
-def run_stage(name: str, words: argparse.Namespace, building: Path) -> Path:
-    """Run one stage's function; return the folder of its result."""
-
-    params = parameters(words)
-    if name == "quantize":
-        return quantization.quantize(params.quantize, BASE, building, params.seed)
-    if name == "finetune":
-        resumed = building / "checkpoints"
-        adapter = params.adapter(ADAPTER)
-        return finetuning.finetune(ADAPTER, adapter, params.seed, QUANTIZED, building, resumed, words.device)
-    if name == "capture":
-        with files.digesting(QUANTIZED) as digest:
-            captured = graphs.build(olive_run.hf_model(QUANTIZED), params.target(TARGET), building)
-            files.write_json(captured / "base.json", {"base_sha256": digest.result()})
-            return captured
-    return conversion.convert(TARGET, ADAPTER, params, building)
-
-
-def measure(name: str, words: argparse.Namespace) -> dict:
-    """Run one step in this process; return its seconds and its peaks of memory in bytes."""
-    start = time.perf_counter()
-    training: dict[str, float] = {}
+def take(name: str, words: argparse.Namespace) -> dict[str, Any]:
+    """Run one step in this process, and return what it found."""
+    if name == "rates":
+        return rates(words.device)
     if name == "inputs":
         make_inputs(words)
-    elif name == "rates":
-        return rates(words.device)
-    else:
-        if name == "finetune" and words.processes == 1:
-            watch_training(training)
-        with files.building(OUTPUTS[name]) as building:
-            files.publish(run_stage(name, words, building), OUTPUTS[name])
-    return {
-        "seconds": time.perf_counter() - start,
-        "gpu": torch.cuda.max_memory_allocated() if words.device == "cuda" else 0,
-        "host": peak_bytes(),
-        "training": training,
-    }
-
-
-def watch_training(seconds: dict[str, float]) -> None:
-    """Let the Trainer's training be timed: all of it, and the median of what lies between the starts of two passes."""
-    import transformers
-
-    of_transformers: Any = transformers.Trainer
-    train, step = of_transformers.train, of_transformers.training_step
-    starts: list[float] = []
-
-    def timed(trainer: transformers.Trainer, **options: Any) -> Any:
-        start = time.perf_counter()
-        output = train(trainer, **options)
-        between = [later - earlier for earlier, later in itertools.pairwise(starts)]
-        seconds.update(all=time.perf_counter() - start, median=statistics.median(between))
-        return output
-
-    def noted(*arguments: Any, **options: Any) -> torch.Tensor:
-        starts.append(time.perf_counter())
-        return step(*arguments, **options)
-
-    of_transformers.train, of_transformers.training_step = timed, noted
+        return {}
+    return stages.measure(name, parameters(words), words.device)
 
 
 def rates(where: str) -> dict[str, float]:
@@ -188,8 +122,8 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
     # Both triangles of the Gram matrix of what each of a layer's four groups of linears reads.
     gram = words.layers * (3 * hidden**2 + inner**2)
     train, heldout = (
-        [len(example["input_ids"]) for example in jsonl.read(Path("prepared") / ADAPTER / f"{split}.jsonl")]
-        for split in ("train", "heldout")
+        [len(example["input_ids"]) for example in jsonl.read(paths.PREPARED / ADAPTER / split)]
+        for split in (paths.TRAIN, paths.HELDOUT)
     )
     tokens = words.batch_size * words.steps * (words.tokens if words.packing == "on" else sum(train) / len(train))
     # The frozen weights work forward, forward again if there are checkpoints, and backward to the inputs; once more for
@@ -211,11 +145,9 @@ def floors(words: argparse.Namespace, rate: dict[str, float]) -> dict[str, float
 
 
 def in_its_own_process(name: str, words: argparse.Namespace) -> dict:
-    """Run one step as a stage runs, in a new process, and return what it measured."""
+    """Run one step in a new process, and return what it found."""
     options = [f"--{key.replace('_', '-')}={value}" for key, value in vars(words).items() if key not in OWN]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
-    subprocess.run([sys.executable, "-m", "bench.phi_shape", f"--step={name}", *options], env=environment, check=True)
-    return json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+    return stages.in_its_own_process("bench.phi_shape", f"--step={name}", *options)
 
 
 def main() -> None:
@@ -239,13 +171,9 @@ def main() -> None:
     words = parser.parse_args()
     if words.step:
         device.confine(words.device, words.processes if words.step == "finetune" else 1)
-        files.write_json(Path(f"{words.step}.json"), measure(words.step, words))
+        files.write_json(stages.FOUND, take(words.step, words))
         return
-    with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)
-        Path("passes").symlink_to(ROOT / "passes")
-        # A parameter may name no data outside of the project.
-        shutil.copytree(ROOT / "data", "data")
+    with stages.project():
         rate = in_its_own_process("rates", words)
         in_its_own_process("inputs", words)
         measured = {name: in_its_own_process(name, words) for name in words.stages.split(",")}
@@ -253,7 +181,6 @@ def main() -> None:
         if words.keep:
             shutil.move(CAPTURED, words.keep)
             shutil.copytree(CONVERTED, words.keep / "adapters" / ADAPTER)
-        os.chdir(ROOT)
 
 
 def report(
@@ -269,16 +196,16 @@ def report(
     print("|---|---|---|---|---|---|")
     for stage, taken in measured.items():
         gpu = f"{taken['gpu'] / 1e9:.1f}" if taken["gpu"] else "–"
-        sizes = f"{gpu} | {taken['host'] / 1e9:.1f} | {files.size(OUTPUTS[stage]) / 1e9:.2f}"
+        sizes = f"{gpu} | {taken['host'] / 1e9:.1f} | {taken['output'] / 1e9:.2f}"
         print(f"| {stage} | {taken['seconds']:.1f} | {least[stage]:.1f} | {sizes} |")
     if "finetune" not in measured:
         return
-    curves = files.read_json(TRAINED / "training_log.json")
+    curves = files.read_json(TRAINED / paths.TRAINING_LOG)
     first, last = (curves["train"][index]["loss"] for index in (0, -1))
-    if training := measured["finetune"]["training"]:
-        rate = words.batch_size * words.tokens / training["median"]
-        print(f"\nTraining itself: {training['all']:.1f} s, of which a pass in the median ", end="")
-        print(f"{training['median'] * 1e3:.0f} ms: at most {rate:.0f} tokens/s")
+    training = measured["finetune"]["training"]
+    rate = words.batch_size * words.tokens / training["median"]
+    print(f"\nTraining itself: {training['all']:.1f} s, of which a pass in the median ", end="")
+    print(f"{training['median'] * 1e3:.0f} ms: at most {rate:.0f} tokens/s")
     print(f"\nTraining loss: {first:.3f} at the first step, {last:.3f} at the last; held out {curves['heldout']}")
 
 

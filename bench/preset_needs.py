@@ -1,12 +1,20 @@
-"""Measure what the presets' models need, on random weights of their exact width and vocabulary.
+"""Say what the presets' models need, by measurement on random weights of their exact shape.
 
     python -m bench.preset_needs [NAME:LAYERS[:ROWS] ...]    such as llama-3.2-1b:2; without any, only what follows
+    python -m bench.preset_needs --whole NAME ... [--into FILE] [--seconds N]
+    python -m bench.preset_needs --from FILE ...
 
-Each word is a point: a model of that preset's shape with so few layers, on which quantize (AWQ, on ROWS rows), finetune
-and capture run on the CPU, each in a process of its own, by the stage's own function. On 0 rows, it is rounded in place
-of AWQ, which takes most of the time, and tells of finetune and capture alone. The points are kept in
-bench/preset_points.json. From all of them, presets/needs.json is written, which `make repro PRESET=NAME` compares with
-the machine: the needs of each whole model, extrapolated by a least-squares fit (no factor below zero, errors relative)
+Whole models are measured on the device that there is, such as a GPU: quantize (AWQ), finetune, capture and convert as
+the preset has them, each in a process of its own, by the stage's own function. What each model took is a line of JSON,
+added to FILE as soon as it is done; a model that fails is said and left out, and none begins that would end behind N
+seconds if it took as long as the longest. Lines from another machine are taken in by --from. They are kept in
+bench/preset_whole.json.
+
+Without a GPU that takes hours: each word NAME:LAYERS is a point, a model of that preset's shape with so few layers, on
+which quantize (AWQ, on ROWS rows), three steps of finetune and capture run on the CPU. On 0 rows, it is rounded in
+place of AWQ, which takes most of the time, and tells of finetune and capture alone. They are kept in
+bench/preset_points.json. From all of them follow the needs of each whole model on a CPU, extrapolated by a
+least-squares fit (no factor below zero, errors relative)
 
 - of peak memory, beside the weights (in bf16 for quantize, in fp32 for finetune), to the parameters in the embedding;
   of quantize's also to those of one layer, of which it holds copies in fp32, of finetune's to a batch's logits and to
@@ -16,43 +24,38 @@ the machine: the needs of each whole model, extrapolated by a least-squares fit 
 - of processor seconds to the same; quantize's to the calibration rows times the layers' parameters, and to the rows
   times the squared width of each linear, which the rounding takes, and which no calibration row adds to.
 
-It says how far each fit is off, and by how much it would miss each point by the others alone. Seconds are those of the
-processors, so that a machine that does other things, too, gives nearly the same. Examples are as long as they may be at
-most (256 tokens), so that training is rather over- than underrated. The memory of a GPU is not measured: it is that of
-bf16 weights, 1.5 GB and three copies of a batch's logits in fp32, which for the shape of Phi-3.5-mini comes to the
-9.9 GB that an H100 measured (docs/benchmarks.md).
+It says how far each fit is off, and by how much it would miss each point by the others alone, and what it would have
+said of each model that was measured whole. Seconds are those of the processors, so that a machine that does other
+things, too, gives nearly the same. Examples are as long as they may be at most (256 tokens), so that training is rather
+over- than underrated. Where a model was not measured whole, the memory of a GPU is that of bf16 weights, 1.5 GB and
+three copies of a batch's logits in fp32, which for the shape of Phi-3.5-mini comes to the 9.9 GB that an H100 measured
+(docs/benchmarks.md).
 
-The fit takes scipy, which comes with `make install-tasks`.
+presets/needs.json, which `make repro PRESET=NAME` compares with the machine, and the table of docs/models.md are
+written from all that was measured. The fit takes scipy, which comes with `make install-tasks`.
 """
 
 import argparse
-import itertools
+import json
 import os
-import resource
-import shutil
-import statistics
-import subprocess
+import re
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
-from bench import preset_shapes
-from bench.memory import peak_bytes
-from press.core import arithmetic, environment, files, paths
-from press.params import preset, reading, settings
+from bench import preset_models, preset_shapes, stages
+from bench.preset_models import STEPS, TOKENS, VALIDATED
+from bench.stages import ADAPTER, ROOT
+from press.core import arithmetic, environment, files
+from press.params import reading
 
-ROOT = Path(__file__).parents[1]
-POINTS, NEEDS = ROOT / "bench/preset_points.json", ROOT / "presets/needs.json"
-ADAPTER, TARGET = "travel", "cpu"
-ROWS, STEPS, TOKENS = 4, 3, 256
-CAPTURED, MEASURED = Path("captured"), Path("measured.json")
+POINTS, WHOLE = ROOT / "bench/preset_points.json", ROOT / "bench/preset_whole.json"
+NEEDS, PAGE = ROOT / "presets/needs.json", ROOT / "docs/models.md"
+ROWS = 4
 # What is beside the weights and logits in a GPU's memory, and copies of the logits.
 BESIDE, COPIES = 1.5e9, 3
 # Bytes of each weight that a stage holds: in bf16, as the base is read, and in fp32, as a CPU trains.
@@ -64,128 +67,6 @@ FITTED = [
     ("capture", "output"),
     ("finetune", "step"),
 ]
-VALIDATED = ("torch", "transformers", "olive-ai", "onnxruntime-genai")
-
-
-def parameters(name: str) -> settings.Settings:
-    """Return params.yaml with a preset."""
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
-    laid = preset.edited(text, reading.values((), ROOT / f"presets/{name}.yaml"))
-    Path("params.yaml").write_text(laid, encoding="utf-8")
-    return settings.load(Path("params.yaml"))
-
-
-def trained(name: str) -> Any:
-    """Return the adapter of a few steps and examples, in a template that the byte-level tokenizer can have."""
-    adapter = parameters(name).adapter(ADAPTER)
-    changes = {
-        "template": settings.load(ROOT / "params.yaml").adapter(ADAPTER).template,
-        "max_seq_len": TOKENS,
-        "too_long": "truncate",
-        "heldout_examples": 2,
-        "training": adapter.training.model_copy(update={"max_steps": STEPS, "checkpoint_every": STEPS}),
-    }
-    return adapter.model_copy(update=changes)
-
-
-def inputs(name: str, layers: int) -> dict:
-    """Make the base model and the prepared examples."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    from press.data import jsonl
-    from press.model import checkpoints
-    from press.sources import tokenizers
-    from press.training import preparation
-
-    tokenizer = tokenizers.of_bytes()
-    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    torch.set_default_dtype(torch.bfloat16)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**preset_shapes.config(name, layers), **ids))
-    torch.set_default_dtype(torch.float32)
-    model.save_pretrained(paths.BASE)
-    tokenizers.save(tokenizer, paths.BASE)
-    adapter = trained(name)
-    folder = paths.PREPARED / ADAPTER
-    folder.mkdir(parents=True)
-    with jsonl.writing(folder / "train.jsonl") as train, jsonl.writing(folder / "heldout.jsonl") as heldout:
-        preparation.prepare(adapter, tokenizer, checkpoints.eos_ids(paths.BASE), preparation.Prepared(train, heldout))
-    files.write_json(folder / "adapter.json", {"template": adapter.template, "response_schema": None, "generation": {}})
-    return {}
-
-
-def quantize(name: str, rows: int) -> dict:
-    """Quantize the base model by AWQ on so many calibration rows; on none, round it."""
-    from press.model import quantization
-
-    params = parameters(name)
-    calibration = params.quantize.calibration.model_copy(update={"rows": rows})
-    changes = {"calibration": calibration} if rows else {"algorithm": "rtn"}
-    chosen = params.quantize.model_copy(update=changes)
-    return _built(paths.QUANTIZED, lambda building: quantization.quantize(chosen, paths.BASE, building, params.seed))
-
-
-def finetune(name: str) -> dict:
-    """Train an adapter for a few steps; return the processor time of one of them."""
-    import transformers
-
-    from press.training import finetuning
-
-    starts = []
-    of_transformers: Any = transformers.Trainer
-    step = of_transformers.training_step
-
-    def noted(*arguments: Any, **options: Any) -> Any:
-        starts.append(time.process_time())
-        return step(*arguments, **options)
-
-    of_transformers.training_step = noted
-
-    def train(building: Path) -> Path:
-        resumed = building / "checkpoints"
-        return finetuning.finetune(ADAPTER, trained(name), 42, paths.QUANTIZED, building, resumed)
-
-    built = _built(paths.ADAPTERS / ADAPTER, train)
-    return built | {"step": statistics.median(later - start for start, later in itertools.pairwise(starts))}
-
-
-def capture(name: str) -> dict:
-    """Capture the quantized model for the CPU."""
-    from press.model import graphs, olive_run
-
-    target = parameters(name).target(TARGET)
-    return _built(CAPTURED, lambda building: graphs.build(olive_run.hf_model(paths.QUANTIZED), target, building))
-
-
-def _built(output: Path, build: Callable[[Path], Path]) -> dict:
-    with files.building(output) as building:
-        files.publish(build(building), output)
-    return {"output": files.size(output)}
-
-
-def measured(name: str, layers: int, rows: int) -> dict[str, Any]:
-    """Return what the stages take on a model of so many layers."""
-    found: dict[str, Any] = {"name": name, "layers": layers, "rows": rows}
-    with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)
-        Path("passes").symlink_to(ROOT / "passes")
-        # A parameter may name no data outside of the project.
-        shutil.copytree(ROOT / "data", "data")
-        for stage, *numbers in (("inputs", layers), ("quantize", rows), ("finetune",), ("capture",)):
-            call = [sys.executable, "-m", "bench.preset_needs", "--step", stage, name, *map(str, numbers)]
-            subprocess.run(call, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-            found[stage] = files.read_json(MEASURED)
-        os.chdir(ROOT)
-    del found["inputs"]
-    return found
-
-
-def take(step: str, name: str, *numbers: str) -> None:
-    """Run one step in this process, and write down what it takes."""
-    arithmetic.begin(arithmetic.PORTABLE, 2)
-    found = globals()[step](name, *map(int, numbers))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    files.write_json(MEASURED, found | {"seconds": used.ru_utime + used.ru_stime, "memory": peak_bytes()})
 
 
 def shape(name: str, layers: int | None = None) -> dict[str, float]:
@@ -265,64 +146,127 @@ def fitted(points: list[dict], stage: str, key: str) -> np.ndarray:
     return factors
 
 
-def needs(name: str, factors: dict[tuple[str, str], np.ndarray]) -> dict:
-    """Return what a preset needs, in bytes and minutes of one processor core."""
-    params, of = parameters(name), shape(name)
-    rows = params.quantize.calibration.rows
+def needs(name: str, factors: dict[tuple[str, str], np.ndarray], taken: dict[str, dict] | None) -> dict:
+    """Return what a preset needs, in bytes, minutes of one processor core and seconds with a GPU.
 
-    def whole(stage: str, key: str) -> float:
+    :param taken: by each stage on the whole model with a GPU, if it was measured
+    """
+    params, of = preset_models.parameters(name), shape(name)
+    rows, adapters = params.quantize.calibration.rows, len(params.adapters)
+
+    def reckoned(stage: str, key: str) -> float:
         return held(stage, key, of) + float(factors[stage, key] @ features(stage, key, of, rows))
 
-    memory = {stage: whole(stage, "memory") for stage in ("quantize", "finetune", "capture")}
-    steps = sum(adapter.training.max_steps - STEPS for adapter in params.adapters.values())
-    seconds = {stage: whole(stage, "seconds") for stage in ("quantize", "finetune", "capture")}
-    seconds["finetune"] = len(params.adapters) * seconds["finetune"] + steps * whole("finetune", "step")
-    base = 2 * (of["layers"] + of["table"])
-    quantized, captured = whole("quantize", "output"), whole("capture", "output")
+    seconds = {stage: reckoned(stage, "seconds") for stage in ("quantize", "finetune", "capture")}
+    training_steps = sum(adapter.training.max_steps - STEPS for adapter in params.adapters.values())
+    seconds["finetune"] = adapters * seconds["finetune"] + training_steps * reckoned("finetune", "step")
     training = params.adapter(ADAPTER).training
     logits = 4 * training.batch_size * TOKENS * preset_shapes.SHAPES[name]["vocab_size"]
+    base = 2 * (of["layers"] + of["table"])
+    sizes = {stage: reckoned(stage, "memory") for stage in ("quantize", "finetune", "capture")}
+    # With a GPU, it has what training takes.
+    sizes |= {"beside_gpu": max(sizes["quantize"], sizes["capture"]), "gpu": base + BESIDE + COPIES * logits}
+    sizes |= {"base": base, "quantized": reckoned("quantize", "output"), "graph": reckoned("capture", "output")}
+    if taken:
+        found = measured(taken, adapters)
+        off = (f"{key} {sizes[key] / 1e9:.1f} (measured {found[key] / 1e9:.1f})" for key in found if key in sizes)
+        print(f"{name}: reckoned, in GB: {', '.join(off)}", flush=True)
+        sizes |= found
     return {
         "parameters": int(of["layers"] + of["table"]),
-        # With a GPU, it has what training takes.
         "memory": {
-            "cpu": _rounded(max(memory.values())),
-            "gpu": _rounded(max(memory["quantize"], memory["capture"])),
+            "cpu": _rounded(max(sizes[stage] for stage in ("quantize", "finetune", "capture"))),
+            "gpu": _rounded(sizes["beside_gpu"]),
         },
-        # All outputs lie in the workspace and in DVC's cache, the graph twice; one more of the largest is built.
-        "disk": _rounded(2 * (base + quantized + 2 * captured) + max(base, 2 * captured)),
-        "gpu_memory": _rounded(base + BESIDE + COPIES * logits),
+        "disk": _rounded(disk(sizes)),
+        "gpu_memory": _rounded(sizes["gpu"]),
         "core_minutes": {stage: round(value / 60) for stage, value in seconds.items()},
+        **({"gpu_seconds": gpu_seconds(taken, adapters)} if taken else {}),
     }
+
+
+def measured(taken: dict[str, dict], adapters: int) -> dict[str, float]:
+    """Return the sizes that were measured with a GPU: capture, too, runs without one."""
+    return {
+        "capture": taken["capture"]["host"],
+        "beside_gpu": max(taken[stage]["host"] for stage in stages.OUTPUTS),
+        "gpu": max(taken[stage]["gpu"] + taken[stage]["beside"] for stage in stages.OUTPUTS),
+        "base": taken["inputs"]["output"],
+        "quantized": taken["quantize"]["output"],
+        "graph": taken["capture"]["output"],
+        "adapters": adapters * (taken["finetune"]["output"] + 2 * taken["convert"]["output"]),
+    }
+
+
+def disk(sizes: dict[str, float]) -> float:
+    """Return the bytes of all outputs in workspace and DVC's cache, the graph's twice; and one that is being built."""
+    graphs = 2 * sizes["graph"]
+    return 2 * (sizes["base"] + sizes["quantized"] + graphs + sizes.get("adapters", 0)) + max(sizes["base"], graphs)
+
+
+def gpu_seconds(taken: dict[str, dict], adapters: int) -> dict[str, int]:
+    """Return the seconds of all runs of each stage with a GPU."""
+    runs = {"quantize": 1, "finetune": adapters, "capture": 1, "convert": adapters}
+    return {stage: round(count * taken[stage]["seconds"]) for stage, count in runs.items()}
 
 
 def _rounded(size: float) -> int:
     return round(size / 1e8) * 10**8
 
 
-def main() -> None:
-    """Measure points, and write the needs that follow from all of them."""
+def merged(known: list[dict], new: list[dict], *keys: str) -> list[dict]:
+    """Return what is known with what is new in place of what had the same keys."""
+    latest = {tuple(each[key] for key in keys): each for each in [*known, *new]}
+    return list(latest.values())
+
+
+def write_needs(points: list[dict], models: list[dict]) -> None:
+    """Write the needs that follow from what was measured, and the page's table."""
+    factors = {each: fitted(points, *each) for each in FITTED}
+    taken = {each["name"]: each for each in models if each["layers"] is None and each["device"] != "cpu"}
+    with stages.project():
+        found = {name: needs(name, factors, taken.get(name)) for name in preset_shapes.SHAPES}
+    files.write_json(NEEDS, {"last_validated_with": preset_models.versions(*VALIDATED), "presets": found})
+    page = PAGE.read_text(encoding="utf-8")
+    for name, needed in found.items():
+        page = re.sub(rf"^(\| `{re.escape(name)}` (?:\|[^|\n]*){{2}}\|).*$", rf"\1{cells(needed)}", page, flags=re.M)
+    PAGE.write_text(page, encoding="utf-8")
+
+
+def cells(needed: dict) -> str:
+    """Return the end of a preset's row: memory, disk and GPU in GB, hours of a core, minutes with a GPU."""
+    sizes = (needed["memory"]["cpu"], needed["disk"], needed["gpu_memory"])
+    hours = sum(needed["core_minutes"].values()) / 60
+    minutes = f"{sum(needed['gpu_seconds'].values()) / 60:.1f}" if "gpu_seconds" in needed else "–"
+    return "".join(f" {cell} |" for cell in (*(f"{size / 1e9:.0f}" for size in sizes), f"{hours:.1f}", minutes))
+
+
+def main() -> int:
+    """Measure models, and write the needs that follow from all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("points", nargs="*", metavar="NAME:LAYERS[:ROWS]", help="to measure")
-    parser.add_argument("--step", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("points", nargs="*", metavar="NAME:LAYERS[:ROWS]", help="to measure on the CPU")
+    parser.add_argument("--whole", nargs="+", default=[], metavar="NAME", help="to measure whole; NAME:LAYERS tries it")
+    parser.add_argument("--into", type=Path, help="a file of lines for them; nothing else is written")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="that measuring them may take")
+    parser.add_argument("--from", nargs="+", default=[], type=Path, dest="sources", metavar="FILE", help="to take in")
     words = parser.parse_args()
-    if words.step:
-        take(*words.step)
-        return
-    points: list[dict] = list(files.read_json(POINTS)) if POINTS.exists() else []
+    points: list[dict] = list(files.read_json(POINTS))
     for word in words.points:
         name, layers, rows = [*word.split(":"), str(ROWS)][:3]
-        point = measured(name, int(layers), int(rows))
-        points = [each for each in points if any(each[key] != point[key] for key in ("name", "layers", "rows"))]
-        points.append(point)
+        points = merged(points, [preset_models.point(name, int(layers), int(rows))], "name", "layers", "rows")
         files.write_json(POINTS, points)
-    factors = {each: fitted(points, *each) for each in FITTED}
     with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)
-        shutil.copytree(ROOT / "data", "data")
-        found = {name: needs(name, factors) for name in preset_shapes.SHAPES}
-        os.chdir(ROOT)
-    versions = {package: metadata.version(package).partition("+")[0] for package in VALIDATED}
-    files.write_json(NEEDS, {"last_validated_with": versions, "presets": found})
+        into = words.into or Path(scratch) / "whole.jsonl"
+        complete = preset_models.measure_all(words.whole, into, words.seconds)
+        sources = words.sources if words.into else [*words.sources, *Path(scratch).iterdir()]
+        lines = [json.loads(line) for each in sources for line in each.read_text(encoding="utf-8").splitlines()]
+    if not words.into:
+        known: list[dict] = list(files.read_json(WHOLE)) if WHOLE.exists() else []
+        models = merged(known, lines, "name", "layers", "device")
+        if lines:
+            files.write_json(WHOLE, models)
+        write_needs(points, models)
+    return 0 if complete else 1
 
 
 if __name__ == "__main__":
@@ -330,4 +274,4 @@ if __name__ == "__main__":
     wanted, _ = arithmetic.variables(os.environ | environment.STAGE)
     if wanted != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
-    main()
+    sys.exit(main())

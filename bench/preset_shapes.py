@@ -27,8 +27,7 @@ LFM2: dict[str, Any] = {
     "num_hidden_layers": 16,
     "num_key_value_heads": 8,
     "vocab_size": 65536,
-    # 10 of its 16 layers are convolutions; here two of three.
-    "layer_types": ["conv", "conv", "full_attention"],
+    "layer_types": ["full_attention" if index in (2, 5, 8, 10, 12, 14) else "conv" for index in range(16)],
 }
 
 SHAPES: dict[str, dict[str, Any]] = {

@@ -35,15 +35,20 @@ LONG_ROPE: dict[str, Any] = {
 
 def make_phi(folder: Path, layers: int, device: str, **changes: Any) -> None:
     """Save a random phi3 model of Phi-3.5-mini's shape in bf16, with a byte-level tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, Phi3Config
-
     from press.sources import tokenizers
+
+    make(folder, {"model_type": "phi3", "num_hidden_layers": layers, **PHI_3_5_MINI, **changes}, device)
+    tokenizers.of_bytes().save_pretrained(folder)
+
+
+def make(folder: Path, config: dict[str, Any], device: str) -> None:
+    """Save a random model of a configuration in bf16."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device(device):
-        model = AutoModelForCausalLM.from_config(Phi3Config(num_hidden_layers=layers, **PHI_3_5_MINI | changes))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
-    tokenizers.of_bytes().save_pretrained(folder)

@@ -131,6 +131,8 @@ def test_the_page_and_the_preset_say_what_the_table_says(name):
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     hours = sum(needed["core_minutes"].values()) / 60
     gb = [f"{size / GB:.0f}" for size in (needed["memory"]["cpu"], needed["disk"], needed["gpu_memory"])]
-    assert cells[2:] == [re.search(r"Fetches (\d\.\d GB)", header.replace("\n# ", " "))[1], *gb, f"{hours:.1f}"]
+    minutes = f"{sum(needed['gpu_seconds'].values()) / 60:.1f}" if "gpu_seconds" in needed else "–"
+    fetched = re.search(r"Fetches (\d\.\d GB)", header.replace("\n# ", " "))[1]
+    assert cells[2:] == [fetched, *gb, f"{hours:.1f}", minutes]
     # Weights of 2 bytes a parameter; what is fetched may have a tied head twice.
     assert 0.9 <= float(cells[2].split()[0]) / (2 * needed["parameters"] / GB) <= 1.3
