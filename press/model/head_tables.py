@@ -47,10 +47,14 @@ def read(graph: Path) -> Tables:
     embedding = _constant(lookup.inputs[0])
     if lookup.op_type == "GatherBlockQuantized":
         embedding = _dequantized(embedding, lookup)
-    head = _constant(product.inputs[1])
-    head = _dequantized(head, product) if product.op_type == "MatMulNBits" else head.T
     # A copy of what is only mapped, since PyTorch's tensors may be written to.
-    return Tables(*(np.require(table, np.float32, ["C", "W"]) for table in (embedding, head)))
+    return Tables(*(np.require(table, np.float32, ["C", "W"]) for table in (embedding, weight(product))))
+
+
+def weight(product: "ir.Node") -> np.ndarray:
+    """Return the weight of a MatMul or a MatMulNBits, of shape (columns of the product, width of its input)."""
+    stored = _constant(product.inputs[1])
+    return _dequantized(stored, product) if product.op_type == "MatMulNBits" else stored.T
 
 
 def put(model: "PreTrainedModel", tables: Tables) -> None:
