@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -58,7 +59,8 @@ def join(proto: onnx.ModelProto) -> None:
     del proto.graph.node[:]
     proto.graph.node.extend(kept)
     used = {name for node in kept for name in node.input}
-    for values in (proto.graph.initializer, proto.graph.input):
+    fields: Any = (proto.graph.initializer, proto.graph.input)
+    for values in fields:
         left = [value for value in values if value.name in used]
         del values[:]
         values.extend(left)
@@ -69,7 +71,7 @@ def _joined(
 ) -> tuple[set[str], list[onnx.NodeProto]]:
     """Return the names of the nodes that two projections have, and the nodes that take their place."""
     name = pair[0].name.replace("gate_proj", "gate_up_proj")
-    attributes = {each.name: each.i for each in pair[0].attribute}
+    attributes: dict[str, Any] = {each.name: each.i for each in pair[0].attribute}
     columns = attributes.pop("N")
     constants = []
     for index in range(1, len(pair[0].input)):
@@ -86,10 +88,9 @@ def _joined(
     if branches[0][0]:
         a, b = (f"{name.removeprefix('/').replace('/', '.')}.{side}" for side in "AB")
         terms = attributes["K"]
-        for side, shape in ((a, [terms, "rank"]), (b, ["rank", 2 * columns])):
-            empty = [0 if size == "rank" else size for size in shape]
-            symbols = [f"{name}.rank" if size == "rank" else size for size in shape]
-            of.input.append(helper.make_tensor_value_info(side, TensorProto.FLOAT, symbols))
+        for side, empty in ((a, (terms, 0)), (b, (0, 2 * columns))):
+            shape = [size or f"{name}.rank" for size in empty]
+            of.input.append(helper.make_tensor_value_info(side, TensorProto.FLOAT, shape))
             of.initializer.append(numpy_helper.from_array(np.zeros(empty, np.float32), side))
         nodes += [
             helper.make_node("MatMul", [pair[0].input[0], a], [f"{name}/a"], f"{name}/{BRANCH[0]}"),

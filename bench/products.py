@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -50,7 +51,7 @@ class Kind:
             return {"scales": np.ones(shape[1] * shape[0] // _block(shape), np.float32)}
         return {"scale": np.ones((), np.float32), "zero": np.zeros((), self.dtype)} if self.scaled else {}
 
-    def attributes(self, shape: tuple[int, int]) -> dict[str, int]:
+    def attributes(self, shape: tuple[int, int]) -> dict[str, Any]:
         """Return the attributes of a node."""
         block = {"K": shape[0], "N": shape[1], "bits": 8, "block_size": _block(shape), "accuracy_level": 4}
         return block if self.scaled == "blocks" else {}

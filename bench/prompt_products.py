@@ -12,6 +12,7 @@ processor can do.
 import argparse
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -20,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 SHAPES = ["576x1536", "1536x576"]
 ROWS = [1, 4, 16, 64, 256, 1024]
 MICROSOFT = "com.microsoft"
-Made = tuple[str, dict[str, np.ndarray], dict[str, int], str]
+Made = tuple[str, dict[str, np.ndarray], dict[str, Any], str]
 
 
 def n_bits(bits: int, block: int, level: int) -> Callable[[int, int, np.random.Generator], Made]:
@@ -48,7 +49,7 @@ def integers(terms: int, columns: int, generator: np.random.Generator) -> Made:
     """Return a product of int8, whose left factor is rounded in it."""
     weights = {
         "w": generator.integers(-127, 128, (terms, columns), np.int8),
-        "scale": np.float32([0.01]).reshape(()),
+        "scale": np.full((), 0.01, np.float32),
         "zero": np.zeros((), np.int8),
     }
     return "DynamicQuantizeMatMul", weights, {}, MICROSOFT
