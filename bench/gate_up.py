@@ -1,12 +1,12 @@
 """What it would gain to compute gate and up in one product, and to store an adapter in fp16: decoding, in turns.
 
     python -m bench.gate_up                    after `make repro`
-    python -m bench.gate_up --package FOLDER --adapter NAME --rounds 20
+    python -m bench.gate_up --threads 2 --variants adapter "adapter, gate and up in one"
 
 Makes variants of a package's graph: bare (without LoRA inputs); one MatMulNBits for gate and up, with the rows of both,
 and behind it one branch with one A and one block matrix B; A and B as fp16 inputs, which are cast to fp32. The largest
 difference of a logit is printed. They decode in turns in one process; on one thread, times are of the processor, which
-other work on the machine changes least. A ratio is the median of the ratios within a turn to the bare graph.
+other work on the machine changes least. A ratio is the median of the ratios within a turn to the first variant.
 """
 
 import argparse
@@ -30,6 +30,9 @@ from press.core import paths
 from press.model import adapter_inputs
 
 PARTS = ("gate_proj", "up_proj")
+BARE, INPUTS, ADAPTER, HALVED = "bare", "LoRA inputs", "adapter", "adapter in fp16"
+JOINED = "gate and up in one"
+VARIANTS = (*(f"{name}{end}" for name in (BARE, INPUTS, ADAPTER) for end in ("", f", {JOINED}")), HALVED)
 BRANCH = ("lora_A/MatMul", "lora_B/MatMul", "lora/Add")
 
 
@@ -169,13 +172,13 @@ def variants(package: Path, adapter: str, scratch: Path) -> dict[str, Variant]:
         for name, change in (("bare", bare), ("bare-joined", bare_joined), ("joined", join), ("fp16", halve))
     }
     return {
-        "bare": Variant(folders["bare"]),
-        "bare, gate and up in one": Variant(folders["bare-joined"]),
-        "LoRA inputs": Variant(package),
-        "LoRA inputs, gate and up in one": Variant(folders["joined"]),
-        "adapter": Variant(package, source),
-        "adapter, gate and up in one": Variant(folders["joined"], scratch / "joined.onnx_adapter"),
-        "adapter in fp16": Variant(folders["fp16"], scratch / "fp16.onnx_adapter"),
+        BARE: Variant(folders["bare"]),
+        f"{BARE}, {JOINED}": Variant(folders["bare-joined"]),
+        INPUTS: Variant(package),
+        f"{INPUTS}, {JOINED}": Variant(folders["joined"]),
+        ADAPTER: Variant(package, source),
+        f"{ADAPTER}, {JOINED}": Variant(folders["joined"], scratch / "joined.onnx_adapter"),
+        HALVED: Variant(folders["fp16"], scratch / "fp16.onnx_adapter"),
     }
 
 
@@ -221,18 +224,19 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=16, help="tokens that are decoded behind")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=32, help="decoded in a turn")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=VARIANTS, metavar="NAME")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        measured = variants(chosen.package, chosen.adapter, Path(scratch))
+        made = variants(chosen.package, chosen.adapter, Path(scratch))
+        measured = {name: made[name] for name in chosen.variants}
         logits = race(measured, chosen)
-        print("| variant | tokens/s | to bare | logits differ by |\n|---|---|---|---|")
-        bare = measured["bare"].speeds
-        for name, variant in measured.items():
-            same = "adapter" if variant.adapter else "bare"
-            ratio = statistics.median(own / other for own, other in zip(variant.speeds, bare, strict=True))
-            apart = np.abs(logits[name] - logits[same]).max()
-            speed = statistics.median(variant.speeds)
-            print(f"| {name} | {speed:.1f} | {ratio:.3f} | {apart:.2g} |", flush=True)
+    first = chosen.variants[0]
+    print(f"| variant | tokens/s | to {first} | logits differ from its by |\n|---|---|---|---|")
+    for name, variant in measured.items():
+        pairs = zip(variant.speeds, measured[first].speeds, strict=True)
+        ratio = statistics.median(own / other for own, other in pairs)
+        apart = np.abs(logits[name] - logits[first]).max()
+        print(f"| {name} | {statistics.median(variant.speeds):.1f} | {ratio:.3f} | {apart:.2g} |")
 
 
 if __name__ == "__main__":
