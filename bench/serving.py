@@ -8,9 +8,11 @@ sockets alone: a client library takes a millisecond a token, as it shares this m
 Compare within one run.
 
 `--llama GGUF --adapters models/adapters` measures llama.cpp on the same model's GGUF with the same adapters in the same
-run, on the same prompts. Its server comes in no npm package; what stands for it is one process with a context for each
-model and a sequence for each client (bench/npm/llama_serving.mjs), without HTTP and without schemas, which the server
-here has to do.
+run, on the same prompts, in two ways, neither of which holds answers to schemas, as the server here has to. One is its
+library (bench/npm/llama_serving.mjs): a process with a context for each model and a sequence for each client, without
+HTTP, whose contexts compute side by side. The other, with `--llama-server PYTHON` of an environment that has
+bench/llama_server.txt, is its own server, which batches only requests with the same adapters, a batch after the other;
+the same clients ask it. That build takes AVX2 at most: its one client beside the library's one says what that costs.
 """
 
 import argparse
@@ -25,10 +27,11 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import jinja2
@@ -41,6 +44,9 @@ from press.core import files
 QUESTIONS = ("a week in Rome", "three days of hiking", "how early at the airport", "a weekend by the sea")
 
 ROWS = 8
+# Of llama.cpp: tokens that a client has room for, and threads.
+CONTEXT, THREADS = 256, len(os.sched_getaffinity(0))
+LLAMA_SERVER = Path(__file__).with_name("llama_server.py")
 
 
 @dataclass
@@ -79,18 +85,13 @@ def served(package: Path, at_once: int, waiting: int) -> Iterator[tuple[str, int
             process.wait()
 
 
-async def ask(url: str, model: str, question: str, tokens: int, into: Measured) -> None:
-    """Ask once, and measure the answer's stream."""
-    asked = {
-        "model": model,
-        "messages": [{"role": "user", "content": question}],
-        "max_tokens": tokens,
-        "stream": True,
-        "stream_options": {"include_usage": True},
-    }
+async def ask(url: str, asked: dict[str, Any], tokens: int, into: Measured) -> None:
+    """Ask once, a conversation or a prompt, and measure the answer's stream."""
+    asked = {**asked, "max_tokens": tokens, "stream": True, "stream_options": {"include_usage": True}}
+    path = "/v1/chat/completions" if "messages" in asked else "/v1/completions"
     body, address = json.dumps(asked).encode(), urlsplit(url)
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     last, began = 0.0, time.perf_counter()
@@ -105,7 +106,7 @@ async def ask(url: str, model: str, question: str, tokens: int, into: Measured) 
         chunk = json.loads(line.removeprefix(b"data: "))
         # A chunk may have more than one token, and a token no text.
         into.tokens += chunk["usage"]["completion_tokens"] if chunk.get("usage") else 0
-        if not chunk["choices"] or not chunk["choices"][0]["delta"].get("content"):
+        if not any(each.get("text") or each.get("delta", {}).get("content") for each in chunk["choices"]):
             continue
         now = time.perf_counter()
         if last:
@@ -120,12 +121,25 @@ async def measure(url: str, clients: int, requests: int, tokens: int) -> Measure
     """Let clients ask side by side, so many requests each."""
     with urllib.request.urlopen(f"{url}/v1/models") as listed:
         models = [each["id"] for each in json.load(listed)["data"]][1:]
+
+    def asked(place: int, question: str) -> dict[str, Any]:
+        return {"model": models[place % len(models)], "messages": [{"role": "user", "content": question}]}
+
+    return await side_by_side(url, asked, clients, requests, tokens)
+
+
+async def side_by_side(
+    url: str, asked: Callable[[int, str], dict[str, Any]], clients: int, requests: int, tokens: int
+) -> Measured:
+    """Let clients ask side by side, each one question after the other.
+
+    :param asked: returns the request of a place in a client's row, and of a question
+    """
     into = Measured()
 
     async def one(number: int) -> None:
         for place in range(number, number + requests):
-            question = f"{QUESTIONS[place % len(QUESTIONS)]}, {number}"
-            await ask(url, models[place % len(models)], question, tokens, into)
+            await ask(url, asked(place, f"{QUESTIONS[place % len(QUESTIONS)]}, {number}"), tokens, into)
 
     began = time.perf_counter()
     await asyncio.gather(*map(one, range(clients)))
@@ -133,32 +147,77 @@ async def measure(url: str, clients: int, requests: int, tokens: int) -> Measure
     return into
 
 
-def llama(gguf: Path, package: Path, adapters: Path, clients: int, requests: int, tokens: int) -> tuple[Measured, int]:
-    """Let clients ask llama.cpp the same questions; return what they saw, and the MiB that its process holds."""
-    config = files.read_json(package / "genai_config.json")["model"]["decoder"]
-    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+def prompts(package: Path) -> Callable[[int, str], list[int]]:
+    """Return what gives the prompt of a model's number, 0 for the bare one, and of a question."""
     tokenizer = Tokenizer.from_file(str(package / "tokenizer.json"))
-    names = sorted(each.name for each in (package / "adapters").iterdir())
     chat = jinja2.Template((package / "chat_template.jinja").read_text(encoding="utf-8"))
     turn = {"role": "user", "content": "{prompt}"}
     templates = [chat.render(messages=[turn], add_generation_prompt=True)]
-    templates += [files.read_json(package / "adapters" / name / "adapter.json")["template"] for name in names]
+    templates += [files.read_json(package / "adapters" / name / "adapter.json")["template"] for name in names(package)]
 
-    def prompt(template: str, question: str) -> list[int]:
-        before, _, _ = template.partition("{response}")
+    def prompt(model: int, question: str) -> list[int]:
+        before, _, _ = templates[model].partition("{response}")
         return tokenizer.encode(re.sub(r"{\w+}", lambda _: question, before)).ids
 
+    return prompt
+
+
+def names(package: Path) -> list[str]:
+    """Return the names of a package's adapters."""
+    return sorted(each.name for each in (package / "adapters").iterdir())
+
+
+def loras(package: Path, adapters: Path, into: Path) -> list[str]:
+    """Write a package's adapters for llama.cpp, and return their paths."""
+    config = files.read_json(package / "genai_config.json")["model"]["decoder"]
+    heads = {"q_proj": config["num_attention_heads"], "k_proj": config["num_key_value_heads"]}
+    return [str(lora_gguf.write(adapters / name, heads, into / f"{name}.gguf")) for name in names(package)]
+
+
+def llama_server(
+    python: Path, gguf: Path, package: Path, adapters: Path, clients: int, requests: int, tokens: int
+) -> tuple[Measured, int]:
+    """Let the same clients ask llama.cpp's own server; return what they saw, and the MiB that it holds."""
+    prompt = prompts(package)
+
+    def asked(place: int, question: str) -> dict[str, Any]:
+        model = place % (1 + len(paths))
+        scales = [{"id": each, "scale": float(each == model - 1)} for each in range(len(paths))]
+        return {"prompt": prompt(model, question), "temperature": 0, "lora": scales}
+
     with tempfile.TemporaryDirectory() as scratch:
-        loras = [str(lora_gguf.write(adapters / name, heads, Path(scratch) / f"{name}.gguf")) for name in names]
+        paths = loras(package, adapters, Path(scratch))
+        command = [str(python), str(LLAMA_SERVER), str(gguf), "--lora", *paths, "--clients", str(clients)]
+        command += ["--context", str(CONTEXT), "--threads", str(THREADS)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout
+            try:
+                url = process.stdout.readline().strip()
+                if not url.startswith("http"):
+                    sys.exit(
+                        f"error: llama.cpp's server did not start: has {python} what bench/llama_server.txt lists?"
+                    )
+                asyncio.run(side_by_side(url, asked, 1, 1, 4))
+                return asyncio.run(side_by_side(url, asked, clients, requests, tokens)), memory(process.pid)
+            finally:
+                process.terminate()
+                process.wait()
+
+
+def llama(gguf: Path, package: Path, adapters: Path, clients: int, requests: int, tokens: int) -> tuple[Measured, int]:
+    """Let clients ask llama.cpp's library the same; return what they saw, and the MiB that its process holds."""
+    prompt = prompts(package)
+    with tempfile.TemporaryDirectory() as scratch:
+        paths = loras(package, adapters, Path(scratch))
         options = {
             "model": str(gguf),
-            "loras": [None, *loras],
-            "prompts": [[prompt(template, each) for each in QUESTIONS] for template in templates],
+            "loras": [None, *paths],
+            "prompts": [[prompt(model, each) for each in QUESTIONS] for model in range(1 + len(paths))],
             "clients": clients,
             "requests": requests,
             "tokens": tokens,
-            "threads": len(os.sched_getaffinity(0)),
-            "context": 256,
+            "threads": THREADS,
+            "context": CONTEXT,
         }
         command = ["node", str(NPM / "llama_serving.mjs"), json.dumps(options)]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -182,6 +241,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=4, help="of each client (default: 4)")
     parser.add_argument("--tokens", type=int, default=32, help="of an answer at most (default: 32)")
     parser.add_argument("--llama", type=Path, help="the model's GGUF, for llama.cpp beside it")
+    parser.add_argument("--llama-server", type=Path, help="python with bench/llama_server.txt, for its own server, too")
     parser.add_argument("--adapters", type=Path, default=Path("models/adapters"), help="PEFT's, for llama.cpp")
     words = parser.parse_args()
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -196,9 +256,12 @@ def main() -> None:
                 measured = asyncio.run(measure(url, clients, words.requests, words.tokens))
                 print(f"| {clients} | {at_once} | {measured.row()} | {memory(process)} |", flush=True)
         if words.llama:
-            given = words.package, words.adapters, clients, words.requests, words.tokens
-            measured, held = llama(words.llama, *given)
+            given = words.llama, words.package, words.adapters, clients, words.requests, words.tokens
+            measured, held = llama(*given)
             print(f"| {clients} | llama.cpp | {measured.row()} | {held} |", flush=True)
+            if words.llama_server:
+                measured, held = llama_server(words.llama_server, *given)
+                print(f"| {clients} | its server | {measured.row()} | {held} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-// Many clients of llama.cpp at once, in place of its server, which no npm package has: each model (bare, or with a LoRA)
-// is a context of its own on one loaded model, as a LoRA is a context's here, and each client has a sequence in each.
-// Requests with the same LoRA are batched, others are not, as llama.cpp's server does. It measures what
-// bench/serving.py's clients do, and says that as one line of JSON.
+// Many clients of llama.cpp's library at once: each model (bare, or with a LoRA) is a context of its own on one loaded
+// model, as a LoRA is a context's here, and each client has a sequence in each. Requests with the same LoRA are batched;
+// contexts compute side by side, with a thread each, where its server has one context that computes one batch after the
+// other. It measures what bench/serving.py's clients do, and says that as one line of JSON.
 
 import {getLlama, LlamaLogLevel} from "node-llama-cpp";
 

@@ -71,19 +71,26 @@ class Batch:
     """The rows of one model.
 
     :param session: of the model's graph, edited
+    :param vocabulary: how many logits a token has
     """
 
-    def __init__(self, session: ort.InferenceSession, names: Names, projections: Sequence[Projection]) -> None:
+    def __init__(
+        self, session: ort.InferenceSession, names: Names, projections: Sequence[Projection], vocabulary: int
+    ) -> None:
         self._session = session
         self._names = names
+        self._vocabulary = vocabulary
         inputs = {each.name: each for each in session.get_inputs()}
         past = [inputs[name] for name in names.past]
-        self._types = [np.dtype(np.float16 if each.type == "tensor(float16)" else np.float32) for each in past]
+        self._types = [_type_of(each) for each in past]
+        self._kind = _type_of(next(each for each in session.get_outputs() if each.name == names.logits))
         self._positions = names.positions in inputs
         self._rows: list[Row] = []
         # Of the seats; their memory has room for as many rows and tokens.
         self._seats: list[np.ndarray] = []
         self._binding: ort.IOBinding | None = None
+        # What steps with that binding write.
+        self._logits: np.ndarray = np.empty(0)
         self._stack = Stack(projections)
 
     def memory(self, rows: int, room: int) -> list[np.ndarray]:
@@ -99,8 +106,10 @@ class Batch:
     def read(self, row: Row, tokens: Sequence[int]) -> np.ndarray:
         """Read more of a row's prompt, and return the logits of its next token."""
         binding = self._bound([row], row.remembered)
-        length = len(row.read) + len(tokens)
-        return self._run(binding, np.array([tokens]), np.array([length]))[0]
+        # A prompt has logits of as many positions as its graph computes.
+        binding.bind_output(self._names.logits)
+        self._run(binding, np.array([tokens]), np.array([len(row.read) + len(tokens)]))
+        return binding.get_outputs()[-1].numpy()[0, -1].astype(np.float32)
 
     def join(self, row: Row) -> None:
         """Give a row a seat, unless it has one."""
@@ -130,11 +139,13 @@ class Batch:
         """Give each row that has a seat the logits of its next token."""
         if self._binding is None:
             self._binding = self._bound(self._rows, self._seats)
+            self._logits = np.empty((len(self._rows), 1, self._vocabulary), self._kind)
+            self._binding.bind_ortvalue_output(self._names.logits, value_of(self._logits))
         # One whose logits are there already has them computed once more, from the same token.
         last = np.array([[row.last] for row in self._rows])
-        logits = self._run(self._binding, last, np.array([row.length for row in self._rows]))
-        for row, own in zip(self._rows, logits, strict=True):
-            row.logits = own
+        self._run(self._binding, last, np.array([row.length for row in self._rows]))
+        for row, own in zip(self._rows, self._logits, strict=True):
+            row.logits = own[0].astype(np.float32, copy=False)
 
     def _fit(self, rows: Sequence[Row]) -> None:
         """Have memory for rows, powers of two of them and of tokens."""
@@ -159,8 +170,8 @@ class Batch:
             binding.bind_ortvalue_output(present, value)
         return binding
 
-    def _run(self, binding: ort.IOBinding, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        """Return the logits of each row's next token.
+    def _run(self, binding: ort.IOBinding, tokens: np.ndarray, lengths: np.ndarray) -> None:
+        """Compute the logits of each row's next token.
 
         :param tokens: the rows' newest ones, so many of each
         :param lengths: of the rows, with them
@@ -173,10 +184,11 @@ class Batch:
         values = {name: value_of(value.astype(np.int64)) for name, value in inputs.items()}
         for name, value in values.items():
             binding.bind_ortvalue_input(name, value)
-        binding.bind_output(self._names.logits)
         self._session.run_with_iobinding(binding)
-        logits = binding.get_outputs()[-1].numpy()
-        return logits[:, -1].astype(np.float32)
+
+
+def _type_of(value: ort.NodeArg) -> np.dtype:
+    return np.dtype(np.float16 if value.type == "tensor(float16)" else np.float32)
 
 
 def _mapped(size: int) -> mmap.mmap:

@@ -152,8 +152,9 @@ class Rows:
         self._projections = row_graph.projections(proto.graph)
         row_graph.edit(proto.graph, names)
         session = _session(proto, folder, decoder.get("session_options", {}), threads)
-        self._batch = Batch(session, names, self._projections)
-        self._sampling = _weightless(folder, config["model"]["vocab_size"])
+        vocabulary = config["model"]["vocab_size"]
+        self._batch = Batch(session, names, self._projections, vocabulary)
+        self._sampling = _weightless(folder, vocabulary)
         self.tokenizer = og.Tokenizer(self._sampling)
 
     def load(self, path: Path) -> Weights:

@@ -1,8 +1,9 @@
 """Generators that have read a prompt, kept for the next one that begins as it does: a conversation's next turn.
 
 Only what was read as a prompt is used again, and not what was written: the runtime computes single tokens by other
-kernels than several, so that near-ties would fall otherwise. So an answer is the same, bit for bit, whether earlier
-turns were read for it or before it, and each token of a conversation is read once.
+kernels than several, so that near-ties would fall otherwise. So each token of a conversation is read once, and an
+answer is the same, bit for bit, whether earlier turns were read for it or before it; but for an adapter's on several
+threads, among which the runtime parts its products by the length of what is read at once.
 """
 
 import threading

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -122,7 +123,7 @@ class Writing:
                 if isinstance(part, Thought):
                     yield self._event(replies.Delta(reasoning_content=part))
                 elif isinstance(part, str):
-                    yield self._event(replies.Delta(content=part), logprobs=self._logprobs(part))
+                    yield self._text(part)
                 else:
                     coming = replies.ComingToolCall(index=calls, **_called(part).model_dump())
                     yield self._event(replies.Delta(tool_calls=[coming]))
@@ -173,6 +174,7 @@ class Writing:
     async def _pieces(self, deadline: float) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         heard: asyncio.Queue[Heard] = asyncio.Queue()
+        timer = loop.call_at(deadline, heard.put_nowait, LateError(self._seconds))
 
         def hear(what: Heard) -> None:
             # Here, since the loop hears of a token when it comes to it.
@@ -180,20 +182,18 @@ class Writing:
             self._outbox.put(loop, heard, what)
 
         self._ticket.begin(self._turns, hear)
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    what = await heard.get()
-            except TimeoutError as error:
-                self.stop("timeout")
-                raise LateError(self._seconds) from error
-            if isinstance(what, Exception):
-                self.stop("failure")
-                raise FailedError from what
-            if what is None:
-                self._record.finish_reason = self._answer.finish_reason
-                return
-            yield what
+        try:
+            while (what := await heard.get()) is not None:
+                if isinstance(what, LateError):
+                    self.stop("timeout")
+                    raise what
+                if isinstance(what, Exception):
+                    self.stop("failure")
+                    raise FailedError from what
+                yield what
+        finally:
+            timer.cancel()
+        self._record.finish_reason = self._answer.finish_reason
 
     def _logprobs(self, text: str) -> replies.Logprobs | None:
         """Return what is told of the tokens that begin in the answer's next text, and not before it."""
@@ -208,6 +208,20 @@ class Writing:
     def _event(self, delta: replies.Delta, finish_reason: Any = None, logprobs: replies.Logprobs | None = None) -> str:
         choice = replies.ChunkChoice(delta=delta, logprobs=logprobs, finish_reason=finish_reason)
         return _data(replies.Chunk(**self._about, choices=[choice]))
+
+    def _text(self, part: str) -> str:
+        """Return the event of a piece of text."""
+        if (logprobs := self._logprobs(part)) is not None:
+            return self._event(replies.Delta(content=part), logprobs=logprobs)
+        before, behind = self._around
+        return f"{before}{json.dumps(part, ensure_ascii=False)}{behind}"
+
+    @cached_property
+    def _around(self) -> tuple[str, str]:
+        """What such events have before and behind their texts, as there is one for each token."""
+        empty = replies.Delta(content="")
+        before, _, behind = self._event(empty).rpartition(json.dumps(empty.content))
+        return before, behind
 
     def _usage(self) -> replies.Usage:
         read, written = len(self._answer.prompt), self._answer.written

@@ -83,6 +83,9 @@ def test_an_answer_is_whole_or_a_stream_and_says_how_it_ended(start):
     told = {"stream": True, "stream_options": {"include_usage": True}}
     *_, last = client.chat.completions.create(**body("at once"), max_tokens=3, **told)
     assert (last.choices, last.usage.total_tokens) == ([], 6)
+    said = 'a "quote", \\, a line\nand ü'
+    chunks = client.chat.completions.create(**body(f"say {said}"), stream=True)
+    assert "".join(each.choices[0].delta.content or "" for each in chunks) == said
 
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
