@@ -31,7 +31,7 @@ CACHE = "cache"
 DATABASES = Path(".dvc/tmp/databases")
 INPUTS = Path("inputs.dvc")
 # Between tries to reach the remote, which may be away for a minute.
-PAUSES = (1, 2, 4, 8, 15, 30, 30)
+PAUSES = (1, 2, 4, 8, 15, 15, 15, 15, 15)
 
 
 def main() -> None:
