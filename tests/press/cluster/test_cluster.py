@@ -74,8 +74,8 @@ while not {other}.exists():
     project.run("git", "remote", "add", "origin", str(tmp_path / "origin"))
     # Origin has neither the commit nor what comes after it: a file that has changed, and a new one.
     first(project, "one", meeting.format(mine=here, other=there))
-    project.commit()
     first(project, "two", meeting.format(mine=there, other=here))
+    project.commit()
     (project.folder / "new.txt").write_text("new", encoding="utf-8")
     project.edit("stages/both.py", 'Path("one.txt")', 'Path("new.txt").read_text() + Path("one.txt")')
     alone = project.copy_to(tmp_path / "alone")
