@@ -50,7 +50,7 @@ class Job:
 class Plan:
     """The jobs in an order in which they could run, and the stages that are up to date.
 
-    :param lacking: outputs of the latter that are not here
+    :param lacking: outputs of the latter that are not here, or something else in their place
     """
 
     jobs: tuple[Job, ...]
@@ -102,7 +102,7 @@ def make(cluster: Cluster, *, brings_back: bool) -> Plan:
                     name, after, _paths(inputs), kept, reports, asked, seconds, (CHECK, name, *sorted(makers))
                 )
         cached = [stage for stage in stages if stage.addressing not in jobs]
-        lacking = _paths(out for stage in cached for out in stage.outs if out.use_cache and not out.exists)
+        lacking = _paths(out for stage in cached for out in stage.outs if out.use_cache and out.workspace_status())
         return Plan(tuple(jobs.values()), tuple(each.addressing for each in cached), lacking)
 
 
