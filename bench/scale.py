@@ -110,7 +110,7 @@ def measure_coordinator(counts: list[int]) -> None:
     for count in counts:
         with project(star(count, SECONDS), "local"):
             start = time.process_time()
-            planned = plan.make(settings.load())
+            planned = plan.make(settings.load(), brings_back=False)
             made = time.process_time()
             packed = coordinator.snapshot()
             engine = Instant(planned.jobs)

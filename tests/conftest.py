@@ -88,6 +88,7 @@ LONGEST = (
     "tests/press/release/test_azureml.py",
     "tests/test_nodes.py",
     "tests/press/cluster/test_azureml_engine.py",
+    "tests/test_whole_on_azureml.py",
     "tests/press/release/test_storage.py",
     "tests/press/release/test_oci.py",
     "tests/press/release/test_publish.py",

@@ -29,22 +29,30 @@ def fork() -> tuple[str, list[str]]:
     sys.exit()
 
 
-def main() -> None:
+def load() -> None:
+    """Import what stages do."""
     for name in LIBRARIES:
         importlib.import_module(name)
     # What is loaded is looked through for reference cycles by no stage, and so is shared by all.
     gc.freeze()
+
+
+def become(module: str, words: list[str]) -> None:
+    """Do as `python -m MODULE WORDS` in the current folder does."""
+    sys.path[0] = os.getcwd()
+    sys.argv = [module, *words]
+    sys.orig_argv = [sys.executable, "-m", *sys.argv]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def main() -> None:
+    load()
     folder, (name, *rest) = fork()
     os.chdir(folder)
     log = os.open(f"{folder}.log", os.O_WRONLY | os.O_CREAT)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    # As `python -m stages.NAME` in that folder has them.
-    module = f"stages.{name}"
-    sys.path[0] = folder
-    sys.argv = [module, *rest]
-    sys.orig_argv = [sys.executable, "-m", *sys.argv]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    become(f"stages.{name}", rest)
 
 
 if __name__ == "__main__":

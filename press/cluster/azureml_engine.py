@@ -79,7 +79,7 @@ class AzuremlEngine:
         machine = _machine(self._settings, resources)
         asked = repr((machine, resources))
         if asked not in self._checked:
-            self._ask(_check, stage, machine, resources, self._settings.spot)
+            self._ask(azureml_jobs.check, stage, machine, resources, self._settings.spot)
             self._checked.add(asked)
 
     def submit(self, stage: str, order: str, resources: Resources, seconds: float, avoided: Sequence[set[str]]) -> None:
@@ -207,10 +207,6 @@ def _machine(azureml: settings.Azureml, resources: Resources) -> Machine:
             "the workspace, or an instance_type of serverless compute"
         )
     return machine
-
-
-def _check(params: release_settings.Azureml, stage: str, machine: Machine, resources: Resources, spot: bool) -> None:
-    azureml_jobs.check(params, stage, machine, resources, spot=spot)
 
 
 def _end(name: str, seen: Seen) -> dict | Exception:

@@ -94,9 +94,10 @@ def prepare(params: Workspace, snapshot: bytes, image: str) -> tuple[str, str]:
         return _uploaded(client, files), _environment(client, image)
 
 
-def check(params: Workspace, stage: str, machine: Machine, resources: Resources, *, spot: bool) -> None:
+def check(params: Workspace, stage: str, machine: Machine, resources: Resources, spot: bool) -> None:
     """Refuse a job whose machine is not there, or is too small.
 
+    :param spot: whether it is to be one that others leave
     :raises UserError: naming it
     """
     from azure.core.exceptions import ResourceNotFoundError

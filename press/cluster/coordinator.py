@@ -20,7 +20,7 @@ from press.cluster import plan, results, settings
 from press.cluster.engine import Engine
 from press.cluster.plan import Job
 from press.cluster.settings import Cluster
-from press.core import cli, files, locks, paths, shell
+from press.core import cli, locks, paths, shell
 from press.core.errors import UserError
 from press.core.redaction import redacted
 from press.model import nodes
@@ -28,6 +28,8 @@ from press.release import storage
 
 FOLDER = Path(".dvc/tmp/cluster")
 LOGS = FOLDER / "logs"
+# Of the sentences in which a stage refuses its machine (press/core/packages.py, arithmetic.py): it may run on another.
+OF_MACHINE = ("the environment differs from", "the libraries here compute a known product otherwise")
 
 
 def reproduce(start: type[Engine], *, dry_run: bool = False) -> None:
@@ -44,23 +46,30 @@ def reproduce(start: type[Engine], *, dry_run: bool = False) -> None:
         os.environ[nodes.CLUSTER] = "1"
         if code := dvc.main(["repro", plan.CHECK]):
             sys.exit(code)
-        planned = plan.make(cluster)
+        planned = plan.make(cluster, brings_back=not dry_run)
         show(planned, cluster, start)
-        if dry_run or not planned.jobs:
+        if dry_run:
             return
-        remote = where()
-        if planned.brought:
-            _push(planned.brought)
-        engine = start(cluster, snapshot())
-        try:
-            check(planned, engine)
-            Run(cluster, planned, engine, remote).to_its_end()
-        finally:
-            engine.stop()
-        # As `dvc repro` removes what its stages are to make.
-        for path in (path for job in planned.jobs for path in job.outputs):
-            files.remove(Path(path))
-        storage.pull(storage.SECONDS)
+        if planned.jobs:
+            _build(cluster, planned, start)
+        if planned.jobs or planned.lacking:
+            storage.pull(storage.SECONDS)
+
+
+def _build(cluster: Cluster, planned: plan.Plan, start: type[Engine]) -> None:
+    """Run the jobs of a plan; dvc.lock has their outputs then, which are on the remote.
+
+    :raises UserError: if a job failed, or there is no remote
+    """
+    remote = where()
+    if planned.brought:
+        _push(planned.brought)
+    engine = start(cluster, snapshot())
+    try:
+        check(planned, engine)
+        Run(cluster, planned, engine, remote).to_its_end()
+    finally:
+        engine.stop()
 
 
 class Run:
@@ -190,8 +199,9 @@ class Run:
         if said["late"]:
             return f"it did not end within cluster.minutes, {self._cluster.minutes}", False
         reason = shell.reason_in(self._said(stage))
-        killed = said["code"] < 0
-        return f"it was killed (signal {-said['code']})" if killed else reason, killed or cli.tells_of_full_disk(reason)
+        if said["code"] < 0:
+            return f"it was killed (signal {-said['code']})", True
+        return reason, cli.tells_of_full_disk(reason) or any(each in reason for each in OF_MACHINE)
 
     def _log(self, stage: str, line: str) -> None:
         """Keep a line that a job has said, and show it."""

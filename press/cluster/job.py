@@ -31,7 +31,7 @@ CACHE = "cache"
 DATABASES = Path(".dvc/tmp/databases")
 INPUTS = Path("inputs.dvc")
 # Between tries to reach the remote, which may be away for a minute.
-PAUSES = (1, 2, 4, 8, 15, 30, 30)
+PAUSES = (1, 2, 4, 8, 15, 15, 15, 15, 15)
 
 
 def main() -> None:
@@ -119,8 +119,9 @@ def transfer(verb: str, *names: str) -> None:
             return
         print(f"`dvc {verb}` failed, and is tried again in {pause} s", flush=True)
         time.sleep(pause)
-    if code := dvc(verb, "--quiet", *names):
-        sys.exit(code)
+    # Now DVC says why.
+    if dvc(verb, *names):
+        sys.exit(f"error: `dvc {verb}` failed for {sum(PAUSES)} s: what DVC says of the remote is in the log")
 
 
 def dvc(*words: str) -> int:

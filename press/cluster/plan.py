@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from press.cluster import settings
 from press.cluster.settings import Cluster, Resources
-from press.core import files
+from press.core import files, run_cache
 from press.params import recorded
 
 if TYPE_CHECKING:
@@ -48,10 +48,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs in an order in which they could run, and the stages that are up to date."""
+    """The jobs in an order in which they could run, and the stages that are up to date.
+
+    :param lacking: outputs of the latter that are not here, or something else in their place
+    """
 
     jobs: tuple[Job, ...]
     cached: tuple[str, ...]
+    lacking: tuple[str, ...] = ()
 
     @property
     def brought(self) -> list[str]:
@@ -69,8 +73,11 @@ class Plan:
         return max(ends.values(), default=0)
 
 
-def make(cluster: Cluster) -> Plan:
-    """Compare the project with its dvc.lock: a stage that has changed is to run, and all that come after it."""
+def make(cluster: Cluster, *, brings_back: bool) -> Plan:
+    """Compare the project with its dvc.lock: a stage that has changed is to run, and all that come after it.
+
+    :param brings_back: whether what DVC's run cache has of such a stage is put in place, so that it is not to run
+    """
     import networkx as nx
     from dvc.repo import Repo
 
@@ -83,7 +90,7 @@ def make(cluster: Cluster) -> Plan:
         for stage in stages:
             upstream = list(graph.successors(stage))
             after = frozenset(each.addressing for each in upstream) & jobs.keys()
-            if after or stage.changed(allow_missing=True, upstream=upstream):
+            if after or _is_to_run(stage, upstream, brings_back=brings_back):
                 name = stage.addressing
                 asked = settings.resources(cluster, name, _nodes(name))
                 kept, reports = _outputs(stage)
@@ -94,7 +101,14 @@ def make(cluster: Cluster) -> Plan:
                 jobs[name] = Job(
                     name, after, _paths(inputs), kept, reports, asked, seconds, (CHECK, name, *sorted(makers))
                 )
-        return Plan(tuple(jobs.values()), tuple(each.addressing for each in stages if each.addressing not in jobs))
+        cached = [stage for stage in stages if stage.addressing not in jobs]
+        lacking = _paths(out for stage in cached for out in stage.outs if out.use_cache and out.workspace_status())
+        return Plan(tuple(jobs.values()), tuple(each.addressing for each in cached), lacking)
+
+
+def _is_to_run(stage: "Stage", upstream: list["Stage"], *, brings_back: bool) -> bool:
+    """Whether a stage whose inputs are there has changed, and what it makes of them does not come out of the cache."""
+    return stage.changed(allow_missing=True, upstream=upstream) and not (brings_back and run_cache.bring_back(stage))
 
 
 def known_times() -> dict[str, float]:

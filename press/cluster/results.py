@@ -45,11 +45,13 @@ class Result(BaseModel):
 def take(job: Job, said: dict) -> float:
     """Put a job's result into the project, the lines of dvc.lock last, so that these stand for all of it.
 
+    What the stage made before goes, as with `dvc repro`: what DVC keeps of it now is on the remote.
+
     :return: the seconds that it took
     :raises UserError: if it is not this job's, or damaged; then nothing of it is here
     """
     result = _checked(job, said)
-    for out in job.reports:
+    for out in (*job.outputs, *job.reports):
         files.remove(Path(out))
     for name, content in result.reports.items():
         path = Path(name)

@@ -38,6 +38,32 @@ def keep() -> None:
     KEPT.write_text(digest, encoding="utf-8")
 
 
+def bring_back(stage: "Stage") -> bool:
+    """Put in place what the run cache has of a stage and its inputs, as `dvc repro` does; return whether it has that.
+
+    The repository of the stage has to be locked.
+    """
+    from dvc.stage.cache import _can_hash
+
+    if not all(dep.exists for dep in stage.deps):
+        return False
+    stage.save_deps()
+    runs = stage.repo.stage_cache
+    run = runs._load(stage) if _can_hash(stage) else None
+    if not run:
+        return False
+    made = runs._create_stage(run, wdir=stage.wdir)
+    if not made.outs_cached():
+        return False
+    stage.remove_outs()
+    made.checkout()
+    stage.save(run_cache=False)
+    stage.commit()
+    stage.dump(update_pipeline=False)
+    print(f"{stage.addressing}: out of DVC's run cache", flush=True)
+    return True
+
+
 def _is_as_recorded(stage: "Stage") -> bool:
     """Whether dvc.lock has the stage as dvc.yaml has it, and its reports are still those; DVC's cache has the rest."""
     is_recorded = all(map(_is_recorded, stage.deps)) and all(out.hash_info for out in stage.outs)

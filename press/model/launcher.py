@@ -74,7 +74,7 @@ def run(
     )
     try:
         with _environment(threads, nodes.interface(node) if met else LOOPBACK):
-            elastic_launch(config, work)(input_model, passes, building, threads, knobs, mode)
+            elastic_launch(config, work)(os.getpid(), input_model, passes, building, threads, knobs, mode)
     except ChildFailedError as error:
         raise _explained(error, building, what, met) from error
     except DistError as error:
@@ -109,12 +109,17 @@ def _folder(building: Path, rank: int) -> Path:
     return building / f"rank-{rank}" if rank else building
 
 
-def work(input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str, mode: str) -> None:
-    """Run the passes as one of the processes, on the GPU of its number; leave a sentence if that cannot be."""
+def work(
+    parent: int, input_model: dict, passes: dict[str, dict], building: Path, threads: int, knobs: str, mode: str
+) -> None:
+    """Run the passes as one of the processes, on the GPU of its number; leave a sentence if that cannot be.
+
+    :param parent: the process that launched this one
+    """
     import torch
 
     cli.collect_rarely()
-    _die_with_the_parent()
+    _die_with(parent)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     rank = int(os.environ["RANK"])
@@ -163,13 +168,16 @@ def _environment(threads: int, interface: str) -> Iterator[None]:
         os.environ.update(before)
 
 
-def _die_with_the_parent() -> None:
+def _die_with(parent: int) -> None:
     """Let this process end when its parent does, however that ends: nobody else may write checkpoints."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # It may have ended before.
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
     else:
         # Only Linux's kernel does it by itself.
-        threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
+        threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
 
 
 def _end_without(parent: int) -> None:

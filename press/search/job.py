@@ -14,7 +14,6 @@ from pathlib import Path
 
 from press.cluster import job, worker
 from press.core import cli, files, packages, paths, shell
-from press.core.errors import UserError
 from press.search import experiments, shared_dvc
 
 BUNDLE = Path(".dvc/tmp/trial.bundle")
@@ -23,7 +22,8 @@ BUNDLE = Path(".dvc/tmp/trial.bundle")
 def main() -> None:
     order = job.begin()
     os.environ.update(experiments.variables())
-    check_machine()
+    # A machine on which each trial that it gets would fail takes none.
+    packages.check_installed(packages.read())
     job.configure(order["remote"])
     paths.PARAMS.write_text(order["params"], encoding="utf-8")
     shared_dvc.use_remote_run_cache()
@@ -32,15 +32,6 @@ def main() -> None:
     reference = experiments.known()[order["name"]].reference
     shell.output("git", "bundle", "create", "--quiet", str(BUNDLE), reference, "^HEAD")
     files.write_json(Path(worker.RESULT), {"bundle": base64.b64encode(BUNDLE.read_bytes()).decode()})
-
-
-def check_machine() -> None:
-    """Leave the trial to other machines where this one has not the locked packages: it would fail each that it gets."""
-    try:
-        packages.check_installed(packages.read())
-    except UserError as error:
-        print(f"error: {error}", flush=True)
-        sys.exit(shared_dvc.AWAY)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ The machines have nothing in common but the DVC remote: each has a folder of its
 
 import os
 import shutil
+import sys
+import sysconfig
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -112,13 +115,34 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...,
     head = {"num_cpus": 0, "include_dashboard": False}
     cluster = utilities.Cluster(initialize_head=True, head_node_args=head)
 
-    def add(cpus: int = 1, home: Path | None = None) -> Any:
+    def add(cpus: int = 1, home: Path | None = None, python: str = sys.executable) -> Any:
         folder = home or tmp_path_factory.mktemp("machine")
-        return cluster.add_node(num_cpus=cpus, memory=2 * 10**9, env_vars={worker.HOME: str(folder)})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "executable", python)
+            return cluster.add_node(num_cpus=cpus, memory=2 * 10**9, env_vars={worker.HOME: str(folder)})
 
     add.cluster = cluster
     yield add
     cluster.shutdown()
+
+
+def other_python(folder: Path) -> str:
+    """Make the Python of a machine with another version of a library, and with a processor of another class.
+
+    That is what NumPy's library takes it for: one without AVX2.
+    """
+    venv.create(folder)
+    packages = next(folder.glob("lib/python*/site-packages"))
+    upgraded = packages / "configobj-99.dist-info"
+    upgraded.mkdir()
+    (upgraded / "METADATA").write_text("Metadata-Version: 2.1\nName: configobj\nVersion: 99\n", encoding="utf-8")
+    # After Python has read its variables, so that a stage cannot see it.
+    lines = [
+        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})",
+        "import ctypes; ctypes.CDLL(None).setenv(b'OPENBLAS_CORETYPE', b'Nehalem', 1)",
+    ]
+    (packages / "other.pth").write_text("\n".join(lines), encoding="utf-8")
+    return str(folder / "bin/python")
 
 
 def configure(project: Project, block: dict[str, object]) -> None:

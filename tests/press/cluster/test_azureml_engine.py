@@ -147,60 +147,23 @@ def test_jobs_end_well_or_not_or_lose_their_machine_or_are_cancelled(azure, monk
 
 
 @pytest.mark.integration
-def test_it_gives_what_this_machine_gives_and_no_job_knows_a_secret(azure, store, there, tmp_path):
-    meeting = """
-import os, time
-assert "MINE" not in os.environ
-assert os.environ["AZURE_CLIENT_ID"] == "33333333-3333-3333-3333-333333333333"
-{mine}.touch()
-while not {other}.exists():
-    time.sleep(0.1)
-"""
-    one, two = (f"Path({str(tmp_path / name)!r})" for name in ("one", "two"))
-    first(there, "one", meeting.format(mine=one, other=two))
-    first(there, "two", meeting.format(mine=two, other=one))
-    there.run("git", "remote", "add", "origin", "ssh://me:pass-word@example.com/press.git")
-
-    # One and two wait for each other, so that they end only side by side; the machine of `both` is lost once.
-    azure.lost.append("both")
-    result = there.module("press.cluster", "run", "azureml")
-    assert result.returncode == 0, result.stderr
-    assert "both: its machine failed (Azure ML says of both-" in result.stdout
-    assert "both: 1 cores, 0.1 GB on cpu-cluster after one, two" in result.stdout
-    assert "both is done" in result.stdout
-    assert [each.status for each in azure.of("both")] == ["Failed", "Completed"]
-    assert "Running stage 'both':" in there.module("press.cluster", "logs", "both").stdout
-    for name, text in {"one.txt": "one 42", "two.txt": "two", "both.txt": "one 42two"}.items():
-        assert (there.folder / name).read_text(encoding="utf-8") == text
-    assert (there.folder / "reports/both.json").read_text(encoding="utf-8") == "42"
-    assert "Data and pipelines are up to date." in there.run("dvc", "repro").stdout
-    (environment,) = azure.environments
-    assert environment["image"] == IMAGE
-
-    # Nothing that was sent, stored or said has a key, a password or what the submitter's variables hold.
-    told = json.dumps([each.asked for each in azure.executions.values()]).encode()
-    held = [azure.storage.read(name) for name in azure.storage.blobs()]
-    said = [azure.artifacts.download_blob(name).readall() for name in azure.artifacts.list_blob_names()]
-    for secret in (KEY, azure.environment["AZURE_CLIENT_SECRET"], "pass-word", "my-own-word"):
-        assert not any(secret.encode() in text for text in (told, *held, *said)), secret
-
-    # Here, one after the other after both have been there, the same.
-    alone = there.copy_to(tmp_path / "alone")
-    made = lock(there)
-    for name in ("dvc.lock", "one.txt", "two.txt", "both.txt"):
-        (alone.folder / name).unlink()
-    files.remove(alone.folder / ".dvc/cache")
-    alone.environment["AZURE_CLIENT_ID"] = IDENTITY
-    alone.run("dvc", "repro", "--no-run-cache")
-    assert lock(alone) == made
-
-
-@pytest.mark.integration
-def test_a_training_on_two_nodes_is_one_job_on_two_machines_that_meet(azure, there):
+def test_a_training_on_two_nodes_is_one_job_on_two_machines_that_meet_and_no_job_knows_a_secret(azure, there):
     train_on_two_nodes(there)
+    variables = f"""
+import os
+assert "MINE" not in os.environ
+assert os.environ["AZURE_CLIENT_ID"] == {IDENTITY!r}
+"""
+    first(there, "one", variables)
+    there.run("git", "remote", "add", "origin", "ssh://me:pass-word@example.com/press.git")
+    # Its machine is lost once.
+    azure.lost.append("one")
     result = there.module("press.cluster", "run", "azureml")
     assert result.returncode == 0, result.stderr
+    assert "one: its machine failed (Azure ML says of one-" in result.stdout
+    assert [each.status for each in azure.of("one")] == ["Failed", "Completed"]
     assert "finetune@travel: 2 machines of 1 cores, 0.1 GB on cpu-cluster after one" in result.stdout
+    assert "Running stage 'one':" in there.module("press.cluster", "logs", "one").stdout
     (execution,) = azure.of("finetune@travel")
     places = []
     for rank in range(2):
@@ -210,8 +173,19 @@ def test_a_training_on_two_nodes_is_one_job_on_two_machines_that_meet(azure, the
     assert f"finetune@travel | 0 of 2 met the others in {places[0]}\n" in result.stdout
     assert "1 of 2 met" not in result.stdout
     assert len({Path(place).parent for place in places}) == 2
+    assert (there.folder / "one.txt").read_text(encoding="utf-8") == "one 42"
+    assert (there.folder / "reports/one.json").read_text(encoding="utf-8") == "42"
     assert (there.folder / "travel.txt").read_text(encoding="utf-8") == "trained by 2"
     assert set(lock(there)["stages"]) == {"check", "one", "finetune@travel"}
+    (environment,) = azure.environments
+    assert environment["image"] == IMAGE
+
+    # Nothing that was sent, stored or said has a key, a password or what the submitter's variables hold.
+    told = json.dumps([each.asked for each in azure.executions.values()]).encode()
+    held = [azure.storage.read(name) for name in azure.storage.blobs()]
+    said = [azure.artifacts.download_blob(name).readall() for name in azure.artifacts.list_blob_names()]
+    for secret in (KEY, azure.environment["AZURE_CLIENT_SECRET"], "pass-word", "my-own-word"):
+        assert not any(secret.encode() in text for text in (told, *held, *said)), secret
 
 
 @pytest.mark.integration

@@ -83,3 +83,17 @@ def test_another_machine_runs_the_stage_only_if_the_first_does(tmp_path, monkeyp
     read.write_text("b", encoding="utf-8")
     job.beside_the_first("finetune@travel")
     assert ran == [[sys.executable, "-m", "stages.finetune", "travel"]]
+
+
+def test_a_remote_that_stays_away_is_a_sentence_with_what_dvc_says_in_the_log(monkeypatch):
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(job, "PAUSES", (0, 0))
+    monkeypatch.setattr(job, "dvc", lambda *words: asked.append(words) or 255)
+    with pytest.raises(SystemExit) as ended:
+        job.transfer("push", "one")
+    assert str(ended.value).startswith("error: `dvc push` failed for 0 s: what DVC says of the remote is in the log")
+    assert asked == [("push", "--quiet", "one")] * 2 + [("push", "one")]
+
+
+def test_a_remote_that_is_away_for_a_minute_is_waited_for():
+    assert 60 < sum(job.PAUSES) < 120

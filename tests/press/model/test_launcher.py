@@ -3,10 +3,12 @@
 import errno
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -71,11 +73,11 @@ def test_a_sentence_of_one_of_several_processes_is_that_of_all_and_ends_them(tmp
 
 # A process under the launcher, and its parent, which says who that is.
 PROCESS = """
-import ctypes, importlib, sys, time
+import ctypes, importlib, os, sys, time
 from press.model import launcher
 {platform}
 launcher.LOOK_SECONDS = 0.05
-launcher._die_with_the_parent()
+launcher._die_with(os.getppid())
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -106,6 +108,16 @@ def test_a_process_ends_with_its_parent(platform):
     while runs(process) and time.monotonic() < end:
         time.sleep(0.05)
     assert not runs(process)
+
+
+@pytest.mark.parametrize(("parent", "ends"), [(os.getppid(), False), (-1, True)], ids=["there", "gone"])
+def test_a_process_whose_parent_was_gone_before_ends_too(monkeypatch, parent, ends):
+    ended = []
+    monkeypatch.setattr(launcher.sys, "platform", "linux")
+    monkeypatch.setattr(launcher.ctypes, "CDLL", lambda name: SimpleNamespace(prctl=lambda *_: 0))
+    monkeypatch.setattr(launcher.os, "kill", lambda *asked: ended.append(asked))
+    launcher._die_with(parent)
+    assert ended == [(os.getpid(), signal.SIGKILL)] * ends
 
 
 def runs(process: psutil.Process) -> bool:

@@ -2,13 +2,16 @@
 
 import base64
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from press.cluster import settings
 from press.cluster.settings import Cluster, Resources
+from press.core import arithmetic, packages
 from press.core.errors import UserError
 from press.search import experiments, on_cluster, report, running, shared_dvc, sharing
 from press.search.settings import Spec
@@ -67,8 +70,12 @@ class Engine:
             for step in STEPS:
                 yield self.waiting[-1][0], "one", f"{shared_dvc.KEPT}{step.stage}\n"
             stage, order = self.waiting.pop()
-            if self.failures:
-                yield stage, "one", self.failures.pop()
+            failure = self.failures.pop() if self.failures else None
+            if isinstance(failure, str):
+                yield stage, "one", f"error: {failure}\n"
+                failure = {"code": 1, "late": False}
+            if failure:
+                yield stage, "one", failure
             else:
                 yield stage, "one", {"code": 0, "late": False, "bundle": bundle(order)}
 
@@ -183,6 +190,25 @@ def test_what_machines_do_ends_no_trial_and_what_a_stage_says_does(load, engines
     assert said[-1].endswith("2 of 4 trials are done and kept; the same command goes on from here")
     assert "1 trials were stopped before they ended, and begin again" in there(spec, engines)
     assert [trial[0] for trial in found(spec, "there")] == [f"search-000{number}" for number in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize(
+    "refuse", [lambda: packages.check_installed({"none": "1"}), arithmetic._begin_portably], ids=["other", "otherwise"]
+)
+def test_a_machine_that_stages_refuse_fails_no_trial(load, engines, monkeypatch, refuse):
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace())
+    monkeypatch.setattr(arithmetic, "_routes", ["there"])
+    monkeypatch.setattr(arithmetic, "_self_test", lambda: "0" * 64)
+    spec = load(trials=2)
+    with pytest.raises(UserError) as refused:
+        refuse()
+    sentence = str(refused.value)
+    said = there(spec, engines, failures=[sentence, sentence])
+    assert said[-1].startswith(f"search-0001: {sentence}")
+    assert said[-1].endswith("0 of 2 trials are done and kept; the same command goes on from here")
+    # On another machine it ends.
+    there(spec, engines, failures=[sentence])
+    assert [trial[2] is None for trial in found(spec, "there")] == [False, False]
 
 
 class Refusing(Engine):
