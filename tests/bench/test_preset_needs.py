@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+pytest.importorskip("scipy", reason="needs `make install-tasks`")
+
 from bench import preset_needs
 
 SIZES = ["layers", "computed", "layer", "table", "vocabulary", "kept", "rounding"]
