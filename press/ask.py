@@ -7,10 +7,9 @@ without an adapter either, one of each of the first adapters by name.
 """
 
 import argparse
-import subprocess
 import sys
 
-from press.core import cli, paths
+from press.core import cli, paths, shell
 from press.params import reading, settings
 
 APPLICATION = "app.py"
@@ -52,9 +51,9 @@ def main() -> None:
     words = parser.parse_args()
     for adapter, prompt in questions(words):
         print(f"{adapter}: {prompt}", flush=True)
-        ended = subprocess.run(command(words.target, adapter, prompt), check=False)
-        if ended.returncode:
-            sys.exit(ended.returncode)
+        ended = shell.run(*command(words.target, adapter, prompt), shown="all")
+        if ended.failed:
+            sys.exit(ended.code or 1)
 
 
 if __name__ == "__main__":

@@ -7,36 +7,12 @@ out: reports/params.json and reports/adapters, every parameter of the pipeline, 
      in DVC's run cache, the runs that dvc.lock records
 """
 
-from pathlib import Path
+from functools import partial
 
-from press.core import arithmetic, cache, cli, code, files, libraries, machine, packages, paths, run_cache
+from press.core import arithmetic, cache, cli, code, libraries, machine, packages, run_cache
 from press.model import device, grammar, node_checks, pass_checks
-from press.params import checks, recorded, resolving, schema, settings
+from press.params import checks, recorded, resolving, settings
 from press.quality import tasks
-
-
-def write_libraries(
-    project: code.Project, locked: dict[str, str], unused: dict[str, str], passes: schema.Passes
-) -> None:
-    """Write the locked packages of each stage, those of Olive's passes that it runs too; no stage runs `unused`."""
-    with files.replaced(paths.ENVIRONMENT) as building:
-        for stage, script in project.stages().items():
-            modules = project.uses(script, through_front_door=True)
-            used = libraries.used([*map(project.tree, modules), *pass_checks.trees(passes, stage)], unused)
-            lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in used)
-            (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
-
-
-def write_code(project: code.Project) -> None:
-    """Write the digests of each stage's modules, and the names of all modules for those who read them."""
-    names: dict[Path, str] = {}
-    with files.replaced(paths.CODE) as building:
-        for stage in project.stages():
-            digests = project.digests(stage)
-            names |= digests
-            (building / f"{stage}.txt").write_text(code.listed(digests), encoding="utf-8")
-        lines = [f"{names[path]}  {path.as_posix()}\n" for path in sorted(names)]
-        (building / code.MODULES).write_text("".join(lines), encoding="utf-8")
 
 
 def main() -> None:
@@ -58,8 +34,8 @@ def main() -> None:
     arithmetic.begin(params.arithmetic, params.threads)
     run_cache.keep()
     project = code.Project()
-    write_libraries(project, locked, unused, params.passes)
-    write_code(project)
+    libraries.write(project, locked, unused, partial(pass_checks.trees, params.passes))
+    code.write(project)
     recorded.write(resolved.values)
     print("params.yaml and the environment are as they should be")
     for name, target in params.targets.items():

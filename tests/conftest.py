@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+import stand_in
 from projects import ROOT, Project, checkout, once, without_arithmetic
 
 from press.core import arithmetic, cli, environment, files
@@ -225,16 +226,19 @@ def project(default_project: Project, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="session")
 def hollow(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The project with the tiny preset after `dvc repro`, with a stand-in for each stage but `check`: it asks of DVC
-    what dvc.yaml makes it do, and of no model anything. Copy it to change it."""
+    """The project with the tiny preset after `dvc repro`, with a stand-in for each stage: it asks of DVC what dvc.yaml
+    makes it do, and of no model anything. Copy it to change it."""
 
     def build(folder: Path) -> None:
         result = project.copy_to(folder / "olive-press")
         shutil.copyfile(ROOT / "tests/stand_in.py", result.folder / "stand_in.py")
-        for path in (result.folder / "stages").glob("[a-z]*.py"):
-            if path.stem != "check":
-                path.write_text(f'import stand_in\n\nstand_in.work("{path.stem}")\n', encoding="utf-8")
+        # It writes the lists that its stand-in copies.
         without_arithmetic(result)
+        result.run(sys.executable, "-m", "stages.check")
+        for name in stand_in.LISTS:
+            shutil.copytree(result.folder / name, result.folder / stand_in.KEPT / name)
+        for path in (result.folder / "stages").glob("[a-z]*.py"):
+            path.write_text(f'import stand_in\n\nstand_in.work("{path.stem}")\n', encoding="utf-8")
         result.run("dvc", "repro")
         result.commit()
 

@@ -1,29 +1,36 @@
-"""Stands in for every stage but `check`: writes into its outputs a digest of what dvc.yaml says that it reads.
+"""Stands in for every stage: writes into its outputs a digest of what dvc.yaml says that it reads.
 
 What DVC does with the project's own dvc.yaml can then be asked in seconds. The fixture `hollow` puts this file into a
-copy of the project. A stage that the variable STAND_IN_FAILS names fails, and with a word more,
-such as quantize.bits=8, where that parameter has that value; one that STAND_IN_WAITS names begins its output and goes
-no further.
+copy of the project. `check` resolves and validates the parameters as it does anywhere, and copies the lists of code and
+libraries, since no test of such a project changes these: test_price_of_change.py asks all of it. A stage that the
+variable STAND_IN_FAILS names fails, and with a word more, such as quantize.bits=8, where that parameter has that value;
+one that STAND_IN_WAITS names begins its output and goes no further.
 """
 
 import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from unittest import mock
 
 import yaml
 
 LISTS = ("reports/code", "reports/environment")  # which `check` writes; what a stage makes does not depend on them
+KEPT = "lists"
 MACHINES, EVALUATED = "reports/machine", "reports/evaluate"
 PARAMS, ADAPTERS = Path("reports/params.json"), Path("reports/adapters")
 
 
 def work(stage: str) -> None:
     """Do what the instance of a stage with the command line's words would."""
+    if stage == "check":
+        _check()
+        return
     words = sys.argv[1:]
     body, context = _loaded(Path("dvc.yaml"))["stages"][stage], _loaded(PARAMS) | {"adapters": _adapters()}
     failing, _, only = os.environ.get("STAND_IN_FAILS", "").partition(" ")
@@ -48,6 +55,28 @@ def work(stage: str) -> None:
         if os.environ.get("STAND_IN_WAITS") == stage:
             _wait(Path(_filled(path, context)))
         _write(Path(_filled(path, context)), content, given)
+
+
+def _check() -> None:
+    # Which the other stages do without.
+    from press.core import cli, run_cache
+    from press.params import recorded, resolving, settings
+
+    def check() -> None:
+        # In the tests' process, these are another project's.
+        resolving._defaults.cache_clear()
+        try:
+            with mock.patch.object(resolving, "DEFAULTS", resolving.NAMED):
+                resolved = resolving.Resolved()
+        finally:
+            resolving._defaults.cache_clear()
+        settings.validated(resolved)
+        run_cache.keep()
+        recorded.write(resolved.values)
+        for name in LISTS:
+            shutil.copytree(Path(KEPT, name), name, dirs_exist_ok=True)
+
+    cli.in_sentences(check)
 
 
 def _wait(out: Path) -> None:

@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import nn
 
-from passes.activation_aware.layers import Fold, map_tensors
+from passes.activation_aware.fold import Fold
+from passes.activation_aware.layers import map_tensors
 from press.core.errors import UserError
 
 

@@ -12,8 +12,9 @@ from tqdm.auto import tqdm
 
 from passes.activation_aware import search
 from passes.activation_aware.calibration import LayerInputs, Moments, collected, say_unreached
+from passes.activation_aware.fold import Fixed, Fold
 from passes.activation_aware.grid import Grid
-from passes.activation_aware.layers import Fixed, Fold, check_folds, folds
+from passes.activation_aware.layers import check_folds, folds
 from passes.activation_aware.rounding import compensated_codes
 from passes.activation_aware.shares import Shares
 from press.core.errors import UserError

@@ -226,6 +226,18 @@ def listed(digests: dict[Path, str]) -> str:
     return "".join(f"{digest}\n" for digest in sorted(set(digests.values())))
 
 
+def write(project: Project) -> None:
+    """Write the digests of each stage's modules, and the names of all modules for those who read them."""
+    names: dict[Path, str] = {}
+    with files.replaced(paths.CODE) as building:
+        for stage in project.stages():
+            digests = project.digests(stage)
+            names |= digests
+            (building / f"{stage}.txt").write_text(listed(digests), encoding="utf-8")
+        lines = [f"{names[path]}  {path.as_posix()}\n" for path in sorted(names)]
+        (building / MODULES).write_text("".join(lines), encoding="utf-8")
+
+
 def check_recorded(stage: str) -> None:
     """Refuse to run a stage with other code than `check` wrote down, which DVC takes it to run with.
 

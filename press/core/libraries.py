@@ -2,19 +2,39 @@
 
 import ast
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from importlib import metadata
 
 from packaging.requirements import Requirement
 
-from press.core import code, packages
+from press.core import code, files, packages, paths
 
 # Packages that a library imports by itself, without requiring them.
 LAZY = {
     "onnxruntime-genai": ("onnx-ir", "onnx", "torch", "transformers"),
     "transformers": ("gguf", "torch"),
 }
+
+
+def write(
+    project: code.Project,
+    locked: Mapping[str, str],
+    unused: Collection[str],
+    besides: Callable[[str], Iterable[ast.Module]],
+) -> None:
+    """Write the locked packages that each stage uses.
+
+    :param locked: all locked packages and their versions
+    :param unused: those that no stage runs
+    :param besides: gives the trees of what a stage runs besides the project's own modules
+    """
+    with files.replaced(paths.ENVIRONMENT) as building:
+        for stage, script in project.stages().items():
+            modules = project.uses(script, through_front_door=True)
+            names = used([*map(project.tree, modules), *besides(stage)], unused)
+            lines = sorted(f"{name}=={version}\n" for name, version in locked.items() if name in names)
+            (building / f"{stage}.txt").write_text("".join(lines), encoding="utf-8")
 
 
 def used(trees: Iterable[ast.Module], unused: Collection[str] = ()) -> set[str]:

@@ -26,16 +26,20 @@ UNKNOWN = "no reason given"
 class Ended:
     """How a program ended.
 
-    :param failed: whether it could not be started, gave an exit code other than 0, or was late
+    :param code: its exit code; None if it could not be started, or was late
     :param late: whether its time was up before it ended
     :param output: what it printed; empty where that was shown
     :param reason: why it failed, in one line; empty if it did not
     """
 
-    failed: bool
+    code: int | None
     output: str
     reason: str
     late: bool = False
+
+    @property
+    def failed(self) -> bool:
+        return self.code != 0
 
 
 def run(
@@ -43,6 +47,7 @@ def run(
     folder: Path | None = None,
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
+    given: str | None = None,
     shown: Literal["nothing", "output", "all"] = "nothing",
 ) -> Ended:
     """Run a program to its end.
@@ -50,6 +55,7 @@ def run(
     :param folder: where; here by default
     :param environment: what it gets in place of this process's variables
     :param seconds: after which it is killed
+    :param given: what it reads from its standard input; by default, it has this process's own
     :param shown: what goes where this process's own goes: nothing, what it prints, or its errors as well
     """
     streams = {
@@ -58,14 +64,24 @@ def run(
     }
     try:
         completed = subprocess.run(
-            command, cwd=folder, env=environment, text=True, errors="replace", timeout=seconds, check=False, **streams
+            command,
+            cwd=folder,
+            env=environment,
+            input=given,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+            **streams,
         )
     except subprocess.TimeoutExpired:
-        return Ended(True, "", f"no end after {seconds:.0f} s", late=True)
+        return Ended(None, "", f"no end after {seconds:.0f} s", late=True)
     except FileNotFoundError:
-        return Ended(True, "", f"{command[0]} is not installed")
-    failed = completed.returncode != 0
-    return Ended(failed, completed.stdout or "", shortened(redacted(_reason(completed.stderr or ""))) if failed else "")
+        return Ended(None, "", f"{command[0]} is not installed")
+    except OSError as error:
+        return Ended(None, "", f"{command[0]} cannot be run ({error.strerror})")
+    reason = shortened(redacted(_reason(completed.stderr or ""))) if completed.returncode else ""
+    return Ended(completed.returncode, completed.stdout or "", reason)
 
 
 def output(*command: str, folder: Path | None = None, environment: Mapping[str, str] | None = None) -> str:

@@ -9,12 +9,16 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from press.core import files, paths, shell
 from press.core.errors import UserError
 from press.data import guidance
 from press.model import packaged
-from press.params.settings import Settings
+
+if TYPE_CHECKING:
+    # Which the process for a schema does without.
+    from press.params.settings import Settings
 
 SCHEMA = "schema.json"
 # How long the decoder may take to compile a schema, and does again for each answer: long, since on a busy machine one
@@ -27,7 +31,7 @@ HINT = (
 )
 
 
-def check(params: Settings) -> None:
+def check(params: "Settings") -> None:
     """Refuse response schemas that the decoder cannot hold answers to."""
     for name, adapter in params.adapters.items():
         if adapter.response_schema is not None and (wrong := complaint(adapter.response_schema)):

@@ -7,10 +7,10 @@ import base64
 import binascii
 import json
 import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from press.core import shell
 from press.core.errors import UserError
 
 USERNAME, PASSWORD = "OCI_USERNAME", "OCI_PASSWORD"
@@ -76,20 +76,16 @@ def _decoded(entry: dict) -> Login:
 def _helped(helper: str, registry: str) -> Login:
     """Ask a program of docker's that keeps passwords."""
     program = f"docker-credential-{helper}"
-    try:
-        command = [program, "get"]
-        asked = subprocess.run(
-            command, input=registry, capture_output=True, text=True, check=False, timeout=HELPER_SECONDS
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
+    asked = shell.run(program, "get", given=registry, seconds=HELPER_SECONDS)
+    if asked.code is None:
         raise UserError(
-            f"{program}, which docker's config names, does not work here ({type(error).__name__}): install it, or set "
+            f"{program}, which docker's config names, does not work here ({asked.reason}): install it, or set "
             f"{USERNAME} and {PASSWORD}"
-        ) from error
-    if asked.returncode:
+        )
+    if asked.failed:
         # It has none for this registry.
         return Login()
-    credentials = json.loads(asked.stdout)
+    credentials = json.loads(asked.output)
     if credentials["Username"] == TOKEN_USER:
         return Login(refresh_token=credentials["Secret"])
     return Login(credentials["Username"], credentials["Secret"])

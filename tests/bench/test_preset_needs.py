@@ -6,6 +6,8 @@ import subprocess
 import numpy as np
 import pytest
 
+pytest.importorskip("scipy", reason="needs `make install-tasks`")
+
 from bench import preset_models, preset_needs
 
 SIZES = ["layers", "computed", "layer", "table", "vocabulary", "kept", "rounding"]

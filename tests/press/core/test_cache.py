@@ -61,9 +61,7 @@ def test_links_are_refused_before_anything_runs_and_taken_back_by_what_the_sente
     project.run("dvc", "config", "--local", "cache.type", kind)
     project.run("dvc", "checkout", "--relink")
     assert links(project)
-    assert_sentence(
-        project.run("python", "-m", "stages.check", check=False), f"cache.type in DVC's configuration has {kind}"
-    )
+    assert_sentence(project.in_process("check"), f"cache.type in DVC's configuration has {kind}")
     monkeypatch.chdir(project.folder)
     (row,) = doctor.examine("DVC cache", doctor.CHECKS["DVC cache"])
     assert (row.verdict, row.advice.startswith("run `dvc config --local")) == (doctor.WRONG, True)

@@ -21,12 +21,12 @@ def failing(errors: str, exit_code: int = 3) -> shell.Ended:
 
 def test_a_program_that_succeeds_gives_what_it_printed_and_no_reason():
     ended = python("import sys; print('done'); print('a warning', file=sys.stderr)")
-    assert ended == shell.Ended(failed=False, output="done\n", reason="")
+    assert ended == shell.Ended(code=0, output="done\n", reason="")
 
 
 def test_a_program_that_fails_gives_its_last_line_as_the_reason_and_its_output():
     ended = python("import sys; print('half'); sys.exit('first\\n\\n  it is broken  \\n\\n')")
-    assert ended == shell.Ended(failed=True, output="half\n", reason="it is broken")
+    assert ended == shell.Ended(code=1, output="half\n", reason="it is broken")
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,11 @@ def test_bytes_that_are_no_letters_are_replaced():
     assert (ended.output, ended.reason) == ("caf\ufffd", "fatal: caf\ufffd")
 
 
-def test_a_program_that_is_not_installed_is_named():
-    assert shell.run("no-such-program") == shell.Ended(
-        failed=True, output="", reason="no-such-program is not installed"
-    )
+def test_a_program_that_is_not_installed_or_no_program_is_named(tmp_path):
+    assert shell.run("no-such-program") == shell.Ended(code=None, output="", reason="no-such-program is not installed")
+    (tmp_path / "text").touch()
+    ended = shell.run(str(tmp_path / "text"))
+    assert (ended.failed, ended.reason) == (True, f"{tmp_path / 'text'} cannot be run (Permission denied)")
 
 
 def test_a_program_that_is_late_is_ended():
@@ -84,8 +85,8 @@ def test_a_program_that_is_late_is_ended():
 
 def test_it_runs_where_and_with_what_it_is_told(tmp_path):
     code = "import os; print(os.getcwd(), sorted(name for name in os.environ if name.startswith('PRESS')))"
-    ended = python(code, folder=tmp_path, environment={"PRESS_ONE": "1"})
-    assert ended.output == f"{tmp_path} ['PRESS_ONE']\n"
+    ended = python(f"{code}; print(input())", folder=tmp_path, environment={"PRESS_ONE": "1"}, given="told")
+    assert ended.output == f"{tmp_path} ['PRESS_ONE']\ntold\n"
 
 
 @pytest.mark.parametrize(("shown", "out", "err"), [("nothing", "", ""), ("output", "o\n", ""), ("all", "o\n", "e\n")])

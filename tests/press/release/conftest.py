@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, Project, once
+from projects import ROOT, Project, copy_tree, once
 
 from .container_registry import REPOSITORY, ContainerRegistry
 
@@ -194,7 +194,7 @@ def holding(there: Path, empty: ContainerRegistry) -> ContainerRegistry:
 
 def with_remotes(project: Project, place: Path) -> Project:
     """Copy a project with all that lies beside it: its remotes, and the user's configuration."""
-    shutil.copytree(project.folder.parent, place, symlinks=True, dirs_exist_ok=True)
+    copy_tree(project.folder.parent, place)
     return project_in(place)
 
 

@@ -5,12 +5,12 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx2
 import pytest
 from pydantic import ValidationError
 
+from press.core import shell
 from press.core.errors import UserError
 from press.release import connection, distribution, docker_login
 from press.release.distribution import Repository
@@ -384,14 +384,14 @@ def test_a_helper_of_docker_s_keeps_the_password(monkeypatch, tmp_path, kind):
     (tmp_path / "config.json").write_text(json.dumps(config))
     asked = []
 
-    def helper(command: list[str], input: str, **_: object) -> SimpleNamespace:
-        asked.append((command[0], input))
+    def helper(program: str, _: str, *, given: str, seconds: float) -> shell.Ended:
+        asked.append((program, given))
         if len(asked) == 1:
-            raise FileNotFoundError(command[0])
+            return shell.Ended(None, "", f"{program} is not installed")
         said = {"Username": "a", "Secret": SECRET}
-        return SimpleNamespace(returncode=1 if len(asked) == 2 else 0, stdout=json.dumps(said))
+        return shell.Ended(1 if len(asked) == 2 else 0, json.dumps(said), "")
 
-    monkeypatch.setattr(docker_login.subprocess, "run", helper)
+    monkeypatch.setattr(shell, "run", helper)
     with pytest.raises(UserError, match="docker-credential-x, which docker's config names, does not work here"):
         docker_login.find(HOST)
     # It has none, and then it has one.

@@ -75,7 +75,7 @@ def test_a_git_remote_that_does_not_answer_is_given_up(monkeypatch):
 
     def run(*command: str, seconds: float) -> shell.Ended:
         asked.append((command, seconds))
-        return shell.Ended(True, "", "no end after 10 s", late=True)
+        return shell.Ended(None, "", "no end after 10 s", late=True)
 
     monkeypatch.setattr(shell, "run", run)
     place.remote = "origin"
