@@ -19,6 +19,7 @@ from press.model import checkpoints, node_names
 from press.params.providers import PROVIDERS
 
 MODEL = "model.onnx"
+TOKENIZER = "tokenizer_config.json"
 
 
 class GenAIBuilder(Pass):
@@ -58,6 +59,8 @@ class GenAIBuilder(Pass):
         options = [f"block_size={config.block_size}", f"accuracy_level={config.accuracy_level}", f"filename={MODEL}"]
         # A cache as long as the window fails where a prompt is longer or the longest answer shorter than the window.
         options.append("windowed_kv_cache=false")
+        # Qwen3.5 has weights that guess further tokens, of which its part for text has the number alone.
+        options.append("exclude_mtp=true")
         if checkpoints.trusted(model):
             options.append("hf_remote=true")
         if config.precision == "float":
@@ -67,9 +70,17 @@ class GenAIBuilder(Pass):
         with builder_repairs.applied():
             builder.create_model(*arguments, **parsed)
         _forget_repository(output / MODEL)
+        _name_tokenizer(output / TOKENIZER)
         _take_penalty(output / paths.RUNTIME_CONFIG, Path(checkpoint) / paths.GENERATION_CONFIG)
         extras = [str(path) for path in sorted(output.iterdir()) if not path.name.startswith(MODEL)]
         return ONNXModelHandler(output, onnx_file_name=MODEL, model_attributes={"additional_files": extras})
+
+
+def _name_tokenizer(config: Path) -> None:
+    """Call a tokenizer by the name of what reads tokenizer.json, where the runtime does not know its own."""
+    content = files.read_json(config)
+    if content.get("tokenizer_class") == "Qwen3_5Tokenizer":
+        config.write_text(json.dumps({**content, "tokenizer_class": "TokenizersBackend"}, indent=2), encoding="utf-8")
 
 
 def _take_penalty(runtime: Path, generation: Path) -> None:

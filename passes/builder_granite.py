@@ -1,4 +1,4 @@
-"""Granite 4 by onnxruntime-genai's model builder, which has no code for its layers of Mamba 2."""
+"""Granite 4 by onnxruntime-genai's model builder, which has no code for its layers of Mamba 2 and its experts."""
 
 from typing import Any
 
@@ -6,14 +6,18 @@ import torch
 from onnxruntime_genai.models.builders.granite import GraniteMoEHybridModel
 from transformers import PretrainedConfig
 
+from passes.builder_experts import Mixture
 from passes.builder_weights import halves, load_modules
 
 
-class GraniteHybrid(GraniteMoEHybridModel):
+class GraniteHybrid(Mixture, GraniteMoEHybridModel):
     """Layers whose names the builder's loader of quantized checkpoints does not know, with gate and up in one; layers
-    of Mamba 2, for which the builder has no code, as linear attention; and attention without rope."""
+    of Mamba 2, for which the builder has no code, as linear attention; attention without rope; and experts, which the
+    builder leaves out, beside the MLP."""
 
     def __init__(self, config: PretrainedConfig, *arguments: Any) -> None:
+        # The builder puts the width of the MLP into its place.
+        self.moe_intermediate_size = config.intermediate_size
         if "linear_attention" in config.layer_types:
             # By these names the builder makes the states.
             config.linear_num_key_heads, config.linear_num_value_heads = config.mamba_n_groups, config.mamba_n_heads
@@ -22,7 +26,9 @@ class GraniteHybrid(GraniteMoEHybridModel):
         super().__init__(config, *arguments)
         if config.position_embedding_type != "rope":
             self.attention_attrs |= {"rope": False, "use_rope_in_attn": False}
+        self.moe_attrs |= {"activation_type": "swiglu", "swiglu_fusion": 1, "normalize_routing_weights": True}
         self.mamba: Any = None
+        self.experts: Any = None
 
     def load_weights(self, input_path: str) -> torch.nn.Module:
         return load_modules(input_path)
@@ -34,8 +40,36 @@ class GraniteHybrid(GraniteMoEHybridModel):
             super().make_mlp_unpacked_regular(layer_id, mlp, gate_up_linear, root_input)
 
     def make_layer(self, layer_id: int, layer: Any) -> None:
-        self.mamba = layer.mamba
+        self.mamba, self.experts = layer.mamba, layer.block_sparse_moe
         super().make_layer(layer_id, layer)
+
+    def make_mlp(self, layer_id: int, mlp: Any, root_input: str) -> None:
+        super().make_mlp(layer_id, mlp, root_input)
+        if self.experts is not None:
+            terms = [self.layernorm_attrs["skip_input"], self.make_experts(layer_id, self.experts, root_input)]
+            name = f"/model/layers.{layer_id}/moe/Add"
+            self.make_add(name, terms, dtype=self.io_dtype, shape=self.make_hidden_state_shape())
+            self.layernorm_attrs["skip_input"] = f"{name}/output_0"
+
+    def make_experts(self, layer_id: int, moe: Any, root_input: str) -> str:
+        name, number = f"/model/layers.{layer_id}/moe", self.moe_attrs["num_experts"]
+        self.make_moe_preprocessing(layer_id, moe, root_input)
+        router = f"{self.make_matmul(moe.router, f'{name}/router/MatMul', root_input)}/output_0"
+        inputs = [router, f"/model/constants/INT64/{[-1, number]}"]
+        self.make_reshape(f"{name}/router/Reshape", inputs, dtype=self.io_dtype, shape=self.make_moe_router_shape())
+        names = self.make_moe_expert_names(layer_id)
+        self.make_moe_op(
+            f"{name}/QMoE",
+            root_input=root_input,
+            router_probs=f"{name}/router/Reshape/output_0",
+            weight1=names["gate_up_weight"],
+            scales1=names["gate_up_scales"],
+            bias1=names["gate_up_bias"],
+            weight2=names["down_weight"],
+            scales2=names["down_scales"],
+            bias2=names["down_bias"],
+        )
+        return f"{name}/QMoE/output_0"
 
     def make_attention(self, layer_id: int, attention: Any, root_input: str, **options: Any) -> None:
         if self.mamba is None:

@@ -22,11 +22,12 @@ from onnxruntime_genai.models.builders.mistral import MistralModel
 from onnxruntime_genai.models.builders.nemotron import NemotronModel
 from onnxruntime_genai.models.builders.olmo import OLMoModel
 from onnxruntime_genai.models.builders.phi import PhiModel
-from onnxruntime_genai.models.builders.qwen import Qwen35TextModel
+from onnxruntime_genai.models.builders.qwen import Qwen35MoETextModel, Qwen35TextModel
 from onnxruntime_genai.models.builders.smollm import SmolLM3Model
 from transformers import PretrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from passes.builder_experts import Mixture
 from passes.builder_granite import GraniteHybrid
 from passes.builder_weights import load_modules, stacked
 
@@ -36,6 +37,7 @@ CALLED = {
     "MinistralForCausalLM": "MistralForCausalLM",
     "Ministral3ForCausalLM": "MistralForCausalLM",
     "Qwen3_5ForCausalLM": "Qwen3_5ForConditionalGeneration",
+    "Qwen3_5MoeForCausalLM": "Qwen3_5MoeForConditionalGeneration",
 }
 TWO_SIGNS = 0x88  # takes 8 from each of the two codes of 4 bits in a byte, in two's complement
 
@@ -55,6 +57,7 @@ def applied() -> Iterator[None]:
             patches.enter_context(mock.patch.object(builder, name, repaired))
         qwen = importlib.import_module(builder.Qwen35Model.__module__)
         patches.enter_context(mock.patch.object(qwen, "Qwen35TextModel", Qwen35))
+        patches.enter_context(mock.patch.object(qwen, "Qwen35MoETextModel", Qwen35Moe))
         patches.enter_context(mock.patch.object(olive, "repack_quantized_tensors", split_and_repack))
         scaled = partialmethod(scale_exactly, builder.GemmaModel.make_embedding)
         patches.enter_context(mock.patch.object(builder.GemmaModel, "make_embedding", scaled))
@@ -212,6 +215,10 @@ class Qwen35(Qwen35TextModel):
         norm = {"epsilon": 1e-6 / width, "axis": -1, "stash_type": 1}
         self.make_node("SimplifiedLayerNormalization", [root_input, weight], outputs=[output], name=name, **norm)
         self.make_value(output, dtype, shape=shape)
+
+
+class Qwen35Moe(Qwen35, Mixture, Qwen35MoETextModel):
+    """The same layers with experts, of which one is shared."""
 
 
 class SmolLM3(SmolLM3Model):

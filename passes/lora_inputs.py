@@ -31,7 +31,7 @@ from press.model import checkpoints, node_names
 # What checkpoints call the blocks and modules that the graph's names stand for; the first is the usual name.
 BLOCKS = {
     "attn": ("self_attn",),
-    "mlp": ("mlp", "feed_forward", "shared_mlp"),
+    "mlp": ("mlp", "feed_forward", "shared_mlp", "mlp.shared_expert"),
     "conv": ("conv",),
     "linear_attn": ("linear_attn",),
     "mamba": ("mamba",),

@@ -89,7 +89,9 @@ ARCHITECTURES = {
     },
     "granitemoehybrid": {
         "layer_types": ["mamba", "attention"],
-        "num_local_experts": 0,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "intermediate_size": 64,
         "shared_intermediate_size": 128,
         "position_embedding_type": "nope",
         "mamba_n_heads": 8,
@@ -102,6 +104,7 @@ ARCHITECTURES = {
     "nemotron": {"hidden_size": 128, "head_dim": 32, "attention_bias": True, "norm_eps": 0.01},
     "phi": {"hidden_size": 128, "head_dim": 32, "layer_norm_eps": 0.01},
     "qwen3_5_text": {
+        "mtp_num_hidden_layers": 1,  # whose weights its text part leaves out
         "initializer_range": 0.05,  # small, so that the epsilon by which queries and keys are normalized counts
         "layer_types": ["linear_attention", "full_attention"],
         "linear_key_head_dim": 16,
@@ -118,6 +121,13 @@ ARCHITECTURES = {
         },
     },
     "olmo": {},  # its norms have no weights
+}
+ARCHITECTURES["qwen3_5_moe_text"] = {
+    **ARCHITECTURES["qwen3_5_text"],
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 64,
+    "shared_expert_intermediate_size": 128,
 }
 
 # What matters to the graph and not to a quantizer.
@@ -179,11 +189,11 @@ def random_model(name: str, dtype: torch.dtype = torch.float32, **changes: objec
     # Here, since every unit test of a pass imports this module, and the models take seconds.
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from press.model import experts
+    from press.model import checkpoints
 
-    experts.set_apart()
     torch.manual_seed(0)
     config = {"model_type": name, **SHAPE, **(ARCHITECTURES | ROPES_AND_WINDOWS).get(name, {}), **changes}
+    checkpoints.set_experts_apart(config)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=dtype).eval().requires_grad_(False)
     offset = 1 if config["model_type"].startswith(("gemma", "nemotron", "qwen3_5")) else 0
     offset = 0 if config["model_type"] == "gemma4_text" else offset

@@ -133,35 +133,43 @@ def _mamba(parts: Parts) -> list[Fold]:
     ]
 
 
-def _experts(parts: Parts, path: str) -> list[Fold]:
-    """lfm2_moe: each expert reads the tokens that are its own, and the norm before them all, and the router, stays."""
+def _experts(parts: Parts, block: str) -> list[Fold]:
+    """A mixture: each expert reads the tokens that are its own, and the norm before them all, and the router, stays.
+
+    The one that all tokens share reads that norm, too.
+    """
     groups = []
-    for index in range(len(cast(nn.ModuleList, parts.layer.get_submodule(path)))):
-        gate, up, down = (f"{path}.{index}.{name}" for name in ("w1", "w3", "w2"))
-        groups += [
-            Fold(parts.linears([gate, up]), 2, Fixed()),
-            Fold(parts.linears([down]), 1, Rows(parts.linear(up), 0)),
-        ]
-    return groups
+    for index in range(len(cast(nn.ModuleList, parts.layer.get_submodule(f"{block}.experts")))):
+        groups += _gated(parts, f"{block}.experts.{index}", Fixed())
+    shared = next((path for path in (f"{block}.shared_expert", "shared_mlp") if parts.has(path)), None)
+    if shared:
+        groups += _gated(parts, shared, Fixed())
+    gate = f"{block}.shared_expert_gate"
+    return [*groups, Fold(parts.linears([gate]), 1, Fixed())] if parts.has(gate) else groups
 
 
 def _mlp(parts: Parts) -> list[Fold]:
+    for block in ("feed_forward", "mlp", "block_sparse_moe"):
+        # Those of other architectures are no linears.
+        if parts.has(f"{block}.experts.0.w1"):
+            return _experts(parts, block)
     mlp = parts.find("mlp", "feed_forward", "shared_mlp")
-    # Those of other architectures are no linears.
-    if parts.has(f"{mlp}.experts.0.w1"):
-        return _experts(parts, f"{mlp}.experts")
-    down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
-    output = parts.linear(down)
     if parts.has(f"{mlp}.up_proj") and not parts.has(f"{mlp}.gate_proj"):
         # nemotron: the activation does not let scales through.
-        inputs = parts.linears([f"{mlp}.up_proj"])
-        return [Fold(inputs, 1, parts.norm(*SECOND_NORM)), Fold({down: output}, 1, Fixed())]
+        inputs, outputs = parts.linears([f"{mlp}.up_proj"]), parts.linears([f"{mlp}.down_proj"])
+        return [Fold(inputs, 1, parts.norm(*SECOND_NORM)), Fold(outputs, 1, Fixed())]
+    return _gated(parts, mlp, parts.norm(*SECOND_NORM))
+
+
+def _gated(parts: Parts, mlp: str, maker: Norm | Fixed) -> list[Fold]:
+    down = parts.find(f"{mlp}.down_proj", f"{mlp}.w2", f"{mlp}.output_linear")
+    output = parts.linear(down)
     if parts.has(f"{mlp}.gate_up_proj") or parts.has(f"{mlp}.input_linear"):
         inputs, half = [parts.find(f"{mlp}.gate_up_proj", f"{mlp}.input_linear")], output.in_features
     else:
         inputs, half = [parts.find(f"{mlp}.gate_proj", f"{mlp}.w1"), parts.find(f"{mlp}.up_proj", f"{mlp}.w3")], 0
     return [
-        Fold(parts.linears(inputs), 2, parts.norm(*SECOND_NORM)),
+        Fold(parts.linears(inputs), 2, maker),
         Fold({down: output}, 1, Rows(parts.linear(inputs[-1]), half)),
     ]
 

@@ -22,10 +22,13 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 # What transformers looks for: all weights in one file, or a table of which file has which.
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-# Architectures whose layers have experts (press/model/experts.py).
-MIXTURES = ("lfm2_moe",)
-# The modules of a mixture's experts, of which one operator of the graph makes one product, and the router.
-EXPERTS = re.compile(r".*\.layers\.\d+\.feed_forward\.(experts\..+|gate)")
+# Architectures whose layers may have experts (press/model/experts.py), and the key of config.json for their number.
+MIXTURES = {"granitemoehybrid": "num_local_experts", "lfm2_moe": "num_experts", "qwen3_5_moe_text": "num_experts"}
+# The modules of a mixture's experts, of which one operator of the graph makes one product, the router, and the gate of
+# the expert that all tokens share.
+EXPERTS = re.compile(
+    r".*\.layers\.\d+\.(feed_forward|mlp|block_sparse_moe)\.(experts\..+|gate|router|shared_expert_gate)"
+)
 
 
 def check_names(names: Iterable[str], what: str) -> None:
@@ -201,7 +204,8 @@ def eos_ids(folder: Path) -> list[int]:
 
 def has_experts(config: dict) -> bool:
     """Whether config.json describes a model with experts."""
-    return config.get("model_type") in MIXTURES
+    name = config.get("model_type")
+    return isinstance(name, str) and name in MIXTURES and config.get(MIXTURES[name]) != 0
 
 
 def set_experts_apart(config: dict) -> None:
@@ -209,7 +213,7 @@ def set_experts_apart(config: dict) -> None:
     if has_experts(config):
         from press.model import experts
 
-        experts.set_apart()
+        experts.set_apart(config["model_type"], MIXTURES[config["model_type"]])
 
 
 def load(folder: Path, where: str = "cpu", trust: bool = False) -> "PreTrainedModel":

@@ -1,15 +1,39 @@
 """A mixture's experts as linear layers of their own, which is what quantizers, adapters and checkpoints know.
 
-transformers puts the weights of all experts of a layer into one tensor. The files of a checkpoint have them apart, by
-the names that they have here, so that nothing is converted when it is read or written.
+transformers puts the weights of all experts of a layer into one tensor. In what `fetch` writes they are apart, by the
+names that they have here, so that nothing is converted when it is read or written (press/sources/experts_apart.py).
 """
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import Lfm2MoeConfig
+from transformers import PretrainedConfig
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.models.lfm2_moe import modeling_lfm2_moe as lfm2_moe
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where transformers has an architecture's experts.
+
+    :param folder: of transformers.models
+    :param block: the class of a layer's router and experts
+    :param inner: the key of config.json for an expert's inner width
+    """
+
+    folder: str
+    block: str
+    inner: str
+
+
+KINDS = {
+    "granitemoehybrid": Kind("granitemoehybrid", "GraniteMoeHybridMoE", "intermediate_size"),
+    "lfm2_moe": Kind("lfm2_moe", "Lfm2MoeSparseMoeBlock", "moe_intermediate_size"),
+    "qwen3_5_moe_text": Kind("qwen3_5_moe", "Qwen3_5MoeSparseMoeBlock", "moe_intermediate_size"),
+}
 
 
 class Expert(nn.Module):
@@ -28,8 +52,8 @@ class Expert(nn.Module):
 class Experts(nn.ModuleList):
     """What transformers' class of this kind computes: each token's chosen experts, weighted."""
 
-    def __init__(self, config: Lfm2MoeConfig) -> None:
-        super().__init__(Expert(config.hidden_size, config.moe_intermediate_size) for _ in range(config.num_experts))
+    def __init__(self, number: int, width: int, inner: int) -> None:
+        super().__init__(Expert(width, inner) for _ in range(number))
 
     def forward(self, states: torch.Tensor, chosen: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """Return the sum for each token.
@@ -47,15 +71,24 @@ class Experts(nn.ModuleList):
         return result
 
 
-class Block(lfm2_moe.Lfm2MoeSparseMoeBlock):
-    """A layer's router and experts."""
+@cache
+def set_apart(model_type: str, number: str) -> type[nn.Module]:
+    """Let transformers build an architecture's models with experts of this kind, in this process; return the block.
 
-    def __init__(self, config: Lfm2MoeConfig) -> None:
-        super().__init__(config)
-        self.add_module("experts", Experts(config))
+    :param number: the key of config.json for the number of experts
+    """
+    kind = KINDS[model_type]
+    module = import_module(f"transformers.models.{kind.folder}.modeling_{kind.folder}")
+    plain: type[nn.Module] = getattr(module, kind.block)
 
+    class Block(plain):
+        """A layer's router and experts."""
 
-def set_apart() -> None:
-    """Let transformers build models with experts of this kind, in this process."""
-    lfm2_moe.Lfm2MoeSparseMoeBlock = Block
-    register_checkpoint_conversion_mapping("lfm2_moe", [], overwrite=True)
+        def __init__(self, config: PretrainedConfig) -> None:
+            super().__init__(config)
+            experts = Experts(getattr(config, number), config.hidden_size, getattr(config, kind.inner))
+            self.add_module("experts", experts)
+
+    setattr(module, kind.block, Block)
+    register_checkpoint_conversion_mapping(model_type, [], overwrite=True)
+    return Block

@@ -8,7 +8,18 @@ from press.core.errors import UserError
 from press.data import chats, strict_json
 from press.model import architectures, checkpoints, weights
 from press.params import schema
-from press.sources import azureml, download, folder, hub, integers, members, random_model, text_part, wheel
+from press.sources import (
+    azureml,
+    download,
+    experts_apart,
+    folder,
+    hub,
+    integers,
+    members,
+    random_model,
+    text_part,
+    wheel,
+)
 
 # What is there of a download; it stays after a kill, for the next run to go on with.
 PARTS = Path("models/.base.download")
@@ -44,6 +55,7 @@ def fetch(base: schema.Base, seed: int, building: Path) -> None:
     if not trust:
         forget_known_code(building)
     text_part.keep(building)
+    experts_apart.bring(building)
     integers.bring(building)
     check(building, trust)
     if base.thinking is not None:

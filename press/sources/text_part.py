@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from press.core import files, paths
 from press.model import architectures, checkpoints
+from press.sources import rewriting
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
@@ -28,7 +29,7 @@ def keep(checkpoint: Path) -> None:
     # First, since what it is read from must be whole.
     text = _config(checkpoint, config, "lm_head.weight" in kept.values())
     if kept != {weight: weight for weight in weights}:
-        _write_weights(checkpoint, kept)
+        rewriting.rewrite(checkpoint, lambda name, read: {kept[name]: read()} if name in kept else {})
     files.write_json(checkpoint / paths.CONFIG, text)
     left = ", ".join(sorted({weight.removeprefix("model.").partition(".")[0] for weight in set(weights) - set(kept)}))
     rest = f"; left out are {left}" if left else ""
@@ -41,25 +42,6 @@ def own_name(name: str) -> str | None:
         return f"model.{match[1]}"
     match = HEAD.fullmatch(name)
     return match[1] if match else None
-
-
-def _write_weights(checkpoint: Path, kept: dict[str, str]) -> None:
-    """Write each file of weights anew, since it may be one and the same with that of a download."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    places: dict[str, str] = {}
-    names = [path.name for path in checkpoint.iterdir()]
-    for path in sorted(checkpoint / name for name in checkpoints.weight_files(checkpoint, names, checkpoint)):
-        with safe_open(path, framework="pt") as opened:
-            tensors = {kept[name]: opened.get_tensor(name) for name in opened.keys() if name in kept}  # noqa: SIM118
-        path.unlink()
-        if tensors:
-            save_file(tensors, path, {"format": "pt"})
-            places |= dict.fromkeys(tensors, path.name)
-    index = checkpoint / checkpoints.INDEX
-    if index.exists():
-        files.write_json(index, {"metadata": {}, "weight_map": places})
 
 
 def _config(checkpoint: Path, whole: dict[str, Any], has_head: bool) -> dict[str, Any]:

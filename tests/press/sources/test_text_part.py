@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from press.core import files
 from press.core.errors import UserError
 from press.model import architectures, checkpoints, weights
-from press.sources import integers, text_part
+from press.sources import experts_apart, integers, text_part
 
 pytestmark = pytest.mark.integration
 TEXT = {key: value for key, value in SHAPE.items() if key != "tie_word_embeddings"}
@@ -28,6 +28,13 @@ WHOLE = {
     "qwen2_5_vl": {"rope_parameters": ROPE},
     "qwen3_5": {**SLIDING, "rope_parameters": {**ROPE, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}},
     "qwen3_vl": {"rope_parameters": ROPE},
+}
+WHOLE["qwen3_5_moe"] = {
+    **WHOLE["qwen3_5"],
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 32,
+    "shared_expert_intermediate_size": 64,
 }
 
 
@@ -48,6 +55,7 @@ def test_it_says_of_a_text_what_the_whole_model_does(tmp_path, capsys, name, tie
     TOKENIZER.save_pretrained(tmp_path)
     architectures.read(tmp_path / "config.json")
     text_part.keep(tmp_path)
+    experts_apart.bring(tmp_path)
     architectures.read(tmp_path / "config.json")
     weights.check(tmp_path, False)
     part = checkpoints.load(tmp_path)
