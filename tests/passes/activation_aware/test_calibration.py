@@ -98,9 +98,9 @@ def test_moments_are_those_of_all_tokens_whatever_the_batches(dtype):
     assert moments.gram.dtype == moments.magnitude.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-def test_what_is_collected_is_what_every_linear_of_a_fold_reads(name):
-    model = random_model(name)
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_is_collected_is_what_every_linear_of_a_fold_reads(architecture):
+    model = random_model(architecture)
     layer = model.model.layers[0]
     inputs = LayerInputs.record(model, model.model.layers, BATCHES, CPU)
     groups = layers.folds(layer, "layer")
@@ -113,9 +113,11 @@ def test_what_is_collected_is_what_every_linear_of_a_fold_reads(name):
     for handle in handles:
         handle.remove()
     for group, moment in zip(groups, moments, strict=True):
-        for linear in group.linears.values():
+        for name, linear in group.linears.items():
             tokens = torch.cat([states.flatten(0, -2) for states in read[linear]])
-            assert moment.tokens == len(tokens) == 5 * 48
+            # An expert reads the tokens that are routed to it.
+            assert moment.tokens == len(tokens) <= 5 * 48
+            assert len(tokens) == 5 * 48 or "experts" in name
             torch.testing.assert_close(moment.magnitude, tokens.abs().mean(0))
 
 
